@@ -1,0 +1,1 @@
+"""Tables of swap slots and bulk kernels over millions of them."""
