@@ -1,0 +1,53 @@
+"""The two anonymous LRU lists of one cgroup: doubly linked, sizes in pages, eaten from the tail."""
+
+from __future__ import annotations
+
+
+class Lists:
+    """A folio is on the list its `active` flag names. New ones go to the head."""
+
+    def __init__(self, sentinel):
+        self.heads = [sentinel(-1, 0, set()), sentinel(-2, 0, set())]
+        for head in self.heads:
+            head.prev = head.next = head
+        self.heads[1].active = True
+        self.inactive_nr = self.active_nr = 0
+
+    def add(self, folio) -> None:
+        self.insert_after(self.heads[folio.active], folio)
+
+    def insert_after(self, place, folio) -> None:
+        """On the tail side of `place`."""
+        folio.prev, folio.next = place, place.next
+        place.next.prev = folio
+        place.next = folio
+        self._count(folio, folio.nr)
+
+    def remove(self, folio) -> None:
+        folio.prev.next, folio.next.prev = folio.next, folio.prev
+        folio.prev = folio.next = None
+        self._count(folio, -folio.nr)
+
+    def _count(self, folio, nr: int) -> None:
+        if folio.active:
+            self.active_nr += nr
+        else:
+            self.inactive_nr += nr
+
+    def inactive_tail(self):
+        return self._tail(0)
+
+    def active_tail(self):
+        return self._tail(1)
+
+    def _tail(self, active: int):
+        tail = self.heads[active].prev
+        return None if tail is self.heads[active] else tail
+
+    def order(self, active: int) -> list:
+        """Folios from head to tail."""
+        found, folio = [], self.heads[active].next
+        while folio is not self.heads[active]:
+            found.append(folio)
+            folio = folio.next
+        return found
