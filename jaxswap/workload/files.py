@@ -1,0 +1,89 @@
+"""Workload and recording files: opened plain or gzip with errors a user can mend, and written atomically."""
+
+import gzip
+import os
+import stat
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from jaxswap.errors import InputError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@contextmanager
+def open_checked(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
+    """Open `path` for reading as bytes, through gzip if its first two bytes say so (whatever its suffix).
+
+    `what` names the kind of file in messages ("workload", "recording"). Raises InputError for a file that is
+    missing, unreadable, a directory, empty, cut off in the middle of its gzip stream, or damaged.
+    """
+    name = os.fspath(path)
+    try:
+        if os.path.isdir(name):
+            raise InputError(f"{name}: is a directory, not a {what} file")
+        if stat.S_ISCHR(os.stat(name).st_mode) or stat.S_ISBLK(os.stat(name).st_mode):
+            raise InputError(f"{name}: is a device, not a {what} file")
+        # peek, not seek: the file may be a FIFO
+        with BufferedReader(open(name, "rb", buffering=0), 1 << 20) as source:
+            magic = source.peek(2)[:2]
+            if not magic:
+                raise InputError(f"{name}: the file is empty; a {what} was expected")
+            if magic == _GZIP_MAGIC:
+                with gzip.GzipFile(fileobj=source, mode="rb") as unpacked:
+                    yield cast(BinaryIO, unpacked)
+            elif name.endswith(".gz"):
+                raise InputError(
+                    f"{name}: the name ends in .gz but the content is not gzip; rename or recompress it"
+                )
+            else:
+                yield source
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such {what} file") from None
+    except EOFError:
+        raise InputError(
+            f"{name}: the gzip data ends in the middle; fetch or record the file again"
+        ) from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{name}: damaged gzip data ({error}); fetch or record the file again") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from None
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
+    """Write `data` to `path` whole or not at all; gzip where it ends in .gz.
+
+    The gzip header carries no time and no name: equal data give equal files. Raises InputError on failure.
+    """
+    name = os.fspath(path)
+    folder = os.path.dirname(name) or "."
+    if name.endswith(".gz"):
+        data = gzip.compress(data, 9, mtime=0)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix="." + Path(name).name + ".")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, name)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError(f"{name}: the {what} cannot be written ({error.strerror or error})") from None
+
+
+def stem(path: str | os.PathLike[str]) -> str:
+    """The file's name without folders and without .t, .txt, .gz."""
+    name = os.path.basename(os.fspath(path))
+    for suffix in (".gz", ".t", ".txt"):
+        if name.endswith(suffix) and name != suffix:
+            name = name[: -len(suffix)]
+    return name
