@@ -1,0 +1,103 @@
+"""Sets of up to 512 pages or slots as 16 uint32 words a lane: `Bits = UInt32[Array, "16 L"]`."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Int32, UInt32
+
+WORDS = 16
+SIZE = 512
+Bits = UInt32[Array, "16 L"]
+Scalar = Int32[Array, " L"]
+_BASE = np.arange(0, SIZE, 32, dtype=np.int32)[:, None]
+_ALL = np.uint32(0xFFFF_FFFF)
+
+
+def below(n: Scalar) -> Bits:
+    """The members smaller than n (0 to 512)."""
+    k = jnp.clip(n[None] - _BASE, 0, 32)
+    return jnp.where(k >= 32, _ALL, (jnp.uint32(1) << (k & 31).astype(jnp.uint32)) - jnp.uint32(1))
+
+
+def span(start: Scalar, end: Scalar) -> Bits:
+    """The members from start to end - 1."""
+    return below(end) & ~below(start)
+
+
+def one(i: Scalar) -> Bits:
+    """The set {i}; empty for i outside 0 to 511."""
+    inside = (i[None] >= _BASE) & (i[None] < _BASE + 32)
+    return jnp.where(inside, jnp.uint32(1) << (i & 31).astype(jnp.uint32)[None], jnp.uint32(0))
+
+
+def has(bits: Bits, i: Scalar) -> Bool[Array, " L"]:
+    """Whether i is a member."""
+    return jnp.any((bits & one(i)) != 0, axis=0)
+
+
+def some(bits: Bits) -> Bool[Array, " L"]:
+    """Whether the set has a member."""
+    return jnp.any(bits != 0, axis=0)
+
+
+def first(bits: Bits) -> Scalar:
+    """The smallest member, or 512."""
+    low = lax.population_count((bits & (~bits + jnp.uint32(1))) - jnp.uint32(1)).astype(jnp.int32)
+    return jnp.min(jnp.where(bits != 0, _BASE + low, SIZE), axis=0)
+
+
+def last(bits: Bits) -> Scalar:
+    """The largest member, or -1."""
+    high = 31 - lax.clz(bits).astype(jnp.int32)
+    return jnp.max(jnp.where(bits != 0, _BASE + high, -1), axis=0)
+
+
+def size(bits: Bits) -> Scalar:
+    """How many members."""
+    return jnp.sum(lax.population_count(bits).astype(jnp.int32), axis=0)
+
+
+def up(bits: Bits) -> Bits:
+    """Every member plus one; 511 falls out."""
+    carry = jnp.concatenate([jnp.zeros_like(bits[:1]), bits[:-1] >> jnp.uint32(31)])
+    return (bits << jnp.uint32(1)) | carry
+
+
+def ctz(x: UInt32[Array, "..."]) -> Int32[Array, "..."]:
+    """Trailing zeros of a word; 32 for 0."""
+    return lax.population_count((x & (~x + jnp.uint32(1))) - jnp.uint32(1)).astype(jnp.int32)
+
+
+def highest(mask: UInt32[Array, "..."]) -> Int32[Array, "..."]:
+    """Index of the highest bit of an order mask; -1 for 0."""
+    return 31 - lax.clz(mask).astype(jnp.int32)
+
+
+def _aligned(order: int) -> np.ndarray:
+    words = np.zeros((WORDS, 1), np.uint32)
+    for i in range(0, SIZE, 1 << order):
+        words[i // 32, 0] |= np.uint32(1 << (i % 32))
+    return words
+
+
+ALIGNED = np.stack([_aligned(order) for order in range(10)])  # members that are multiples of 2^order
+
+
+def free_blocks(used: Bits, order: Scalar) -> Bits:
+    """First members of the aligned blocks of 2^order (0 to 9) that are wholly outside `used`."""
+    free = ~used
+    within = free
+    for level in range(1, 6):
+        free = free & (free >> jnp.uint32(1 << (level - 1)))
+        within = jnp.where(order[None] >= level, free, within)
+    # Above a word: one bit a word, sixteen bits a lane.
+    whole = jnp.sum(
+        jnp.where(used == 0, jnp.uint32(1) << jnp.arange(WORDS, dtype=jnp.uint32)[:, None], 0), axis=0
+    ).astype(jnp.uint32)
+    for level in range(6, 10):
+        whole = jnp.where(order >= level, whole & (whole >> jnp.uint32(1 << (level - 6))), whole)
+    words = ((whole[None] >> jnp.arange(WORDS, dtype=jnp.uint32)[:, None]) & jnp.uint32(1)).astype(jnp.uint32)
+    aligned = jnp.zeros_like(used)
+    for level in range(10):
+        aligned = jnp.where(order[None] == level, ALIGNED[level], aligned)
+    return jnp.where(order[None] <= 5, within, words) & aligned

@@ -1,0 +1,79 @@
+"""Indexed reads and writes of tables that carry a trailing lane axis.
+
+A table is `[words, lanes]`. One lane is read and written by dynamic slices, which XLA:CPU compiles into
+the native loop around them; many lanes are read by a gather and written by a dropped scatter. Writes are
+predicated by their index: a lane that is off writes to the spare words at the table's end (one lane) or
+out of range (many), so the table itself never passes through a select.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int32, Shaped
+
+SPARE = 512  # words at the end of every table that hold nothing
+
+T = TypeVar("T")
+
+
+def load(table: Shaped[Array, "words L"], start: Int32[Array, " L"], size: int) -> Shaped[Array, "size L"]:
+    """`size` consecutive words of each lane from its own `start`."""
+    if table.shape[1] == 1:
+        found = lax.dynamic_slice(table, (start[0], jnp.int32(0)), (size, 1))
+    else:
+        rows = start[None] + jnp.arange(size, dtype=jnp.int32)[:, None]
+        found = table[rows, jnp.arange(table.shape[1])[None]]
+    # Without the barrier XLA may fuse the read behind a later write of the table, and copy the table for it.
+    return lax.optimization_barrier(found)
+
+
+def load1(table: Shaped[Array, "words L"], at: Int32[Array, " L"]) -> Shaped[Array, " L"]:
+    """One word of each lane."""
+    return load(table, at, 1)[0]
+
+
+def store(
+    table: Shaped[Array, "words L"],
+    start: Int32[Array, " L"],
+    values: Shaped[Array, "size L"],
+    on: Bool[Array, " L"],
+) -> Shaped[Array, "words L"]:
+    """The table with `values` written from `start` in the lanes that are on."""
+    size, lanes = values.shape
+    values = values.astype(table.dtype)
+    if lanes == 1:
+        at = jnp.where(on[0], start[0], table.shape[0] - SPARE)
+        return lax.dynamic_update_slice(table, values, (at, jnp.int32(0)))
+    rows = start[None] + jnp.arange(size, dtype=jnp.int32)[:, None]
+    rows = jnp.where(on[None], rows, table.shape[0])
+    return table.at[rows, jnp.arange(lanes)[None]].set(values, mode="drop", unique_indices=True)
+
+
+def store1(
+    table: Shaped[Array, "words L"],
+    at: Int32[Array, " L"],
+    value: Shaped[Array, " L"],
+    on: Bool[Array, " L"],
+) -> Shaped[Array, "words L"]:
+    """The table with one word written in the lanes that are on."""
+    return store(table, at, jnp.broadcast_to(value, at.shape)[None], on)
+
+
+def when(on: Bool[Array, " L"], act: Callable[[T], T], state: T) -> T:
+    """`act(state)` if any lane is on, else `state`.
+
+    A loop of at most one turn: unlike `lax.cond` it keeps the tables of the state in place. `act` itself
+    must leave the lanes that are off alone.
+    """
+
+    def body(carry: tuple[Array, T]) -> tuple[Array, T]:
+        return jnp.bool_(False), act(carry[1])
+
+    return lax.while_loop(lambda carry: carry[0], body, (jnp.any(on), state))[1]
+
+
+def repeat(on: Callable[[T], Bool[Array, " L"]], act: Callable[[T], T], state: T) -> T:
+    """`act` again and again while `on(state)` holds in any lane; `act` leaves the other lanes alone."""
+    return lax.while_loop(lambda carry: jnp.any(on(carry)), act, state)

@@ -1,0 +1,1 @@
+"""Plain-Python oracles: one thing at a time, written to be read beside the kernel."""
