@@ -1,0 +1,416 @@
+"""A sweep's configuration: TOML in, frozen and checked dataclasses out; errors name the file, key and fix."""
+
+import difflib
+import itertools
+import math
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxswap.errors import InputError
+from jaxswap.machine import PROFILES
+from jaxswap.policy import POLICIES
+from jaxswap.sweep.objective import Objective, parse_objective
+from jaxswap.workload import recorded, recorded_names
+
+SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
+"""The mTHP sizes of anonymous memory, kB."""
+MODES = ("always", "madvise")
+MOST_CANDIDATES = 20_000
+_PAGE = 4096
+_CLUSTER = 2 << 20
+_LEAST_LIMIT = 1 << 20
+_MOST_SWAP = 16 << 30
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """memory.max: bytes, or a share of the workload's footprint in percent. Exactly one is set."""
+
+    size: int | None = None
+    percent: float | None = None
+
+    def of(self, footprint: int) -> int:
+        """The limit in bytes, whole pages, for a footprint in bytes."""
+        if self.size is not None:
+            return self.size
+        assert self.percent is not None
+        return int(footprint * self.percent / 100) // _PAGE * _PAGE
+
+    def __str__(self) -> str:
+        return format_size(self.size) if self.size is not None else f"{self.percent:g}%"
+
+
+@dataclass(frozen=True)
+class WorkloadChoice:
+    """One workload of the sweep: its name in tables, the file to read, and its memory limit."""
+
+    name: str
+    path: Path
+    limit: Limit
+
+
+@dataclass(frozen=True)
+class PolicyChoice:
+    """One heuristic with one value for each of its parameters."""
+
+    name: str
+    params: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.params)])
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run chooses."""
+
+    path: Path
+    name: str
+    kernel: str
+    swap: int | None
+    workloads: tuple[WorkloadChoice, ...]
+    sizes: tuple[int, ...]
+    modes: tuple[str, ...]
+    policies: tuple[PolicyChoice, ...]
+    reference: str
+    objective: Objective
+    seed: int
+    out: Path | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What decides the results, as plain values, for the manifest and the run's key."""
+        return {
+            "kernel": self.kernel,
+            "swap": "auto" if self.swap is None else format_size(self.swap),
+            "workloads": {choice.name: {"limit": str(choice.limit)} for choice in self.workloads},
+            "sizes": list(self.sizes),
+            "modes": list(self.modes),
+            "policies": [str(choice) for choice in self.policies],
+            "reference": self.reference,
+            "objective": str(self.objective),
+            "seed": self.seed,
+        }
+
+    def swap_of(self, footprint: int) -> int:
+        """The swap device in bytes for a footprint in bytes: whole clusters of 2 MiB."""
+        return self.swap if self.swap is not None else math.ceil(2 * footprint / _CLUSTER) * _CLUSTER
+
+
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
+    """Read a sweep's TOML file; `overrides` are "a.b=value" (in TOML, or a bare word) and win over the file.
+
+    Raises InputError with one line that names the file, the key and the fix.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            table = tomllib.load(file)
+    except FileNotFoundError:
+        raise InputError(
+            f"{name}: no such config file; the one to start from is configs/quickstart.toml"
+        ) from None
+    except IsADirectoryError:
+        raise InputError(f"{name}: is a directory; name a TOML file in it") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: is not TOML: {error}") from None
+    for override in overrides:
+        _override(table, override)
+    return _config(Path(name), _Table(name, "", table))
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of "24M", "1.5G", "512K" or "4096"; None if it is not a size."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    return int(float(match[1]) * _UNITS[match[2].upper()]) if match else None
+
+
+def format_size(size: int) -> str:
+    """Bytes in the largest unit that divides them: "24M"."""
+    for unit in ("G", "M", "K"):
+        if size and size % _UNITS[unit] == 0:
+            return f"{size // _UNITS[unit]}{unit}"
+    return str(size)
+
+
+def parse_mthp(text: str) -> str | None:
+    """Normal form of an mTHP setting ("16 32 64m": ascending kB, m for madvise); None if it is not one."""
+    sizes: dict[int, str] = {}
+    for word in text.replace(",", " ").split():
+        match = re.fullmatch(r"(\d+)(?:kB?)?(m?)", word)
+        if not match or int(match[1]) not in SIZES or int(match[1]) in sizes:
+            return None
+        sizes[int(match[1])] = match[2]
+    return " ".join(f"{size}{sizes[size]}" for size in sorted(sizes))
+
+
+def parse_policy(text: str, where: str = "--policy") -> PolicyChoice:
+    """A heuristic written "name" or "name:key=value,key=value"; parameters left out take their defaults."""
+    name, _, rest = text.partition(":")
+    given: dict[str, Any] = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or not re.fullmatch(r"-?\d+", value.strip()):
+            raise InputError(f"{where} {text!r}: {pair!r} is not name=number; write {name}:name=number,...")
+        given[key.strip()] = int(value)
+    (choice,) = _policy(lambda key, message: InputError(f"{where}: {key}: {message}"), name, given)
+    return choice
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """ "did you mean X?" where a known word is near, else the list of the known words."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+class _Table:
+    """A TOML table that knows where it stands, which of its keys were asked for, and how to complain."""
+
+    def __init__(self, file: str, prefix: str, values: Mapping[str, Any]) -> None:
+        self.file, self.prefix, self.values = file, prefix, values
+        self.asked: list[str] = []
+
+    def error(self, key: str, message: str) -> InputError:
+        return InputError(f"{self.file}: {self.prefix}{key}: {message}")
+
+    def get(self, key: str, kind: type | tuple[type, ...], expected: str, default: Any = None) -> Any:
+        """The value of `key` if it is of the type; `default` if absent. bool is not taken for a number."""
+        self.asked.append(key)
+        if key not in self.values:
+            return default
+        value = self.values[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self.error(key, f"expected {expected}, got {_show(value)}")
+        return value
+
+    def table(self, key: str, expected: str) -> "_Table":
+        return _Table(self.file, f"{self.prefix}{key}.", self.get(key, dict, expected, {}))
+
+    def finish(self) -> None:
+        """Refuse keys nobody asked for."""
+        for key in self.values:
+            if key not in self.asked:
+                raise self.error(key, f"unknown key; {suggest(key, self.asked)}")
+
+
+def _show(value: Any) -> str:
+    return f"{value!r}" if not isinstance(value, dict) else "a table"
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    """Put "a.b=value" into the raw TOML table."""
+    key, equals, value = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise InputError(
+            f"--set {text}: write it as key=value, for example --set seed=1 or --set space.sizes=[16,64]"
+        )
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for depth, part in enumerate(parts[:-1]):
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {text}: {'.'.join(parts[: depth + 1])} is a value, not a table of keys")
+    table[parts[-1]] = parsed
+
+
+def _config(path: Path, top: _Table) -> Config:
+    seed = top.get("seed", int, "a whole number", 0)
+    if not 0 <= seed < 2**32:
+        raise top.error("seed", f"{seed} is out of range; take 0 to {2**32 - 1}")
+    out = top.get("out", str, "the path of a directory")
+    objective_text = top.get("objective", str, 'a string: "dominance" or an expression', "dominance")
+    try:
+        objective = parse_objective(objective_text)
+    except InputError as error:
+        raise top.error("objective", str(error)) from None
+    kernel, swap = _machine(top.table("machine", "a table [machine]"))
+    space = top.table("space", "a table [space]")
+    sizes = _sizes(space)
+    modes = _modes(space)
+    space.finish()
+    policies = _policies(top.table("policies", "a table [policies]"))
+    masks = 1 + len(modes) * (2 ** len(sizes) - 1)
+    if masks * len(policies) > MOST_CANDIDATES:
+        raise space.error(
+            "sizes",
+            f"{masks} masks times {len(policies)} heuristics are {masks * len(policies)} candidates, "
+            f"more than {MOST_CANDIDATES}; take fewer sizes or parameter values",
+        )
+    reference = top.get("reference", str, 'a string of sizes in kB such as "16 64m"')
+    if reference is None:
+        reference = " ".join(f"{size}{'m' if modes[0] == 'madvise' else ''}" for size in sizes)
+    checked = parse_mthp(reference)
+    if checked is None:
+        raise top.error(
+            "reference", f"{reference!r} is not a set of sizes; write kB with m for madvise: {_SIZE_HELP}"
+        )
+    workloads = _workloads(
+        path, top.table("workloads", "a table [workloads.NAME] for each workload"), max(sizes)
+    )
+    top.finish()
+    return Config(
+        path=path,
+        name=path.stem,
+        kernel=kernel,
+        swap=swap,
+        workloads=workloads,
+        sizes=sizes,
+        modes=modes,
+        policies=policies,
+        reference=checked,
+        objective=objective,
+        seed=seed,
+        out=None if out is None else Path(out),
+    )
+
+
+_SIZE_HELP = "anonymous memory has " + ", ".join(map(str, SIZES))
+
+
+def _machine(table: _Table) -> tuple[str, int | None]:
+    kernel = table.get("kernel", str, 'a string such as "7.3"', "7.3")
+    if kernel not in PROFILES:
+        raise table.error("kernel", f"no profile of kernel {kernel!r}; {suggest(kernel, PROFILES)}")
+    swap = table.get("swap", (str, int), '"auto" or a size such as "128M"', "auto")
+    table.finish()
+    if swap == "auto":
+        return kernel, None
+    size = parse_size(str(swap))
+    if size is None:
+        raise table.error("swap", f'{swap!r} is not a size; write "auto" or "128M"')
+    if not _CLUSTER <= size <= _MOST_SWAP:
+        raise table.error(
+            "swap", f"{swap} is out of range; take {format_size(_CLUSTER)} to {format_size(_MOST_SWAP)}"
+        )
+    if size % _PAGE:
+        raise table.error("swap", f"{swap} is not a whole number of 4 KiB pages")
+    return kernel, size
+
+
+def _sizes(space: _Table) -> tuple[int, ...]:
+    sizes = space.get("sizes", list, "a list of sizes in kB such as [16, 32, 64]")
+    if sizes is None:
+        raise space.error("sizes", "is missing; say which mTHP sizes to try, for example [16, 32, 64]")
+    if not sizes:
+        raise space.error("sizes", "is empty; name at least one size, for example [64]")
+    for size in sizes:
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise space.error(
+                "sizes", f"{_show(size)} is not a number; write sizes in kB, for example [16, 64]"
+            )
+        if size not in SIZES:
+            why = "exists for shmem only" if size == 8 else "is no mTHP size"
+            raise space.error("sizes", f"{size} kB {why}; {_SIZE_HELP}")
+    if len(set(sizes)) < len(sizes):
+        raise space.error("sizes", f"{sizes} names a size twice")
+    return tuple(sorted(sizes))
+
+
+def _modes(space: _Table) -> tuple[str, ...]:
+    modes = space.get("modes", list, 'a list such as ["always"]', ["always"])
+    for mode in modes:
+        if mode not in MODES:
+            raise space.error("modes", f"{_show(mode)} is no mode; take always, madvise or both")
+    if not modes or len(set(modes)) < len(modes):
+        raise space.error("modes", f"{modes} must name always, madvise or both, each once")
+    return tuple(modes)
+
+
+def _policies(table: _Table) -> tuple[PolicyChoice, ...]:
+    """Every heuristic with every combination of its values; the kernel's own rule is always the first."""
+    found = [PolicyChoice("kernel")]
+    for name in table.values:
+        given = table.get(name, dict, "a table of parameters, {} for the defaults")
+        found += _policy(table.error, name, given)
+    return tuple(dict.fromkeys(found))
+
+
+def _policy(
+    error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any]
+) -> list[PolicyChoice]:
+    if name not in POLICIES:
+        raise error(name, f"unknown heuristic; {suggest(name, POLICIES)}")
+    params = {param.name: param for param in POLICIES[name].params}
+    for key in given:
+        if key not in params:
+            hint = suggest(key, params) if params else "it takes none"
+            raise error(f"{name}.{key}", f"unknown parameter of {name}; {hint}")
+    axes = []
+    for key, param in params.items():
+        value = given.get(key, param.default)
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise error(f"{name}.{key}", "is an empty list; give a number or a list of numbers")
+        for one in values:
+            if not isinstance(one, int) or isinstance(one, bool):
+                raise error(f"{name}.{key}", f"expected a whole number or a list of them, got {_show(one)}")
+            if not param.low <= one <= param.high:
+                raise error(f"{name}.{key}", f"{one} is out of range; take {param.low} to {param.high}")
+        axes.append([(key, one) for one in values])
+    return [PolicyChoice(name, combination) for combination in itertools.product(*axes)]
+
+
+def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoice, ...]:
+    if not table.values:
+        name = (recorded_names() or ["name"])[0]
+        raise InputError(
+            f'{table.file}: workloads: is missing; add a table such as [workloads.{name}] with limit = "50%"'
+        )
+    found = []
+    for name in table.values:
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise table.error(
+                name, "a workload's name is letters, digits and . _ + -; put its path under trace ="
+            )
+        entry = table.table(name, 'a table such as { limit = "50%" }')
+        trace = entry.get("trace", str, "a recorded workload's name or the path of a .t or .t.gz file", name)
+        limit = _limit(entry, largest)
+        entry.finish()
+        if trace in recorded_names():
+            path = recorded(trace)
+        else:
+            path = config.parent / trace
+            if not path.exists():
+                shown = "trace" if "trace" in entry.values else ""
+                raise InputError(
+                    f"{table.file}: {(entry.prefix + shown).rstrip('.')}: {trace!r} is neither a recorded "
+                    f"workload nor a file at {path}; recorded: {', '.join(recorded_names()) or 'none'}"
+                )
+        found.append(WorkloadChoice(name, path, limit))
+    return tuple(found)
+
+
+def _limit(entry: _Table, largest: int) -> Limit:
+    text = entry.get("limit", (str, int), 'a string such as "50%" of the footprint or "24M"')
+    if text is None:
+        raise entry.error(
+            "limit", 'is missing; write a share of the footprint such as "50%" or a size such as "24M"'
+        )
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", str(text).strip())
+    if percent:
+        share = float(percent[1])
+        if not 1 <= share < 100:
+            raise entry.error("limit", f"{text} is out of range; at 100% nothing is swapped: take 1% to 99%")
+        return Limit(percent=share)
+    size = parse_size(str(text))
+    if size is None:
+        raise entry.error("limit", f'{text!r} is neither a size nor a share; write "24M" or "50%"')
+    least = max(_LEAST_LIMIT, 4 * largest << 10)
+    if size < least:
+        raise entry.error(
+            "limit", f"{text} cannot hold four folios of {largest} kB; take at least {format_size(least)}"
+        )
+    if size % _PAGE:
+        raise entry.error("limit", f"{text} is not a whole number of 4 KiB pages")
+    return Limit(size=size)

@@ -1,0 +1,1 @@
+"""Counters into tables that paste into a mail, and figures with their numbers beside them."""

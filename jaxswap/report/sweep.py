@@ -1,0 +1,209 @@
+"""The report of a sweep: ranked tables, Pareto fronts, refusals, winners; as text, with figures beside it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxswap.report.figure import draw_front
+from jaxswap.report.provenance import provenance
+from jaxswap.report.tables import change, mebibytes, number, text_table
+from jaxswap.report.winners import Winners, winners
+from jaxswap.sweep.metrics import REASONS
+from jaxswap.sweep.objective import AXES, Dominance
+from jaxswap.sweep.run import Sweep
+from jaxswap.sweep.space import sysfs_lines
+from jaxswap.sweep.store import WorkloadResult
+from jaxswap.workload.files import write_atomic
+
+TOP = 8
+"""Rows of a ranked table, the reference apart."""
+FRONT = 16
+"""Rows of a front's table; the figure's CSV has every one."""
+
+_COLUMNS = {
+    "failed": "failed",
+    "fallbacks": "fallb",
+    "major_faults": "majflt",
+    "useless_pages": "useless",
+    "pages_in": "in",
+    "pages_out": "out",
+    "large_coverage": "large",
+    "refusals": "refused",
+}
+_AXIS_NAMES = {
+    "failed_fallbacks": "failed + fallbacks",
+    "major_faults": "major faults",
+    "useless_pages": "useless pages",
+}
+
+
+def write_report(sweep: Sweep) -> str:
+    """Write report.txt and figures/front.{png,pdf,csv} into the run directory; returns the text."""
+    figure = draw_front(sweep)
+    text = f"{report_text(sweep)}\n\nfigure: {figure} (PDF and CSV beside it)\n"
+    write_atomic(sweep.folder / "report.txt", text.encode(), "report")
+    return text
+
+
+def report_text(sweep: Sweep) -> str:
+    """The whole report: one part a workload, then all workloads together."""
+    parts = [
+        "\n".join(provenance(sweep)),
+        f"{len(sweep.candidates)} candidates, objective: {sweep.config.objective}\n"
+        "Counts per 1,000 accesses. R: the reference; +: better than it by the objective; *: on the Pareto\n"
+        "front; same: further candidates with these very counts.",
+    ]
+    for result in sweep.results:
+        title = (
+            f"{result.name}: {result.accesses:,} accesses, footprint {mebibytes(result.footprint)}, "
+            f"limit {mebibytes(result.limit)}, swap {mebibytes(result.swap)}"
+        )
+        parts += _part(sweep, title, [result])
+    if len(sweep.results) > 1:
+        parts += _part(sweep, "All workloads (means; no worse than the reference on each)", sweep.results)
+    return "\n\n".join(parts)
+
+
+def _part(sweep: Sweep, title: str, results: Sequence[WorkloadResult]) -> list[str]:
+    best = winners(sweep, results)
+    return [
+        f"{title}\n{'=' * len(title)}",
+        _ranked(sweep, results, best),
+        _front(sweep, results),
+        _refusals(sweep, results, best),
+        _winners(sweep, results, best),
+    ]
+
+
+def _means(sweep: Sweep, results: Sequence[WorkloadResult]) -> dict[str, np.ndarray]:
+    return {name: values.mean(axis=0) for name, values in sweep.measured(results).items()}
+
+
+def _rows(
+    sweep: Sweep, results: Sequence[WorkloadResult], best: Winners, indices: Sequence[int], most: int
+) -> tuple[list[list[str]], int]:
+    """Rows of candidates in the order given, equal ones in one row, and how many rows were left off.
+
+    The reference and both winners are never left off.
+    """
+    means = _means(sweep, results)
+    front = sweep.front(results)
+    counts = np.stack([means[name] for name in _COLUMNS if name != "refusals"], axis=1)
+    place = {int(index): rank + 1 for rank, index in enumerate(best.ranking.order)}
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for index in indices:
+        groups.setdefault((*counts[index], float(np.isinf(best.ranking.violation[index]))), []).append(index)
+    kept = {sweep.reference, best.sysfs, best.heuristic}
+    rows, left_off = [], 0
+    for group in groups.values():
+        shown = [index for position, index in enumerate(group) if position == 0 or index in kept]
+        if len(rows) >= most and not kept.intersection(shown):
+            left_off += 1
+            continue
+        for index in shown:
+            candidate = sweep.candidates[index]
+            dead = np.isinf(best.ranking.violation[index])
+            marks = ("R" if index == sweep.reference else "") + ("+" if best.ranking.beats[index] else "")
+            values = (
+                ["OOM"] + [""] * (len(_COLUMNS) - 1) if dead else [number(means[c][index]) for c in _COLUMNS]
+            )
+            same = len(group) - len(shown) if index == shown[0] else 0
+            rows.append(
+                [
+                    str(place[index]),
+                    marks + ("*" if front[index] else ""),
+                    candidate.mthp or "none",
+                    str(candidate.policy),
+                    *values,
+                    f"+{same}" if same else "",
+                ]
+            )
+    return rows, left_off
+
+
+_HEADER = ["#", "", "sizes kB", "heuristic", *_COLUMNS.values(), "same"]
+
+
+def _ranked(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
+    rows, left_off = _rows(sweep, results, best, [int(index) for index in best.ranking.order], TOP)
+    more = f"\n({left_off} more in results/*.parquet)" if left_off else ""
+    return text_table(_HEADER, rows, 4) + more
+
+
+def _front(sweep: Sweep, results: Sequence[WorkloadResult]) -> str:
+    means, front = _means(sweep, results), np.flatnonzero(sweep.front(results))
+    points: dict[tuple[float, ...], list[int]] = {}
+    for index in sorted(front, key=lambda one: tuple(means[name][one] for name in ("major_faults", *AXES))):
+        points.setdefault(tuple(means[name][index] for name in AXES), []).append(int(index))
+    rows = [
+        [
+            sweep.candidates[group[0]].mthp or "none",
+            str(sweep.candidates[group[0]].policy),
+            *(number(value) for value in point),
+            f"+{len(group) - 1}" if len(group) > 1 else "",
+        ]
+        for point, group in list(points.items())[:FRONT]
+    ]
+    header = ["sizes kB", "heuristic", *(_AXIS_NAMES[name] for name in AXES), "same"]
+    left_off = len(points) - len(rows)
+    more = f"\n({left_off} more in figures/front.csv)" if left_off else ""
+    return f"Pareto front, fewest major faults first\n{text_table(header, rows, 2)}{more}"
+
+
+def _refusals(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
+    """Refused orders by reason, for the reference and the winners; reasons that never occur are left out."""
+    means = _means(sweep, results)
+    named = {"reference": sweep.reference, "best sysfs": best.sysfs, "best heuristic": best.heuristic}
+    columns = {name: index for name, index in named.items() if index is not None}
+    rows = []
+    for reason in REASONS:
+        values = [means[f"refused_{reason}"][index] for index in columns.values()]
+        if any(values):
+            rows.append([reason, *map(number, values)])
+    for label, name in (("heuristic read PTEs", "ptes_read"), ("heuristic read slots", "slots_read")):
+        values = [means[name][index] for index in columns.values()]
+        if any(values):
+            rows.append([label, *map(number, values)])
+    return text_table(["orders refused, by reason", *columns], rows, 1) if rows else "No order was refused."
+
+
+def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
+    sysfs = sweep.candidates[best.sysfs]
+    lines = [
+        f"Best setting that sysfs can express: {sysfs.mthp or 'none'}{_standing(sweep, best, best.sysfs)}"
+    ]
+    lines += _changes(sweep, results, best.sysfs)
+    lines += [f"    {line}" for line in sysfs_lines(sysfs.mthp)]
+    if best.heuristic is None:
+        lines.append("Best heuristic: the sweep has none that ran to its end.")
+    else:
+        heuristic = sweep.candidates[best.heuristic]
+        lines.append(
+            f"Best heuristic (needs a kernel patch): {heuristic}{_standing(sweep, best, best.heuristic)}"
+        )
+        lines += _changes(sweep, results, best.heuristic)
+        order = best.ranking.order.tolist()
+        if order.index(best.heuristic) > order.index(best.sysfs):
+            lines.append("    ranks behind the sysfs setting: no patch is needed for the best result here")
+    return "\n".join(lines)
+
+
+def _standing(sweep: Sweep, best: Winners, index: int) -> str:
+    """How a winner stands to the reference, where it is not simply better."""
+    if index == sweep.reference:
+        return " (the reference: nothing sysfs can express is better)"
+    if best.ranking.beats[index]:
+        return ""
+    if isinstance(sweep.config.objective, Dominance) and best.ranking.violation[index] > 0:
+        return " (does NOT dominate the reference: more major faults or useless pages)"
+    return " (not better than the reference)"
+
+
+def _changes(sweep: Sweep, results: Sequence[WorkloadResult], index: int) -> list[str]:
+    if index == sweep.reference:
+        return []
+    means = _means(sweep, results)
+    return [
+        f"    {_AXIS_NAMES[name]:<18} {change(means[name][index], means[name][sweep.reference])}"
+        for name in AXES
+    ]

@@ -1,0 +1,42 @@
+"""Fixed-width text tables: plain ASCII, no colour, right for a terminal and for a mail."""
+
+from collections.abc import Sequence
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Lines of a table; the first `left` columns are flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def number(value: float) -> str:
+    """A count per 1,000 accesses: three decimals below 1, fewer above, a plain 0 for nothing."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    return f"{value:.3f}" if size < 1 else f"{value:.2f}" if size < 100 else f"{value:,.1f}"
+
+
+def change(value: float, base: float) -> str:
+    """ "12.3 -> 4.5 (-63%)"."""
+    percent = (
+        f" ({100 * (value / base - 1):+.0f}%)"
+        if base and value != base
+        else " (same)"
+        if value == base
+        else ""
+    )
+    return f"{number(base)} -> {number(value)}{percent}"
+
+
+def mebibytes(size: int) -> str:
+    """Bytes as MiB with one decimal."""
+    return f"{size / (1 << 20):.1f} MiB"

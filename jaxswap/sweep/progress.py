@@ -1,0 +1,71 @@
+"""What a waiting person sees: how far the sweep is, its rate, the time left; plain lines without a terminal."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+Report = Callable[[int, int], None]
+"""Called with lane-operations done and in all."""
+
+_PLAIN_SECONDS = 10.0
+
+
+class _Rate:
+    """Rate and time left since the first report: what comes before it is reading and compiling."""
+
+    def __init__(self) -> None:
+        self.start: tuple[float, int] | None = None
+
+    def text(self, done: int, total: int) -> str:
+        now = time.monotonic()
+        if self.start is None:
+            self.start = (now, done)
+            return ""
+        seconds, count = now - self.start[0], done - self.start[1]
+        if seconds <= 0 or count <= 0:
+            return ""
+        rate = count / seconds
+        return f"{rate / 1e6:.2f} M lane-ops/s, {_clock((total - done) / rate)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+@contextmanager
+def progress(name: str, position: str, stream: TextIO | None = None) -> Iterator[Report]:
+    """Show the progress of one workload (`position`: "2/3") on stderr while the block runs."""
+    stream = sys.stderr if stream is None else stream
+    rate = _Rate()
+    if stream.isatty():
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            console=Console(file=stream),
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task(f"{position} {name}", total=None, rate="compiling")
+            yield lambda done, total: bar.update(
+                task, completed=done, total=total, rate=rate.text(done, total)
+            )
+        return
+    print(f"{position} {name}", file=stream, flush=True)
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        text = rate.text(done, total)
+        if text and time.monotonic() - last >= _PLAIN_SECONDS:
+            last = time.monotonic()
+            print(f"{position} {name}: {100 * done // total}%, {text}", file=stream, flush=True)
+
+    yield report

@@ -1,0 +1,71 @@
+"""The candidates of a sweep: every mask of the chosen sizes with every heuristic, as lanes of a replay."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxswap.config import SIZES, Config, PolicyChoice
+from jaxswap.machine import Lane
+
+_SYSFS = "/sys/kernel/mm/transparent_hugepage"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One setting: mTHP sizes as sysfs has them ("16 64m": kB, m for madvise), and a heuristic."""
+
+    mthp: str
+    policy: PolicyChoice
+
+    @property
+    def sysfs(self) -> bool:
+        """Whether an unpatched kernel can be set to this: the kernel's own rule under some mask."""
+        return self.policy.name == "kernel"
+
+    def __str__(self) -> str:
+        return f"{self.mthp or 'none'} / {self.policy}"
+
+    def lane(self, limit: int | None, swap: int) -> Lane:
+        """The lane of a replay with this setting, under a memory limit and with a swap device in bytes."""
+        return Lane(
+            mthp=self.mthp,
+            policy=self.policy.name,
+            policy_params=dict(self.policy.params),
+            limit=limit,
+            swap=swap,
+        )
+
+
+def masks(sizes: Sequence[int], modes: Sequence[str]) -> list[str]:
+    """Every set of the sizes, smallest first: none, then each set once in each mode (the same for its sizes)."""
+    found = [""]
+    for count in range(1, len(sizes) + 1):
+        for chosen in itertools.combinations(sorted(sizes), count):
+            for mode in modes:
+                found.append(" ".join(f"{size}{'m' if mode == 'madvise' else ''}" for size in chosen))
+    return found
+
+
+def candidates(config: Config) -> tuple[list[Candidate], int]:
+    """All candidates and the index of the reference: its mask under the kernel's rule.
+
+    Without an enabled size no heuristic has anything to choose: that mask stands once, with the kernel's rule.
+    """
+    found = [
+        Candidate(mask, policy)
+        for policy in config.policies
+        for mask in masks(config.sizes, config.modes)
+        if mask or policy.name == "kernel"
+    ]
+    reference = Candidate(config.reference, PolicyChoice("kernel"))
+    if reference not in found:
+        found.insert(0, reference)
+    return found, found.index(reference)
+
+
+def sysfs_lines(mthp: str) -> list[str]:
+    """The shell commands that give a running kernel exactly these mTHP sizes, every other size off."""
+    modes = {
+        int(word.removesuffix("m")): "madvise" if word.endswith("m") else "always" for word in mthp.split()
+    }
+    return [f"echo {modes.get(size, 'never')} > {_SYSFS}/hugepages-{size}kB/enabled" for size in SIZES]
