@@ -37,7 +37,7 @@ VALUE_MAX = (1 << VALUE_BITS) - 1
 ZERO_SHIFT = 27
 COUNT_SHIFT = 28
 COUNT_MAX = 15
-FLAG_BITS = 0xF800_0000
+FLAG_BITS = np.uint32(0xF800_0000)
 """Count and zero flag: what survives when a folio enters or leaves the swap cache."""
 BAD_WORD = BAD
 MAX_SLOTS = 1 << 31

@@ -165,10 +165,10 @@ def swap_cache_alloc_folio(table: Table, request: Request) -> Outcome:
         return outcome
     while True:
         error = swap_cache_alloc_order(table, request, order, outcome)
+        outcome.error = error
         if error == OK:
             outcome.order = order
             return outcome
-        outcome.error = error
         if order == 0 or error not in (EBUSY, ENOMEM):
             return outcome
         outcome.swpin_fallback |= 1 << order

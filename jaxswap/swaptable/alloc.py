@@ -1,0 +1,412 @@
+"""Allocation of folios in the swap cache for a batch of requests, with order fallback.
+
+Rules: mm/swap_state.c, Linux 7.2 / 7.3, ``__swap_cache_alloc`` (one order: check, frame, check again with memcg ids,
+insert, charge) and ``swap_cache_alloc_folio`` (from the highest order of the mask down; -EBUSY and -ENOMEM step down,
+-EEXIST and -ENOENT end it, order 0 is the last). The result of a batch is that of its requests one after the other.
+
+How it is done side by side. Within a batch slots only ever enter the cache; counts, zero flags, memcg ids and bad slots
+stay. So nearly everything a request meets is known beforehand from the table, as one reach (orders from 0 up that pass)
+for every kind of conflict. The one thing that depends on the requests before it is how many orders around its target
+are still free of folios of this batch. Requests to different clusters cannot affect each other, so every cluster has its
+queue and all queues advance in lock step, longest first, each step over the clusters that still have requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int8, Int32, UInt8, UInt16, UInt32
+
+from jaxswap.errors import InputError
+from jaxswap.swaptable.check import checked_integers
+from jaxswap.swaptable.entry import FLAG_BITS, FOLIO, SHADOW, VALUE_MAX, VALUE_SHIFT, SwapTable
+from jaxswap.swaptable.geometry import (
+    ALL_ORDERS,
+    CLUSTER,
+    CLUSTER_SHIFT,
+    EBUSY,
+    EEXIST,
+    EINVAL,
+    ENOENT,
+    ENOMEM,
+    MAX_ORDER,
+    ORDERS,
+    WORDS,
+    highest_order,
+)
+from jaxswap.swaptable.planes import any_in_block, mixed_ids, mixed_zero, planes_of, reach, read_nibble
+
+REASONS = ("no_table", "bad", "cached", "count", "zero", "memcg", "frame", "charge")
+"""Why an order was not used. The first five are found by the first check, before anything is allocated; ``memcg`` by the
+second check and ``charge`` after it, both at the cost of a folio allocated and thrown away."""
+
+_WIDE, _NARROW = 2048, 32
+"""Clusters a step advances together: while many queues are left, and for the tail of a few long ones."""
+
+
+class Requests(NamedTuple):
+    """One swap-in each, in index order. Made by :func:`make_requests`."""
+
+    slots: UInt32[Array, "n"]
+    orders: UInt32[Array, "n"]
+    frames: UInt32[Array, "n"]
+    charges: UInt32[Array, "n"]
+    folios: UInt32[Array, "n"]
+
+
+class Outcome(NamedTuple):
+    """What became of every request. Masks have bit ``o`` for order ``o``.
+
+    An order can be refused for several reasons at once, all reported: each test of the check counts if any slot of the
+    block fails it (a bad slot fails only ``bad``; a target refused for itself reports that reason alone).
+    """
+
+    errno: Int32[Array, "n"]
+    """0, or the error of the last order tried: -ENOENT, -ENOMEM, -EBUSY, -EEXIST; -EINVAL for a bad mask."""
+    order: Int8[Array, "n"]
+    """Order of the folio now in the cache, -1 if none."""
+    stepped: UInt16[Array, "n"]
+    """Orders given up and counted as swpin_fallback (order 0 is never counted)."""
+    no_table: UInt16[Array, "n"]
+    bad: UInt16[Array, "n"]
+    cached: UInt16[Array, "n"]
+    count: UInt16[Array, "n"]
+    zero: UInt16[Array, "n"]
+    memcg: UInt16[Array, "n"]
+    frame: UInt16[Array, "n"]
+    charge: UInt16[Array, "n"]
+    """Orders whose charge failed; those above 0 are counted as swpin_fallback_charge."""
+    thrown: UInt8[Array, "n"]
+    """Folios allocated and given back."""
+
+    @property
+    def first_check(self) -> UInt16[Array, "n"]:
+        """Orders refused by the check before the allocation."""
+        return self.no_table | self.bad | self.cached | self.count | self.zero
+
+    @property
+    def second_check(self) -> UInt16[Array, "n"]:
+        """Orders refused by the check after the allocation."""
+        return self.memcg
+
+
+class Queues(NamedTuple):
+    """Requests of a batch in the order the lock step takes them: step after step, in a step longest queue first."""
+
+    cluster: Int32[Array, "clusters"]
+    """Cluster of each queue, longest queue first."""
+    width: Int32[Array, "n+1"]
+    """Queues longer than k, for step k."""
+    start: Int32[Array, "n+1"]
+    """Place of the first request of step k."""
+    place: Int32[Array, "n"]
+    """Place of each request."""
+    request: Int32[Array, "n"]
+    """Request at each place."""
+
+
+def _stable_order(keys: np.ndarray, bound: int) -> np.ndarray:
+    """Stable argsort; 16-bit digits because numpy sorts those by counting."""
+    order = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
+    if bound > 1 << 16:
+        order = order[np.argsort((keys >> 16)[order].astype(np.uint16), kind="stable")]
+    return order
+
+
+def make_queues(slots, clusters: int) -> Queues:
+    """Queues for the target slots of a batch (uint32 [n], in range), on the host."""
+    cluster = np.asarray(slots) >> CLUSTER_SHIFT
+    n = cluster.size
+    length = np.bincount(cluster, minlength=clusters)
+    longest_first = _stable_order(length.max(initial=0) - length, n + 1)
+    lane = np.empty(clusters, np.int32)
+    lane[longest_first] = np.arange(clusters, dtype=np.int32)
+    by_cluster = _stable_order(cluster, clusters)
+    sorted_cluster = cluster[by_cluster]
+    before = np.cumsum(length) - length
+    step = np.arange(n, dtype=np.int32) - before.astype(np.int32)[sorted_cluster]
+    steps = int(length.max(initial=0))
+    width = np.zeros(n + 1, np.int32)
+    width[:steps] = clusters - np.cumsum(np.bincount(length, minlength=steps + 1))[:steps]
+    start = np.full(n + 1, n, np.int32)
+    start[:steps] = np.cumsum(width[:steps]) - width[:steps]
+    place_sorted = start[step] + lane[sorted_cluster]
+    place = np.empty(n, np.int32)
+    place[by_cluster] = place_sorted
+    request = np.empty(n, np.int32)
+    request[place] = np.arange(n, dtype=np.int32)
+    return Queues(*map(jnp.asarray, (longest_first.astype(np.int32), width, start, place, request)))
+
+
+def make_requests(table_slots: int, slots, orders, frames=None, charges=None, folios=None) -> Requests:
+    """Checked requests for a table of ``table_slots`` slots.
+
+    slots: integers [n], the faulting slot. orders: mask of orders offered; an empty mask or one with a bit above 9 is
+    allowed and gives -EINVAL, as in the kernel. frames, charges: masks of the orders for which a page frame can be had
+    and whose memcg charge succeeds (default: all). folios: folio numbers written to the slots, below 2**25 (default: the
+    index of the request, modulo 2**25). Scalars hold for all requests. InputError on wrong dtype, shape or range.
+    """
+    asked = checked_integers("slots", slots, None, 0, table_slots - 1, jnp.uint32)
+    n = asked.shape[0]
+
+    def mask(name: str, given) -> Array:
+        values = ALL_ORDERS if given is None else given
+        if np.ndim(values) == 0:
+            values = np.full(n, values)
+        return checked_integers(name, values, n, 0, 2**32 - 1, jnp.uint32)
+
+    if folios is None:
+        numbers = jnp.arange(n, dtype=jnp.uint32) & VALUE_MAX
+    else:
+        numbers = checked_integers("folios", folios, n, 0, VALUE_MAX, jnp.uint32)
+    return Requests(asked, mask("orders", orders), mask("frames", frames), mask("charges", charges), numbers)
+
+
+def _orders_up(count: Array) -> Array:
+    """Mask of the orders at and above ``count`` (0 .. 10)."""
+    return (jnp.uint32(ALL_ORDERS) << count) & ALL_ORDERS
+
+
+def _block_mask(bit: Array, order: Array | int) -> Array:
+    """Bits of the aligned block of ``2**order`` (order at most 4) around ``bit`` of a word."""
+    size = jnp.uint32(1) << jnp.asarray(order, jnp.uint32)
+    return ((jnp.uint32(1) << size) - 1) << (bit & ~(size - 1))
+
+
+def _reach_in_rows(rows: list[Array], slot: Array) -> Array:
+    """Orders from 0 up whose block around ``slot`` (0 .. 511) has no bit in the 16 words ``rows``: 0 .. 10."""
+    word, bit = slot >> 5, slot & 31
+    own = jnp.zeros_like(slot)
+    used = jnp.zeros_like(slot)
+    for number, row in enumerate(rows):
+        own = jnp.where(word == number, row, own)
+        used = used | ((row != 0).astype(jnp.uint32) << number)
+    total = (own == 0).astype(jnp.uint32)
+    for order in range(5):
+        total = total + ((own & _block_mask(bit, order)) == 0).astype(jnp.uint32)
+    for order in range(1, 5):
+        total = total + ((used & _block_mask(word, order)) == 0).astype(jnp.uint32)
+    return total
+
+
+def _insert(rows: list[Array], slot: Array, order: Array, really: Array) -> list[Array]:
+    """Set the bits of the block around ``slot`` in the 16 words, where ``really``."""
+    word, bit = slot >> 5, slot & 31
+    above = jnp.maximum(order, 5) - 5
+    bits = jnp.where(order >= 5, jnp.uint32(0xFFFF_FFFF), _block_mask(bit, jnp.minimum(order, 4)))
+    bits = jnp.where(really, bits, 0)
+    return [row | jnp.where((jnp.uint32(n) >> above) == (word >> above), bits, 0) for n, row in enumerate(rows)]
+
+
+def _lock_step(packed: UInt32[Array, "places"], queues: Queues, lanes: int) -> UInt32[Array, "places"]:
+    """Per place: orders from 0 up around the target that are free of folios of this batch when its turn comes.
+
+    packed: target's slot in its cluster (9 bits), then the mask of orders that would succeed but for such folios.
+    """
+
+    def advance(width: int):
+        def body(carry):
+            step, first, rows, out = carry
+            active = jnp.arange(width, dtype=jnp.int32) + first < queues.width[step]
+            at = queues.start[step] + first
+            taken = lax.dynamic_slice(packed, (at,), (width,))
+            block = lax.optimization_barrier(lax.dynamic_slice(rows, (0, first), (WORDS, width)))
+            words = [block[n] for n in range(WORDS)]
+            slot, able = taken & (CLUSTER - 1), taken >> CLUSTER_SHIFT
+            free = _reach_in_rows(words, slot)
+            able = jnp.where(active, able & ~_orders_up(free), 0)
+            order = highest_order(jnp.maximum(able, 1)).astype(jnp.uint32)
+            words = _insert(words, slot, order, able != 0)
+            rows = lax.dynamic_update_slice(rows, jnp.stack(words), (0, first))
+            # lanes past the step's width write what the next step overwrites
+            out = lax.dynamic_update_slice(out, free, (at,))
+            last = first + width >= queues.width[step]
+            return step + last, jnp.where(last, 0, first + width), rows, out
+
+        return body
+
+    narrow = min(_NARROW, lanes)
+    wide = min(_WIDE, lanes)
+    rows = jnp.zeros((WORDS, lanes + wide), jnp.uint32)
+    carry = (jnp.int32(0), jnp.int32(0), rows, jnp.zeros_like(packed))
+    carry = lax.while_loop(lambda c: queues.width[c[0]] > 8 * narrow, advance(wide), carry)
+    carry = lax.while_loop(lambda c: queues.width[c[0]] > 0, advance(narrow), carry)
+    return carry[3]
+
+
+def _node(slots: Array, order: Array) -> Array:
+    """Index of a block in rows of 1024: the heap of a cluster, orders 9 (node 1) to 0 (nodes 512 ..)."""
+    cluster, offset = slots >> CLUSTER_SHIFT, slots & (CLUSTER - 1)
+    return ((cluster << (CLUSTER_SHIFT + 1)) | ((CLUSTER + offset) >> order)).astype(jnp.int32)
+
+
+def _spread_nodes(heap: Array) -> Array:
+    """For every slot the largest entry of the blocks that hold it: [clusters, 1024] -> [clusters, 512]."""
+    level = heap[:, 1:2]
+    for order in reversed(range(MAX_ORDER)):
+        low = CLUSTER >> order
+        level = jnp.maximum(heap[:, low : 2 * low], jnp.repeat(level, 2, axis=1))
+    return level
+
+
+def _charge_shadows(
+    table: SwapTable, requests: Requests, queues: Queues, charge: UInt32[Array, "n"]
+) -> UInt32[Array, "clusters 512"]:
+    """Slot words after the failed charges: the block of each gets the shadow its target had at that moment.
+
+    Of the orders that failed for one request only the largest block matters. Its target's shadow may itself come from
+    an earlier request; that request is found by replaying the queues, then chains are followed by pointer doubling.
+    """
+    n = charge.shape[0]
+    lanes = table.clusters
+    order = jnp.where(charge != 0, highest_order(charge), -1)[queues.request]
+    slot = (requests.slots & (CLUSTER - 1))[queues.request]
+    cluster = (requests.slots >> CLUSTER_SHIFT)[queues.request].astype(jnp.int32)
+    width = min(256, lanes)
+    pad = ((0, width),)
+    order, slot, cluster, number = (
+        jnp.pad(x, pad) for x in (order, slot, cluster, queues.request.astype(jnp.int32) + 1)
+    )
+    nowhere = lanes * 2 * CLUSTER
+
+    def body(carry):
+        step, first, heap, parent = carry
+        at = queues.start[step] + first
+        o, s, c, i = (lax.dynamic_slice(x, (at,), (width,)) for x in (order, slot, cluster, number))
+        base = c * (2 * CLUSTER)
+        latest = jnp.zeros((width,), jnp.int32)
+        for level in ORDERS:
+            latest = jnp.maximum(latest, heap[base + ((CLUSTER + s) >> level).astype(jnp.int32)])
+        heap, latest = lax.optimization_barrier((heap, latest))
+        act = (jnp.arange(width, dtype=jnp.int32) + first < queues.width[step]) & (o >= 0)
+        node = base + ((CLUSTER + s) >> jnp.maximum(o, 0).astype(jnp.uint32)).astype(jnp.int32)
+        heap = heap.at[jnp.where(act, node, nowhere)].set(i, mode="drop")
+        parent = lax.dynamic_update_slice(parent, latest, (at,))
+        last = first + width >= queues.width[step]
+        return step + last, jnp.where(last, 0, first + width), heap, parent
+
+    start = (jnp.int32(0), jnp.int32(0), jnp.zeros((nowhere,), jnp.int32), jnp.zeros((n + width,), jnp.int32))
+    _, _, heap, parent = lax.while_loop(lambda c: queues.width[c[0]] > 0, body, start)
+    # request i + 1 at index i + 1, 0 the request that nobody made, its own parent
+    source = jnp.concatenate([jnp.zeros((1,), jnp.int32), parent[queues.place]])
+    root = jnp.where(source == 0, jnp.arange(n + 1, dtype=jnp.int32), source)
+
+    def more(root):
+        return jnp.any(root[root] != root)
+
+    root = lax.while_loop(more, lambda root: root[root], root)
+    flat = table.words.reshape(-1)
+    value = jnp.concatenate([jnp.zeros((1,), jnp.uint32), flat[requests.slots] & (VALUE_MAX << VALUE_SHIFT)])[root]
+    latest = _spread_nodes(heap.reshape(lanes, 2 * CLUSTER))
+    return jnp.where(latest != 0, (table.words & FLAG_BITS) | value[latest] | SHADOW, table.words)
+
+
+@jax.jit
+def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[SwapTable, Outcome]:
+    """:func:`cache_alloc` with queues made before; for use inside other jitted code. Inputs are not tested."""
+    n = requests.slots.shape[0]
+    slots, offered = requests.slots, requests.orders
+    planes = lax.optimization_barrier(planes_of(table.words, table.memcg, table.has_table))
+    kinds = {
+        "bad": any_in_block(planes.bad),
+        "cached": any_in_block(planes.cached),
+        "count": any_in_block(~planes.counted & ~planes.bad),
+        "zero": mixed_zero(planes),
+        "memcg": mixed_ids(planes.id_edge),
+    }
+    levels = lax.optimization_barrier({name: reach(fails) for name, fails in kinds.items()})
+    orders_ok = lax.optimization_barrier({name: read_nibble(level, slots) for name, level in levels.items()})
+    has = table.has_table[slots >> CLUSTER_SHIFT]
+
+    valid = (offered != 0) & (offered <= ALL_ORDERS)
+    target_bad = has & (orders_ok["bad"] == 0)
+    no_count = has & (orders_ok["count"] == 0)
+    checked = jnp.minimum(
+        jnp.minimum(orders_ok["bad"], orders_ok["cached"]), jnp.minimum(orders_ok["count"], orders_ok["zero"])
+    )
+    both = jnp.minimum(checked, orders_ok["memcg"])
+    able = offered & requests.frames & requests.charges & ~_orders_up(both)
+    able = jnp.where(valid & has, able, 0)
+
+    packed = ((slots & (CLUSTER - 1)) | (able << CLUSTER_SHIFT))[queues.request]
+    packed = jnp.pad(packed, (0, min(_WIDE, table.clusters)))
+    free = _lock_step(packed, queues, table.clusters)[queues.place]
+
+    able = able & ~_orders_up(free)
+    order = highest_order(able)
+    cached_ok = jnp.minimum(orders_ok["cached"], free)
+    exists = has & ~target_bad & (cached_ok == 0)
+    absent = ~has | (no_count & ~exists)
+    ends = exists | absent
+    top = jnp.uint32(1) << jnp.maximum(highest_order(offered), 0).astype(jnp.uint32)
+    below = (jnp.uint32(1) << (order + 1).astype(jnp.uint32)) - 1
+    failed = jnp.where(ends, top, offered & ~jnp.where(order >= 0, below, 0))
+    failed = jnp.where(valid, failed, 0)
+    # a target refused for itself is refused before any other slot is read
+    whole = ~(ends | target_bad)
+    read = jnp.where(whole, failed, 0)
+    cached = jnp.where(exists, failed, read & _orders_up(cached_ok))
+    count = jnp.where(absent & has, failed, read & _orders_up(orders_ok["count"]))
+    bad = jnp.where(target_bad, failed, read & _orders_up(orders_ok["bad"]))
+    zero = read & _orders_up(orders_ok["zero"])
+    passed = read & ~_orders_up(jnp.minimum(checked, free))
+    frame = passed & ~requests.frames
+    framed = passed & requests.frames
+    memcg = framed & _orders_up(orders_ok["memcg"])
+    charge = framed & ~memcg & ~requests.charges
+    lowest = failed & (~failed + 1)
+    error = jnp.where((frame | charge) & lowest != 0, -ENOMEM, -EBUSY)
+    error = jnp.where(exists, -EEXIST, jnp.where(absent, -ENOENT, error))
+    error = jnp.where(order >= 0, 0, jnp.where(valid, error, -EINVAL))
+    stepped = jnp.where(ends, 0, failed & ~jnp.uint32(1))
+
+    words = lax.cond(
+        jnp.any(charge != 0),
+        lambda: _charge_shadows(table, requests, queues, charge),
+        lambda: table.words,
+    )
+    node = jnp.where(order >= 0, _node(slots, jnp.maximum(order, 0).astype(jnp.uint32)), table.clusters * 2 * CLUSTER)
+    heap = jnp.zeros((table.clusters * 2 * CLUSTER,), jnp.uint32)
+    heap = heap.at[node].set((requests.folios << VALUE_SHIFT) | FOLIO, mode="drop")
+    owner = _spread_nodes(heap.reshape(table.clusters, 2 * CLUSTER))
+    words = jnp.where(owner != 0, (words & FLAG_BITS) | owner, words)
+
+    def mask(values: Array) -> Array:
+        return values.astype(jnp.uint16)
+
+    outcome = Outcome(
+        errno=error.astype(jnp.int32),
+        order=order.astype(jnp.int8),
+        stepped=mask(stepped),
+        no_table=mask(jnp.where(has, 0, failed)),
+        bad=mask(bad),
+        cached=mask(cached),
+        count=mask(count),
+        zero=mask(zero),
+        memcg=mask(memcg),
+        frame=mask(frame),
+        charge=mask(charge),
+        thrown=lax.population_count(memcg | charge).astype(jnp.uint8),
+    )
+    assert outcome.errno.shape == (n,)
+    return SwapTable(words, table.memcg, table.has_table), outcome
+
+
+def cache_alloc(table: SwapTable, requests: Requests) -> tuple[SwapTable, Outcome]:
+    """The table and outcomes after all requests, as if made one after the other in index order.
+
+    Slots of a folio get its number and keep count and zero flag. After a failed charge the slots of the block hold the
+    target's shadow, or an empty one if it had none. InputError if the requests were made for a larger table.
+    """
+    if not isinstance(table, SwapTable) or not isinstance(requests, Requests):
+        raise InputError("cache_alloc: need a SwapTable (make_table) and Requests (make_requests)")
+    n = requests.slots.shape[0]
+    host = np.asarray(requests.slots)
+    if n and int(host.max()) >= table.slots:
+        raise InputError(f"slots: entry {int(host.argmax())} is {int(host.max())}, the table has {table.slots} slots")
+    return alloc_queued(table, requests, make_queues(host, table.clusters))

@@ -1,0 +1,206 @@
+"""cache_alloc equals its plain-Python twin, request after request; every error number and reason is reached."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxswap.errors import InputError
+from jaxswap.swaptable.alloc import REASONS, Outcome, alloc_queued, cache_alloc, make_queues, make_requests
+from jaxswap.swaptable.entry import SwapTable, encode, make_table
+from tests.reference import swap_cache as reference
+from tests.swaptable.tables import CLUSTERS, random_table
+
+SLOTS = CLUSTERS * 512
+N = 300
+ALL = (1 << 10) - 1
+
+
+def random_requests(seed: int, n: int = N, slots: int = SLOTS) -> dict[str, np.ndarray]:
+    """Spread over the table, over one cluster, or over a few neighbours; masks from single bits to all."""
+    rng = np.random.default_rng([seed, 2])
+    style = rng.integers(0, 3)
+    if style == 0:
+        at = rng.integers(0, slots, n)
+    elif style == 1:
+        at = int(rng.integers(0, slots // 512)) * 512 + rng.integers(0, 512, n)
+    else:
+        at = rng.integers(0, slots, 12)[rng.integers(0, 12, n)] ^ rng.integers(0, 8, n)
+    masks = np.array([1, ALL, ALL & ~2, 0b10100, 0b10000, 0b11101, 1 << 9, 0, 1 << 10, 0xFFFF_FFFF], np.uint32)
+    orders = rng.choice(masks, n, p=[0.1, 0.2, 0.2, 0.1, 0.1, 0.2, 0.04, 0.02, 0.02, 0.02])
+    orders = np.where(rng.random(n) < 0.3, rng.integers(1, 1024, n), orders)
+    likely = rng.choice([0.0, 0.2, 0.6])
+
+    def had():
+        some = rng.integers(0, 1024, n)
+        return np.where(rng.random(n) < likely, some, ALL)
+
+    return dict(
+        slots=at.astype(np.uint32),
+        orders=orders.astype(np.uint32),
+        frames=had().astype(np.uint32),
+        charges=had().astype(np.uint32),
+        folios=rng.integers(0, 1 << 25, n, dtype=np.uint32),
+    )
+
+
+def twin(table: SwapTable, requests: dict[str, np.ndarray]):
+    model = reference.table_from_words(np.asarray(table.words), np.asarray(table.memcg), np.asarray(table.has_table))
+    rows = zip(*(requests[key].tolist() for key in ("slots", "orders", "frames", "charges", "folios")), strict=True)
+    outcomes = reference.swap_cache_alloc_batch(model, [reference.Request(*row) for row in rows])
+    words = np.zeros((len(model.clusters), 512), np.uint32)
+    for row, cluster in enumerate(model.clusters):
+        if cluster.slots is not None:
+            words[row] = [reference.word_from_slot(slot) for slot in cluster.slots]
+    return words, outcomes
+
+
+def assert_equal(table: SwapTable, requests: dict[str, np.ndarray]) -> Outcome:
+    words, expected = twin(table, requests)
+    after, outcome = cache_alloc(table, make_requests(table.slots, **requests))
+    np.testing.assert_array_equal(outcome.errno, [one.error for one in expected])
+    np.testing.assert_array_equal(outcome.order, [one.order for one in expected])
+    np.testing.assert_array_equal(outcome.stepped, [one.swpin_fallback for one in expected])
+    np.testing.assert_array_equal(outcome.thrown, [one.thrown for one in expected])
+    for reason in REASONS:
+        np.testing.assert_array_equal(
+            getattr(outcome, reason), [one.refused.get(reason, 0) for one in expected], err_msg=reason
+        )
+    np.testing.assert_array_equal(after.words, words)
+    np.testing.assert_array_equal(after.memcg, table.memcg)
+    return outcome
+
+
+def test_batches_equal_the_twin_and_reach_every_errno_and_reason():
+    errnos, orders, reasons = set(), set(), set()
+
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(st.integers(0, 2**32 - 1))
+    def run(seed):
+        outcome = assert_equal(random_table(seed), random_requests(seed))
+        errnos.update(np.asarray(outcome.errno).tolist())
+        orders.update(np.asarray(outcome.order).tolist())
+        reasons.update(reason for reason in REASONS if np.asarray(getattr(outcome, reason)).any())
+
+    run()
+    assert errnos == {0, -2, -12, -16, -17, -22}
+    assert orders == set(range(-1, 10))
+    assert reasons == set(REASONS)
+
+
+def test_more_clusters_than_one_step_takes():
+    clusters = 2100
+    rng = np.random.default_rng(3)
+    words = np.asarray(encode(np.ones((clusters, 512), np.uint32), 1, rng.random((clusters, 512)) < 0.001, 9))
+    table = make_table(words, np.zeros((clusters, 512), np.uint16))
+    n = 6000
+    slots = np.where(rng.random(n) < 0.05, rng.integers(0, 512, n), rng.integers(0, clusters * 512, n))
+    assert_equal(
+        table,
+        dict(
+            slots=slots.astype(np.uint32),
+            orders=np.full(n, 0b10101, np.uint32),
+            frames=np.full(n, ALL, np.uint32),
+            charges=np.where(rng.random(n) < 0.1, 0b00101, ALL).astype(np.uint32),
+            folios=np.arange(n, dtype=np.uint32),
+        ),
+    )
+
+
+def one(words, ids=None, **request):
+    fields = {"frames": ALL, "charges": ALL, "folios": 77} | request
+    table = make_table(words, ids)
+    return assert_equal(table, {key: np.array([value], np.uint32) for key, value in fields.items()})
+
+
+def shadows() -> np.ndarray:
+    return np.array(encode(np.ones(512, np.uint32), 1, False, 3))
+
+
+def test_a_memcg_mismatch_costs_a_folio_and_a_zero_flag_does_not():
+    ids = np.zeros(512, np.uint16)
+    ids[40] = 1
+    outcome = one(shadows(), ids, slots=33, orders=0b10001)
+    assert (int(outcome.order[0]), int(outcome.memcg[0]), int(outcome.thrown[0])) == (0, 0b10000, 1)
+    words = shadows()
+    words[40] |= 1 << 27
+    outcome = one(words, slots=33, orders=0b10001)
+    assert (int(outcome.order[0]), int(outcome.zero[0]), int(outcome.thrown[0])) == (0, 0b10000, 0)
+    assert int(outcome.first_check[0]) == 0b10000 and int(outcome.second_check[0]) == 0
+
+
+def test_without_order_0_the_last_error_comes_out_and_is_counted():
+    words = shadows()
+    words[40] |= 1 << 27
+    outcome = one(words, slots=33, orders=0b10000)
+    assert (int(outcome.errno[0]), int(outcome.stepped[0])) == (-16, 0b10000)
+    outcome = one(shadows(), slots=33, orders=1, charges=0)
+    assert (int(outcome.errno[0]), int(outcome.stepped[0]), int(outcome.thrown[0])) == (-12, 0, 1)
+
+
+def test_shadows_of_failed_charges_travel_in_index_order():
+    """Request 0 spreads the shadow of slot 5, request 1 that of slot 7 (now slot 5's) further, 2 takes part of it."""
+    words = np.asarray(encode(np.ones(512, np.uint32), 1, False, np.arange(512)))
+    n = 4
+    requests = dict(
+        slots=np.array([5, 7, 12, 16], np.uint32),
+        orders=np.array([0b1000, 0b10000, 0b100, 0b100000], np.uint32),
+        frames=np.full(n, ALL, np.uint32),
+        charges=np.array([0, 0, ALL, 0], np.uint32),
+        folios=np.arange(n, dtype=np.uint32),
+    )
+    table = make_table(words)
+    assert_equal(table, requests)
+    after, _ = cache_alloc(table, make_requests(512, **requests))
+    values = (np.asarray(after.words)[0] >> 2) & 0x1FF_FFFF
+    assert values[:12].tolist() == [5] * 12
+    assert values[12:16].tolist() == [2] * 4
+    assert values[16:20].tolist() == [16, 17, 18, 19]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"slots": np.array([SLOTS])}, f"slots: entry 0 is {SLOTS}, outside 0"),
+        ({"slots": np.array([0.0])}, "slots: need an integer dtype"),
+        ({"orders": np.array([-1])}, "orders: entry 0 is -1"),
+        ({"orders": np.array([1, 1])}, r"orders: need shape \[1\], got \[2\]"),
+        ({"folios": np.array([1 << 25])}, "folios: entry 0 is"),
+    ],
+)
+def test_bad_requests_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        make_requests(SLOTS, **({"slots": np.array([0]), "orders": np.array([1])} | change))
+
+
+def test_requests_of_a_larger_table_are_refused():
+    requests = make_requests(5120, np.array([512]), 1)
+    with pytest.raises(InputError, match="the table has 512 slots"):
+        cache_alloc(random_table(1, clusters=1), requests)
+    with pytest.raises(InputError, match="need a SwapTable"):
+        cache_alloc(random_table(1), (1, 2))  # pyright: ignore[reportArgumentType]
+
+
+def test_no_requests_change_nothing():
+    table = random_table(5)
+    after, outcome = cache_alloc(table, make_requests(table.slots, np.zeros(0, np.uint32), 1))
+    np.testing.assert_array_equal(after.words, table.words)
+    assert outcome.errno.shape == (0,)
+
+
+def test_one_compilation_for_all_contents():
+    alloc_queued.clear_cache()
+    for seed in (1, 2, 3):
+        cache_alloc(random_table(seed), make_requests(SLOTS, **random_requests(seed)))
+    assert alloc_queued._cache_size() == 1
+
+
+def test_lowers_for_cuda():
+    table = random_table(1)
+    requests = make_requests(SLOTS, **random_requests(1))
+    arguments = (table, requests, make_queues(np.asarray(requests.slots), CLUSTERS))
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
+    jax.export.export(alloc_queued, platforms=["cuda"])(*shapes)
