@@ -1,7 +1,7 @@
 """The plain C machine of the bench: compiled on the spot, fed with a workload, read back.
 
-The C sources (csrc/machine.c and its headers) hold the machine of policy ``kernel``, one page and one folio at a
-time; jaxswap's replay is measured against it, and tests hold both to the same results.
+The C sources (csrc/machine.c and its headers) hold the machine of policy ``kernel``, one page and one folio
+at a time; jaxswap's replay is measured against it, and tests hold both to the same results.
 """
 
 from __future__ import annotations

@@ -132,6 +132,31 @@ def test_random_workloads(machine: CMachine, seed: int, limited: bool) -> None:
     compare(machine, workload, random_lane(seed + 500 * limited, limited))
 
 
+@pytest.mark.parametrize("limit", [None, 300], ids=["no-limit", "limit"])
+@pytest.mark.parametrize("seed", range(6))
+def test_conflicts_in_the_swap_cache(machine: CMachine, seed: int, limit: int | None) -> None:
+    """Small pages in slots that suit large folios, some of them zero or in the swap cache."""
+    rng = random.Random(seed)
+    lines = ["REGION 512 nohuge", "FILL 1 511", "ZERO 64 32"]
+    lines += [f"ZERO {rng.randrange(1, 500)} {rng.choice([1, 2, 4])}" for _ in range(40)]
+    lines += ["PAGEOUT 1 511", "MADVHUGE 0 512"]
+    for _ in range(60):
+        lines.append(f"WILLNEED {rng.randrange(1, 512)} 1")
+        lines += [f"READ {rng.randrange(1, 512)}" for _ in range(3)]
+    lines += [
+        "DUMP end",
+        "FOLIOS end",
+        "STATS end",
+        "DONTNEED 0 256",
+        "PAGEOUT 0 512",
+        "DUMP out",
+        "STATS out",
+    ]
+    workload = parse_workload("\n".join(lines) + "\n", name=f"conflicts-{seed}")
+    counters = compare(machine, workload, CLane(ALL, 0, limit, 2048))
+    assert limit or all(counters[f"refused/swapin/{why}/16kB"] for why in ("zero_flag", "cached"))
+
+
 GENERATED = {
     "seq": "INIT\nSTATS a\nSEQ 0 900 3 307 11",
     "uni": "INIT\nSTATS a\nUNI 0 1024 2500 307 12",
