@@ -1,0 +1,52 @@
+"""Asking each lane's own heuristic. One lane takes a real branch; many lanes compute all and select."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxswap.machine.counters import count
+from jaxswap.machine.state import POLICY_WORDS, Flag, Lane, MachineParams, MachineState, Mask
+from jaxswap.policy import POLICIES, Features, Outcome
+from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS
+
+assert POLICY_WORDS == MEMORY_WORDS
+
+RULES = tuple(POLICIES.values())
+NUMBER = {rule.name: i for i, rule in enumerate(RULES)}
+PARAMS = MOST_PARAMS
+
+
+def _each(number: Lane, branches: list[Callable]) -> jax.Array | tuple:
+    if number.shape == (1,):
+        return lax.switch(number[0], branches)
+    answers = [branch() for branch in branches]
+
+    def pick(*choices: jax.Array) -> jax.Array:
+        chosen = choices[0]
+        for i, choice in enumerate(choices[1:], 1):
+            chosen = jnp.where(number == i, choice, chosen)
+        return chosen
+
+    return jax.tree.map(pick, *answers)
+
+
+def decide(state: MachineState, params: MachineParams, seen: Features, on: Flag) -> tuple[MachineState, Mask]:
+    """The orders a fault tries; asked only where there is a candidate."""
+    asked = on & (seen.candidates != 0)
+    rule_params, memory = params.policy_params, state.memory
+    decision = _each(params.policy, [lambda r=rule: r.decide(rule_params, memory, seen) for rule in RULES])
+    n = count(state.n, "read_ptes", decision.ptes, asked & (decision.ptes > 0))
+    n = count(n, "read_slots", decision.slots, asked & (decision.slots > 0))
+    memory = jnp.where(asked[None], decision.memory, memory)
+    orders = jnp.where(asked, decision.orders & seen.candidates, 0)
+    return replace(state, memory=memory, n=n), orders
+
+
+def learn(state: MachineState, params: MachineParams, outcome: Outcome, on: Flag) -> MachineState:
+    """Tell the heuristic what became of a fault."""
+    rule_params, memory = params.policy_params, state.memory
+    learned = _each(params.policy, [lambda r=rule: r.learn(rule_params, memory, outcome) for rule in RULES])
+    return replace(state, memory=jnp.where(on[None], learned, memory))

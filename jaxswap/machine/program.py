@@ -1,0 +1,209 @@
+"""A workload compiled for replay: what every lane does, worked out once on the host.
+
+Runs of single accesses become one STREAM operation over an access table. Operations on ranges are cut at 2 MiB
+blocks and VMA borders. Each operation carries its VMA, so a machine keeps none.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int32, UInt32
+
+from jaxswap.errors import InputError
+from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
+from jaxswap.workload import Kind, Workload
+
+# Kinds of compiled operations.
+STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, PAGEOUT, COLD = range(8)
+STREAM_ACCESSES = 4096  # most accesses of one STREAM
+SHORT_RUN = 8  # runs up to this length are single accesses of a stream
+WINDOW = 32  # accesses looked at together; the access table ends in as many fillers
+
+_KINDS = {
+    Kind.TOUCH: TOUCH,
+    Kind.READ: READ,
+    Kind.ZERO: ZERO,
+    Kind.WILLNEED: WILLNEED,
+    Kind.DONTNEED: DONTNEED,
+    Kind.UNMAP: DONTNEED,
+    Kind.PAGEOUT: PAGEOUT,
+    Kind.COLD: COLD,
+}
+_ADVICE = {"plain": PLAIN, "huge": HUGE, "nohuge": NOHUGE}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Program:
+    """The same for all lanes, so without a lane axis.
+
+    kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access table.
+    vma: VMA of an operation on a range. accesses: page << 1 | write. access_vma: VMA of each access.
+    vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was.
+    """
+
+    kind: Int32[Array, " ops"]
+    block: Int32[Array, " ops"]
+    start: Int32[Array, " ops"]
+    end: Int32[Array, " ops"]
+    vma: Int32[Array, " ops"]
+    accesses: UInt32[Array, " accesses"]
+    access_vma: Int32[Array, " accesses"]
+    vma_start: Int32[Array, " vmas"]
+    vma_end: Int32[Array, " vmas"]
+    vma_advice: Int32[Array, " vmas"]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program, and where in it the workload's labelled operations stand.
+
+    ops: how many operations (the arrays are padded). marks: (operation before which it stands, index in the
+    workload) of every DUMP, FOLIOS, STATS and ECHO. lane_operations: operations as the workload counts them, single
+    accesses one each.
+    """
+
+    program: Program
+    ops: int
+    marks: tuple[tuple[int, int], ...]
+    lane_operations: int
+
+
+class _Vmas:
+    """VMAs over time: mappings, cut where the advice changes; every change makes new numbers."""
+
+    def __init__(self) -> None:
+        self.start: list[int] = []
+        self.end: list[int] = []
+        self.advice: list[str] = []
+        self.live: list[tuple[int, int, str, int]] = []  # start, end, advice, mapping
+        self.number: list[int] = []
+        self.mappings = 0
+
+    def _carve(self, start: int, end: int) -> list[tuple[int, int, str, int]]:
+        inside, kept = [], []
+        for a, b, advice, mapping in self.live:
+            for x, y in ((a, min(b, start)), (max(a, start), min(b, end)), (max(a, end), b)):
+                if x < y:
+                    (inside if start <= x < end else kept).append((x, y, advice, mapping))
+        self.live = kept
+        return inside
+
+    def _settle(self) -> None:
+        self.live.sort()
+        merged: list[tuple[int, int, str, int]] = []
+        for vma in self.live:
+            if merged and merged[-1][1:] == (vma[0], vma[2], vma[3]):
+                merged[-1] = (merged[-1][0], *vma[1:])
+            else:
+                merged.append(vma)
+        self.live = merged
+        self.number = list(range(len(self.start), len(self.start) + len(merged)))
+        for a, b, advice, _ in merged:
+            self.start.append(a)
+            self.end.append(b)
+            self.advice.append(advice)
+        self.edges = np.array([vma[0] for vma in merged], np.int64)
+
+    def map(self, start: int, end: int, advice: str) -> None:
+        self._carve(start, end)
+        self.mappings += 1
+        self.live.append((start, end, advice, self.mappings))
+        self._settle()
+
+    def unmap(self, start: int, end: int) -> None:
+        self._carve(start, end)
+        self._settle()
+
+    def advise(self, start: int, end: int, advice: str) -> None:
+        self.live += [(a, b, advice, mapping) for a, b, _, mapping in self._carve(start, end)]
+        self._settle()
+
+    def of(self, page: int) -> int:
+        """Number of the VMA of a page."""
+        return self.number[int(np.searchsorted(self.edges, page, "right")) - 1]
+
+    def cut(self, start: int, end: int) -> list[tuple[int, int, int]]:
+        """(VMA number, start, end) of the pieces of a range, each in one VMA and one 2 MiB block."""
+        pieces = []
+        for (a, b, _, _), number in zip(self.live, self.number, strict=True):
+            at, stop = max(a, start), min(b, end)
+            while at < stop:
+                until = min((at // 512 + 1) * 512, stop)
+                pieces.append((number, at, until))
+                at = until
+        return pieces
+
+
+def compile_workload(workload: Workload) -> Compiled:
+    """Compile a workload. Raises InputError for an operation that a machine does not have."""
+    vmas = _Vmas()
+    if workload.starts_mapped:
+        vmas.map(0, workload.npages, workload.advice)
+    ops: list[tuple[int, int, int, int, int]] = []
+    marks: list[tuple[int, int]] = []
+    chunks: list[np.ndarray] = []
+    chunk_vmas: list[np.ndarray] = []
+    done = lane_operations = 0
+    kinds, firsts, lengths = workload.kind, workload.v.astype(np.int64), workload.n.astype(np.int64)
+    single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], single, [False]]).astype(np.int8)))
+    i, ends = 0, dict(zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True))
+    while i < len(kinds):
+        if i in ends:
+            stop = ends[i]
+            runs, begin = lengths[i:stop], firsts[i:stop]
+            offset = np.arange(runs.sum()) - np.repeat(np.cumsum(runs) - runs, runs)
+            pages = np.repeat(begin, runs) + offset
+            writes = np.repeat(kinds[i:stop] == Kind.TOUCH, runs)
+            chunks.append(pages.astype(np.uint32) << np.uint32(1) | writes)
+            owner = np.searchsorted(vmas.edges, pages, "right") - 1
+            chunk_vmas.append(np.asarray(vmas.number, np.int32)[owner])
+            for at in range(done, done + len(pages), STREAM_ACCESSES):
+                ops.append((STREAM, 0, at, min(at + STREAM_ACCESSES, done + len(pages)), 0))
+            done += len(pages)
+            lane_operations += len(pages)
+            i = stop
+            continue
+        kind, v, n = Kind(kinds[i]), int(firsts[i]), int(lengths[i])
+        if kind in _KINDS:
+            for number, a, b in vmas.cut(v, v + n):
+                block = a // 512
+                ops.append((_KINDS[kind], block, a - block * 512, b - block * 512, number))
+                lane_operations += 1
+        if kind is Kind.MAP:
+            vmas.map(v, v + n, workload.text[i])
+        elif kind is Kind.UNMAP:
+            vmas.unmap(v, v + n)
+        elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
+            vmas.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
+        elif kind is Kind.SET:
+            where = f"{workload.path or workload.name}:{int(workload.line[i])}"
+            raise InputError(f"{where}: SET cannot be replayed; give the setting on the command line instead")
+        elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
+            marks.append((len(ops), i))
+        i += 1
+
+    def padded(values: list | np.ndarray, dtype: type, least: int = 0) -> Array:
+        data = np.asarray(values, dtype)
+        size = 1 << max(8, (len(data) + least - 1).bit_length())
+        return jnp.asarray(np.concatenate([data, np.zeros(size - len(data), dtype)]))
+
+    table = np.array(ops, np.int32).reshape(-1, 5)
+    accesses = np.concatenate([*chunks, np.zeros(0, np.uint32)])
+    owners = np.concatenate([*chunk_vmas, np.zeros(0, np.int32)])
+    program = Program(
+        kind=padded(table[:, 0], np.int32),
+        block=padded(table[:, 1], np.int32),
+        start=padded(table[:, 2], np.int32),
+        end=padded(table[:, 3], np.int32),
+        vma=padded(table[:, 4], np.int32),
+        accesses=padded(accesses, np.uint32, WINDOW),
+        access_vma=padded(owners, np.int32, WINDOW),
+        vma_start=padded(vmas.start, np.int32),
+        vma_end=padded(vmas.end, np.int32),
+        vma_advice=padded([_ADVICE[advice] for advice in vmas.advice], np.int32),
+    )
+    return Compiled(program, len(ops), tuple(marks), lane_operations)

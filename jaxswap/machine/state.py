@@ -1,0 +1,135 @@
+"""The state of a machine and, apart from it, its parameters. Every array has a trailing lane axis L.
+
+Pages live in blocks of 512 (2 MiB, one page table): PLANES bit planes of 16 words a block. A folio needs no
+number: its base is a page of it rounded down to its order. On the LRU lists a folio is known by its
+lowest mapped page.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int32, UInt32
+
+from jaxswap.machine import counters
+from jaxswap.swaptable.clusters import Clusters, swapon
+from jaxswap.swaptable.lanes import SPARE
+
+Lane = Int32[Array, " L"]
+Flag = Bool[Array, " L"]
+Mask = UInt32[Array, " L"]
+
+# Planes of a block. PRESENT: anonymous page mapped. ZEROPAGE: shared zero page mapped. SWAPPED: a swap PTE.
+# NEXT: swapped, and its slot is the one behind the slot of the page before. NONZERO: content. YOUNG: accessed
+# since the last look. TOUCHED: accessed by the program since it arrived. CAMEBACK, LARGE: arrived by swap-in,
+# in a large folio. O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page
+# of it. PARTIAL: the folio has lost pages. INCACHE: swapped, with a folio in the swap cache. The last four are
+# derived by `blocks.put`: quiet for reads and for writes (an access changes nothing), readable, writable.
+PLANE_NAMES = (
+    "PRESENT ZEROPAGE SWAPPED NEXT NONZERO YOUNG TOUCHED CAMEBACK LARGE O0 O1 O2 O3 "
+    "REFERENCED ACTIVE WORKINGSET PARTIAL INCACHE"
+).split()
+STORED = len(PLANE_NAMES)
+QUIET, READY = STORED, STORED + 2  # each: for reads, for writes
+PLANES = STORED + 4
+BLOCK_WORDS = PLANES * 16
+
+NO_LIMIT = 1 << 30
+INACTIVE, ACTIVE_LIST = 0, 1  # sentinels behind the pages in the LRU link tables
+POLICY_WORDS = 8
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MachineParams:
+    """What a machine is: constant during a replay, one value a lane.
+
+    always, madvise: masks of the orders enabled in sysfs. limit: memory.max in pages. policy: number of the
+    heuristic, policy_params: its parameters.
+    """
+
+    always: Mask
+    madvise: Mask
+    limit: Lane
+    policy: Lane
+    policy_params: Int32[Array, "params L"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MachineState:
+    """What a machine has become.
+
+    blocks: PLANES planes of 16 words a block. places: for 16 pages their 16 slots, then their 16 shadows
+    (nonresident age << 1 | workingset). tables: blocks with a page table. next, prev: LRU links by
+    page. sizes: pages on the inactive and the active list. used: pages charged; stock: pages charged ahead.
+    age: nonresident_age. anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two as
+    of the last statistics flush. n: counters. memory: the heuristic's. oom: killed.
+    """
+
+    blocks: UInt32[Array, "words L"]
+    places: UInt32[Array, "words L"]
+    tables: Int32[Array, "blocks L"]
+    next: Int32[Array, "links L"]
+    prev: Int32[Array, "links L"]
+    clusters: Clusters
+    inactive: Lane
+    active: Lane
+    used: Lane
+    stock: Lane
+    age: Lane
+    anon_cost: Lane
+    activations: Lane
+    refaults_seen: Lane
+    flushed_active: Lane
+    flushed_total: Lane
+    age_at_end: Lane
+    cost_at_end: Lane
+    reclaimed: Lane
+    oom: Flag
+    memory: Int32[Array, "policy_words L"]
+    n: counters.Table
+
+
+def room(pages: int) -> int:
+    """Pages the arrays are made for: a power of two, so that few shapes are compiled."""
+    return max(2048, 1 << (pages - 1).bit_length())
+
+
+def init(pages: int, slots: int, cluster_room: int, lanes: int) -> MachineState:
+    """A machine with no page mapped and a fresh device of `slots` slots; `pages` as given by `room`."""
+    links = np.arange(pages + 2 + SPARE, dtype=np.int32)[:, None].repeat(lanes, axis=1)
+
+    def zero(dtype: type = jnp.int32) -> Array:
+        return jnp.zeros((lanes,), dtype)
+
+    return MachineState(
+        blocks=jnp.zeros((pages // 512 * BLOCK_WORDS + SPARE, lanes), jnp.uint32),
+        places=jnp.zeros((pages * 2 + SPARE, lanes), jnp.uint32),
+        tables=jnp.zeros((pages // 512 + SPARE, lanes), jnp.int32),
+        next=jnp.asarray(links),
+        prev=jnp.asarray(links),
+        clusters=swapon(slots, cluster_room, lanes),
+        inactive=zero(),
+        active=zero(),
+        used=zero(),
+        stock=zero(),
+        age=zero(),
+        anon_cost=zero(),
+        activations=zero(),
+        refaults_seen=zero(),
+        flushed_active=zero(),
+        flushed_total=zero(),
+        age_at_end=zero(),
+        cost_at_end=zero(),
+        reclaimed=zero(),
+        oom=zero(bool),
+        memory=jnp.zeros((POLICY_WORDS, lanes), jnp.int32),
+        n=counters.zeros(lanes),
+    )
+
+
+def pages_room(state: MachineState) -> int:
+    """Pages the arrays have room for; the LRU sentinels follow them."""
+    return state.next.shape[0] - 2 - SPARE
