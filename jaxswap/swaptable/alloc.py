@@ -24,7 +24,7 @@ from jaxtyping import Array, Int8, Int32, UInt8, UInt16, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.swaptable.check import checked_integers
-from jaxswap.swaptable.entry import FLAG_BITS, FOLIO, SHADOW, VALUE_MAX, VALUE_SHIFT, SwapTable
+from jaxswap.swaptable.entry import COUNT_SHIFT, FLAG_BITS, FOLIO, SHADOW, VALUE_MAX, VALUE_SHIFT, SwapTable
 from jaxswap.swaptable.geometry import (
     ALL_ORDERS,
     CLUSTER,
@@ -45,6 +45,7 @@ REASONS = ("no_table", "bad", "cached", "count", "zero", "memcg", "frame", "char
 """Why an order was not used. The first five are found by the first check, before anything is allocated; ``memcg`` by the
 second check and ``charge`` after it, both at the cost of a folio allocated and thrown away."""
 
+_KINDS = ("bad", "cached", "count", "zero", "memcg")
 _WIDE, _NARROW = 2048, 32
 """Clusters a step advances together: while many queues are left, and for the tail of a few long ones."""
 
@@ -60,7 +61,7 @@ class Requests(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of every request. Masks have bit ``o`` for order ``o``.
+    """What became of every request. Masks have bit ``o`` for order ``o``; three are packed in a word of ``masks``.
 
     An order can be refused for several reasons at once, all reported: each test of the check counts if any slot of the
     block fails it (a bad slot fails only ``bad``; a target refused for itself reports that reason alone).
@@ -70,29 +71,36 @@ class Outcome(NamedTuple):
     """0, or the error of the last order tried: -ENOENT, -ENOMEM, -EBUSY, -EEXIST; -EINVAL for a bad mask."""
     order: Int8[Array, "n"]
     """Order of the folio now in the cache, -1 if none."""
-    stepped: UInt16[Array, "n"]
-    """Orders given up and counted as swpin_fallback (order 0 is never counted)."""
-    no_table: UInt16[Array, "n"]
-    bad: UInt16[Array, "n"]
-    cached: UInt16[Array, "n"]
-    count: UInt16[Array, "n"]
-    zero: UInt16[Array, "n"]
-    memcg: UInt16[Array, "n"]
-    frame: UInt16[Array, "n"]
-    charge: UInt16[Array, "n"]
-    """Orders whose charge failed; those above 0 are counted as swpin_fallback_charge."""
-    thrown: UInt8[Array, "n"]
-    """Folios allocated and given back."""
+    masks: tuple[UInt32[Array, "n"], UInt32[Array, "n"], UInt32[Array, "n"]]
+
+    def _mask(self, number: int) -> UInt16[Array, "n"]:
+        word, place = divmod(number, 3)
+        return ((self.masks[word] >> (10 * place)) & ALL_ORDERS).astype(jnp.uint16)
+
+    def refused(self, reason: str) -> UInt16[Array, "n"]:
+        """Orders refused for one of :data:`REASONS`."""
+        return self._mask(REASONS.index(reason))
+
+    @property
+    def stepped(self) -> UInt16[Array, "n"]:
+        """Orders given up and counted as swpin_fallback (order 0 is never counted)."""
+        return self._mask(len(REASONS))
 
     @property
     def first_check(self) -> UInt16[Array, "n"]:
         """Orders refused by the check before the allocation."""
-        return self.no_table | self.bad | self.cached | self.count | self.zero
+        no_table, bad, cached, count, zero = (self.refused(reason) for reason in REASONS[:5])
+        return no_table | bad | cached | count | zero
 
     @property
     def second_check(self) -> UInt16[Array, "n"]:
         """Orders refused by the check after the allocation."""
-        return self.memcg
+        return self.refused("memcg")
+
+    @property
+    def thrown(self) -> UInt8[Array, "n"]:
+        """Folios allocated and given back."""
+        return lax.population_count(self.refused("memcg") | self.refused("charge")).astype(jnp.uint8)
 
 
 class Queues(NamedTuple):
@@ -178,14 +186,16 @@ def _block_mask(bit: Array, order: Array | int) -> Array:
     return ((jnp.uint32(1) << size) - 1) << (bit & ~(size - 1))
 
 
-def _reach_in_rows(rows: list[Array], slot: Array) -> Array:
-    """Orders from 0 up whose block around ``slot`` (0 .. 511) has no bit in the 16 words ``rows``: 0 .. 10."""
+def _reach_in_rows(rows: UInt32[Array, "16 lanes"], slot: UInt32[Array, "lanes"]) -> UInt32[Array, "lanes"]:
+    """Orders from 0 up whose block around ``slot`` (0 .. 511) has no bit in the 16 words of its lane: 0 .. 10."""
     word, bit = slot >> 5, slot & 31
     own = jnp.zeros_like(slot)
     used = jnp.zeros_like(slot)
-    for number, row in enumerate(rows):
-        own = jnp.where(word == number, row, own)
-        used = used | ((row != 0).astype(jnp.uint32) << number)
+    for number in range(WORDS):
+        row = rows[number]
+        own = own | jnp.where(word == number, row, 0)
+        used = used | jnp.where(row != 0, jnp.uint32(1 << number), 0)
+    own, used = lax.optimization_barrier((own, used))
     total = (own == 0).astype(jnp.uint32)
     for order in range(5):
         total = total + ((own & _block_mask(bit, order)) == 0).astype(jnp.uint32)
@@ -194,13 +204,18 @@ def _reach_in_rows(rows: list[Array], slot: Array) -> Array:
     return total
 
 
-def _insert(rows: list[Array], slot: Array, order: Array, really: Array) -> list[Array]:
-    """Set the bits of the block around ``slot`` in the 16 words, where ``really``."""
+def _insert(
+    rows: UInt32[Array, "16 lanes"], slot: UInt32[Array, "lanes"], able: UInt32[Array, "lanes"]
+) -> UInt32[Array, "16 lanes"]:
+    """Set the bits of the block of the highest order of ``able`` around ``slot``; none where ``able`` is empty."""
     word, bit = slot >> 5, slot & 31
-    above = jnp.maximum(order, 5) - 5
+    order = highest_order(jnp.maximum(able, 1)).astype(jnp.uint32)
     bits = jnp.where(order >= 5, jnp.uint32(0xFFFF_FFFF), _block_mask(bit, jnp.minimum(order, 4)))
-    bits = jnp.where(really, bits, 0)
-    return [row | jnp.where((jnp.uint32(n) >> above) == (word >> above), bits, 0) for n, row in enumerate(rows)]
+    touched = jnp.where(able != 0, _block_mask(word, jnp.maximum(order, 5) - 5), 0)
+    # without the barrier both would be worked out again for every one of the 16 words
+    bits, touched = lax.optimization_barrier((bits, touched))
+    in_block = (touched[None, :] >> jnp.arange(WORDS, dtype=jnp.uint32)[:, None]) & 1
+    return rows | jnp.where(in_block != 0, bits[None, :], 0)
 
 
 def _lock_step(packed: UInt32[Array, "places"], queues: Queues, lanes: int) -> UInt32[Array, "places"]:
@@ -216,13 +231,10 @@ def _lock_step(packed: UInt32[Array, "places"], queues: Queues, lanes: int) -> U
             at = queues.start[step] + first
             taken = lax.dynamic_slice(packed, (at,), (width,))
             block = lax.optimization_barrier(lax.dynamic_slice(rows, (0, first), (WORDS, width)))
-            words = [block[n] for n in range(WORDS)]
-            slot, able = taken & (CLUSTER - 1), taken >> CLUSTER_SHIFT
-            free = _reach_in_rows(words, slot)
-            able = jnp.where(active, able & ~_orders_up(free), 0)
-            order = highest_order(jnp.maximum(able, 1)).astype(jnp.uint32)
-            words = _insert(words, slot, order, able != 0)
-            rows = lax.dynamic_update_slice(rows, jnp.stack(words), (0, first))
+            slot = taken & (CLUSTER - 1)
+            free = lax.optimization_barrier(_reach_in_rows(block, slot))
+            able = jnp.where(active, (taken >> CLUSTER_SHIFT) & ~_orders_up(free), 0)
+            rows = lax.dynamic_update_slice(rows, _insert(block, slot, able), (0, first))
             # lanes past the step's width write what the next step overwrites
             out = lax.dynamic_update_slice(out, free, (at,))
             last = first + width >= queues.width[step]
@@ -239,19 +251,31 @@ def _lock_step(packed: UInt32[Array, "places"], queues: Queues, lanes: int) -> U
     return carry[3]
 
 
-def _node(slots: Array, order: Array) -> Array:
-    """Index of a block in rows of 1024: the heap of a cluster, orders 9 (node 1) to 0 (nodes 512 ..)."""
-    cluster, offset = slots >> CLUSTER_SHIFT, slots & (CLUSTER - 1)
-    return ((cluster << (CLUSTER_SHIFT + 1)) | ((CLUSTER + offset) >> order)).astype(jnp.int32)
-
-
 def _spread_nodes(heap: Array) -> Array:
-    """For every slot the largest entry of the blocks that hold it: [clusters, 1024] -> [clusters, 512]."""
+    """For every slot the largest entry of the blocks that hold it: [clusters, 1024] -> [clusters, 512].
+
+    A row is the heap of a cluster's blocks: block ``b`` of order ``o`` is node ``(512 >> o) + b``.
+    """
     level = heap[:, 1:2]
     for order in reversed(range(MAX_ORDER)):
         low = CLUSTER >> order
         level = jnp.maximum(heap[:, low : 2 * low], jnp.repeat(level, 2, axis=1))
     return level
+
+
+def _enter(words: UInt32[Array, "clusters 512"], requests: Requests, order: Int32[Array, "n"]) -> Array:
+    """Words after the folios of ``order`` (-1: none) have entered the cache: blocks that do not overlap."""
+    size = jnp.maximum(order, 0).astype(jnp.uint32)
+    first = jnp.where(order >= 0, (requests.slots >> size) << size, words.size).astype(jnp.int32)
+    # the first slot of a block carries word and order (where count and zero flag will be); then it fills its block
+    carried = (size << COUNT_SHIFT) | (requests.folios << VALUE_SHIFT) | FOLIO
+    placed = jnp.zeros((words.size,), jnp.uint32).at[first].set(carried, mode="drop").reshape(words.shape)
+    level = placed[:, :1]
+    for below in reversed(range(MAX_ORDER)):
+        right = placed[:, 1 << below :: 2 << below]
+        right = jnp.where(level >> COUNT_SHIFT > below, level, right)
+        level = lax.optimization_barrier(jnp.stack([level, right], axis=-1).reshape(words.shape[0], -1))
+    return jnp.where(level != 0, (words & FLAG_BITS) | (level & ~FLAG_BITS), words)
 
 
 def _charge_shadows(
@@ -309,7 +333,6 @@ def _charge_shadows(
 @jax.jit
 def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[SwapTable, Outcome]:
     """:func:`cache_alloc` with queues made before; for use inside other jitted code. Inputs are not tested."""
-    n = requests.slots.shape[0]
     slots, offered = requests.slots, requests.orders
     planes = lax.optimization_barrier(planes_of(table.words, table.memcg, table.has_table))
     kinds = {
@@ -319,9 +342,15 @@ def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[
         "zero": mixed_zero(planes),
         "memcg": mixed_ids(planes.id_edge),
     }
-    levels = lax.optimization_barrier({name: reach(fails) for name, fails in kinds.items()})
-    orders_ok = lax.optimization_barrier({name: read_nibble(level, slots) for name, level in levels.items()})
+    levels = lax.optimization_barrier([reach(kinds[name]) for name in _KINDS])
     has = table.has_table[slots >> CLUSTER_SHIFT]
+    # one word a request for all that is known of its target beforehand, so that it is gathered and kept once
+    known = has.astype(jnp.uint32) << (4 * len(_KINDS))
+    for place, level in enumerate(levels):
+        known = known | (read_nibble(level, slots) << (4 * place))
+    known = lax.optimization_barrier(known)
+    has = known >> (4 * len(_KINDS)) != 0
+    orders_ok = {name: (known >> (4 * place)) & 15 for place, name in enumerate(_KINDS)}
 
     valid = (offered != 0) & (offered <= ALL_ORDERS)
     target_bad = has & (orders_ok["bad"] == 0)
@@ -333,9 +362,9 @@ def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[
     able = offered & requests.frames & requests.charges & ~_orders_up(both)
     able = jnp.where(valid & has, able, 0)
 
-    packed = ((slots & (CLUSTER - 1)) | (able << CLUSTER_SHIFT))[queues.request]
+    packed = lax.optimization_barrier((slots & (CLUSTER - 1)) | (able << CLUSTER_SHIFT))[queues.request]
     packed = jnp.pad(packed, (0, min(_WIDE, table.clusters)))
-    free = _lock_step(packed, queues, table.clusters)[queues.place]
+    free = lax.optimization_barrier(_lock_step(packed, queues, table.clusters)[queues.place])
 
     able = able & ~_orders_up(free)
     order = highest_order(able)
@@ -365,36 +394,16 @@ def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[
     error = jnp.where(order >= 0, 0, jnp.where(valid, error, -EINVAL))
     stepped = jnp.where(ends, 0, failed & ~jnp.uint32(1))
 
+    masks = [jnp.where(has, 0, failed), bad, cached, count, zero, memcg, frame, charge, stepped]
+    packs = [masks[n] | (masks[n + 1] << 10) | (masks[n + 2] << 20) for n in range(0, 9, 3)]
+    outcome = Outcome(error.astype(jnp.int32), order.astype(jnp.int8), (packs[0], packs[1], packs[2]))
+    order, charge = lax.optimization_barrier((order, charge))
     words = lax.cond(
         jnp.any(charge != 0),
         lambda: _charge_shadows(table, requests, queues, charge),
         lambda: table.words,
     )
-    node = jnp.where(order >= 0, _node(slots, jnp.maximum(order, 0).astype(jnp.uint32)), table.clusters * 2 * CLUSTER)
-    heap = jnp.zeros((table.clusters * 2 * CLUSTER,), jnp.uint32)
-    heap = heap.at[node].set((requests.folios << VALUE_SHIFT) | FOLIO, mode="drop")
-    owner = _spread_nodes(heap.reshape(table.clusters, 2 * CLUSTER))
-    words = jnp.where(owner != 0, (words & FLAG_BITS) | owner, words)
-
-    def mask(values: Array) -> Array:
-        return values.astype(jnp.uint16)
-
-    outcome = Outcome(
-        errno=error.astype(jnp.int32),
-        order=order.astype(jnp.int8),
-        stepped=mask(stepped),
-        no_table=mask(jnp.where(has, 0, failed)),
-        bad=mask(bad),
-        cached=mask(cached),
-        count=mask(count),
-        zero=mask(zero),
-        memcg=mask(memcg),
-        frame=mask(frame),
-        charge=mask(charge),
-        thrown=lax.population_count(memcg | charge).astype(jnp.uint8),
-    )
-    assert outcome.errno.shape == (n,)
-    return SwapTable(words, table.memcg, table.has_table), outcome
+    return SwapTable(_enter(words, requests, order), table.memcg, table.has_table), outcome
 
 
 def cache_alloc(table: SwapTable, requests: Requests) -> tuple[SwapTable, Outcome]:
