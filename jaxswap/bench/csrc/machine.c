@@ -240,24 +240,25 @@ static void print_folios(const struct machine *m)
 /* The non-zero counters: a line for each size, one for the others, one for the orders refused. */
 static void print_stats(const struct machine *m)
 {
+    const struct counters n = counters_now(m);
     for (unsigned order = LOWEST_ORDER; order <= HIGHEST_ORDER; order++) {
         printf(" %ukB:", 4u << order);
         for (unsigned i = 0; i < ORDER_COUNTERS; i++)
-            if (m->n.order[i][order])
-                printf(" %s=%" PRId64, ORDER_NAMES[i], m->n.order[i][order]);
+            if (n.order[i][order])
+                printf(" %s=%" PRId64, ORDER_NAMES[i], n.order[i][order]);
         putchar('\n');
     }
     fputs(" vmstat:", stdout);
     for (unsigned i = 0; i < COUNTERS; i++)
-        if (m->n.plain[i])
-            printf(" %s=%" PRId64, NAMES[i], m->n.plain[i]);
+        if (n.plain[i])
+            printf(" %s=%" PRId64, NAMES[i], n.plain[i]);
     fputs("\n refused:", stdout);
     for (unsigned path = 0; path < PATHS; path++)
         for (unsigned reason = 0; reason < REASONS; reason++)
             for (unsigned order = LOWEST_ORDER; order <= HIGHEST_ORDER; order++)
-                if (m->n.refused[path][reason][order])
+                if (n.refused[path][reason][order])
                     printf(" %s/%s/%ukB=%" PRId64, PATH_NAMES[path], REASON_NAMES[reason], 4u << order,
-                           m->n.refused[path][reason][order]);
+                           n.refused[path][reason][order]);
     puts("\nENDSTATS bad=0");
 }
 

@@ -16,7 +16,7 @@ enum advice { PLAIN, HUGE, NOHUGE };
 /* A page-table entry: state in the two high bits, below it the folio or the slot. */
 enum page_state { P_NONE, P_ZERO, P_PRESENT, P_SWAPPED };
 enum { STATE_SHIFT = 30, VALUE_MASK = (1 << STATE_SHIFT) - 1 };
-enum page_flag { NONZERO = 1, YOUNG = 2, TOUCHED = 4, SWAPPED_IN = 8, LARGE = 16 };
+enum page_flag { NONZERO = 1, YOUNG = 2, TOUCHED = 4, SWAPPED_IN = 8, LARGE = 16, PAGE_FLAGS = 32 };
 
 enum path { FIRST_TOUCH, SWAP_IN, PATHS };
 enum reason { VMA_EDGE, ALIGNMENT, PTE_GAP, ZERO_FLAG, CACHED, CHARGE, REASONS };
@@ -64,6 +64,7 @@ struct counters {
     int64_t plain[COUNTERS];
     int64_t order[ORDER_COUNTERS][ORDERS];
     int64_t refused[PATHS][REASONS][ORDERS];
+    int64_t left[PAGE_FLAGS / TOUCHED]; /* pages that left, by what the flags from TOUCHED up say of them */
 };
 
 /* The VMA an operation lies in. */
@@ -123,15 +124,23 @@ static void machine_reset(struct machine *m)
 
 /* Counters */
 
-/* A page of a folio goes: was it of use? */
-static inline void count_leaving(struct machine *m, unsigned flags)
+/* A page of a folio goes: was it of use? Kept by flags, so that no page costs a branch. */
+static inline void count_leaving(struct machine *m, unsigned flags) { m->n.left[flags / TOUCHED]++; }
+
+/* Add up the pages that left. */
+static struct counters counters_now(const struct machine *m)
 {
-    if (!(flags & TOUCHED))
-        m->n.plain[flags & SWAPPED_IN ? USELESS_SWAPIN : USELESS_TOUCH]++;
-    else if (flags & SWAPPED_IN) {
-        m->n.plain[NEEDED_PAGES]++;
-        m->n.plain[COVERED_PAGES] += (flags & LARGE) != 0;
+    struct counters n = m->n;
+    for (unsigned flags = 0; flags < PAGE_FLAGS; flags += TOUCHED) {
+        int64_t left = n.left[flags / TOUCHED];
+        if (!(flags & TOUCHED))
+            n.plain[flags & SWAPPED_IN ? USELESS_SWAPIN : USELESS_TOUCH] += left;
+        else if (flags & SWAPPED_IN) {
+            n.plain[NEEDED_PAGES] += left;
+            n.plain[COVERED_PAGES] += flags & LARGE ? left : 0;
+        }
     }
+    return n;
 }
 
 static inline void count_refused(struct machine *m, enum path path, enum reason reason, unsigned orders, unsigned got)
@@ -356,7 +365,6 @@ static void swap_in(struct machine *m, const struct vma *vma, uint32_t v)
 
 static void fault(struct machine *m, const struct vma *vma, uint32_t v, bool write)
 {
-    m->n.plain[FAULTS]++;
     if (!m->table[v / BLOCK]) {
         if (!charge(m, 1, true, 0))
             return;
@@ -395,6 +403,7 @@ static inline void access_pages(struct machine *m, const struct vma *vma, uint32
                 m->n.plain[ACCESSES] += v + 1 - start;
                 return;
             }
+            m->n.plain[FAULTS]++;
             state = pte_state(m->pte[v]);
         }
         if (state == P_PRESENT)
