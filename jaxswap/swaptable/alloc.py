@@ -346,8 +346,10 @@ def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[
     has = table.has_table[slots >> CLUSTER_SHIFT]
     # one word a request for all that is known of its target beforehand, so that it is gathered and kept once
     known = has.astype(jnp.uint32) << (4 * len(_KINDS))
-    for place, level in enumerate(levels):
-        known = known | (read_nibble(level, slots) << (4 * place))
+    together = lax.optimization_barrier(jnp.stack(levels, axis=-1)).reshape(-1)
+    for place in range(len(_KINDS)):
+        word = together.at[(slots >> 3) * len(_KINDS) + place].get(mode="promise_in_bounds")
+        known = known | (((word >> ((slots & 7) << 2)) & 15) << (4 * place))
     known = lax.optimization_barrier(known)
     has = known >> (4 * len(_KINDS)) != 0
     orders_ok = {name: (known >> (4 * place)) & 15 for place, name in enumerate(_KINDS)}
