@@ -20,7 +20,7 @@ from jaxswap.workload import recorded, recorded_names
 SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
 """The mTHP sizes of anonymous memory, kB."""
 MODES = ("always", "madvise")
-MOST_CANDIDATES = 20_000
+MOST_CANDIDATES = 10_000
 _PAGE = 4096
 _CLUSTER = 2 << 20
 _LEAST_LIMIT = 1 << 20
@@ -68,7 +68,7 @@ class PolicyChoice:
 
 @dataclass(frozen=True)
 class Config:
-    """A checked sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run chooses."""
+    """A sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run's choice."""
 
     path: Path
     name: str

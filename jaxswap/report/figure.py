@@ -126,7 +126,7 @@ def _panel(axes: Axes, sweep: Sweep, result: WorkloadResult, colour: Normalize):
 
 
 def _rings(reference: int, best: Winners) -> list[tuple[int, str, float]]:
-    """(candidate, colour, area) of the marked candidates; areas differ so that rings on one point all show."""
+    """(candidate, colour, area) of marked candidates; areas differ so that rings on one point all show."""
     marked = [(reference, _REFERENCE, 42.0), (best.sysfs, _SYSFS, 82.0), (best.heuristic, _HEURISTIC, 134.0)]
     return [(index, tint, size) for index, tint, size in marked if index is not None]
 

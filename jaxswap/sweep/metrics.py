@@ -27,7 +27,7 @@ REASONS = (
 
 @dataclass(frozen=True)
 class Metric:
-    """A quantity of the tables: the sum of the counters whose names match one of `counters` (shell patterns)."""
+    """A quantity of the tables: the sum of all counters that match one of `counters` (shell patterns)."""
 
     name: str
     counters: tuple[str, ...]
@@ -74,7 +74,7 @@ _ALL = (
     Metric(
         "refusals",
         ("refused/*",),
-        "orders that sysfs and the region allow, higher than the order got, and not used: one a fault and order",
+        "orders that sysfs and the region allow, higher than the one got, not used: one a fault and order",
     ),
     *(
         Metric(

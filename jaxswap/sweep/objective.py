@@ -1,4 +1,4 @@
-"""What "better" means: dominance over the kernel's rule or an expression over metrics; the exact Pareto front."""
+"""What "better" means: dominance over the kernel's rule or an expression of metrics; exact Pareto front."""
 
 import ast
 import difflib
@@ -24,9 +24,9 @@ Measured = Mapping[str, Float64[np.ndarray, "workloads lanes"]]
 class Ranking:
     """Candidates in order, best first.
 
-    score: what is lowered, the mean over the workloads. violation: 0 where nothing that the objective protects
-    got worse than in the reference on any workload, else by how much (sum of relative excesses); inf where the
-    OOM killer ended the candidate on some workload. beats: better than the reference by the objective.
+    score: what is lowered, the mean over the workloads. violation: 0 where nothing the objective protects
+    is worse than in the reference on any workload, else by how much (sum of relative excesses); inf where
+    the OOM killer ended the candidate on some workload. beats: better than the reference by the objective.
     """
 
     order: Int64[np.ndarray, "lanes"]
@@ -45,7 +45,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Dominance:
-    """Fewer failed attempts and fallbacks, no more major faults and no more useless pages than the reference."""
+    """Fewer failed attempts and fallbacks, no more major faults, no more useless pages than the reference."""
 
     def judge(
         self, measured: Measured, reference: int
@@ -168,9 +168,9 @@ def _evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
 def rank(
     measured: Measured, oom: Bool[np.ndarray, "workloads lanes"], reference: int, objective: Objective
 ) -> Ranking:
-    """Rank lanes over one workload or several: those without violation by score, then the others by violation.
+    """Rank lanes over workloads: those without violation by score, then the others by violation.
 
-    Ties go to fewer major faults, useless pages, pages read in, then to the lane that stands first. Lanes that
+    Ties go to fewer major faults, useless pages, pages read in, then to the first lane. Lanes that
     the OOM killer ended come last and beat nothing.
     """
     score, violation = objective.judge(measured, reference)

@@ -1,4 +1,4 @@
-"""What a waiting person sees: how far the sweep is, its rate, the time left; plain lines without a terminal."""
+"""What a waiting person sees: how far it is, the rate, the time left; plain lines without a terminal."""
 
 import sys
 import time

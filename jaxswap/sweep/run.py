@@ -76,8 +76,8 @@ class _Job:
 def run_sweep(config: Config, command: Sequence[str]) -> Sweep:
     """Run a sweep, or the part of it that its directory does not hold yet.
 
-    Raises InputError before anything is replayed if a workload cannot run under its limit, and after it if the
-    OOM killer ended the reference.
+    Raises InputError before anything is replayed if a workload cannot run under its limit, and after it if
+    the OOM killer ended the reference.
     """
     jobs = [_job(config, choice) for choice in config.workloads]
     lanes, reference = candidates(config)

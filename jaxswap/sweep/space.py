@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jaxswap.config import SIZES, Config, PolicyChoice
 from jaxswap.machine import Lane
+from jaxswap.policy import POLICIES
 
 _SYSFS = "/sys/kernel/mm/transparent_hugepage"
 
@@ -19,8 +20,8 @@ class Candidate:
 
     @property
     def sysfs(self) -> bool:
-        """Whether an unpatched kernel can be set to this: the kernel's own rule under some mask."""
-        return self.policy.name == "kernel"
+        """Whether an unpatched kernel can be set to this."""
+        return POLICIES[self.policy.name].expressible_in_sysfs
 
     def __str__(self) -> str:
         return f"{self.mthp or 'none'} / {self.policy}"
@@ -37,7 +38,7 @@ class Candidate:
 
 
 def masks(sizes: Sequence[int], modes: Sequence[str]) -> list[str]:
-    """Every set of the sizes, smallest first: none, then each set once in each mode (the same for its sizes)."""
+    """Every set of the sizes, smallest first: none, then each set once a mode (one mode for all sizes)."""
     found = [""]
     for count in range(1, len(sizes) + 1):
         for chosen in itertools.combinations(sorted(sizes), count):
@@ -49,7 +50,7 @@ def masks(sizes: Sequence[int], modes: Sequence[str]) -> list[str]:
 def candidates(config: Config) -> tuple[list[Candidate], int]:
     """All candidates and the index of the reference: its mask under the kernel's rule.
 
-    Without an enabled size no heuristic has anything to choose: that mask stands once, with the kernel's rule.
+    Without an enabled size no heuristic has a choice: that mask stands once, with the kernel's rule.
     """
     found = [
         Candidate(mask, policy)

@@ -1,0 +1,52 @@
+"""Settings of all tests: two CPU devices, so that lanes are sharded everywhere; no hypothesis deadline."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+from tests.sweep.fake import FakeReplay
+
+jax.config.update("jax_num_cpu_devices", 2)
+
+# The default draws the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+CONFIG = """
+[space]
+sizes = [16, 32]
+
+[policies]
+never = {}
+cap = { order = [2, 3] }
+
+[workloads.one]
+trace = "one.t"
+limit = "50%"
+
+[workloads.two]
+trace = "two.t"
+limit = "1M"
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    """A config with two workloads beside it."""
+    (tmp_path / "one.t").write_text("REGION 1024 plain\nFILL 0 1024\nREADN 0 1024\nDONTNEED 0 512\n")
+    (tmp_path / "two.t").write_text("REGION 512 plain\nFILL 0 512\nREADN 0 512\n")
+    path = tmp_path / "small.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeReplay:
+    """The fake replay, already in place."""
+    replay = FakeReplay()
+    monkeypatch.setattr("jaxswap.sweep.run.replay_lanes", replay)
+    return replay

@@ -1,0 +1,48 @@
+"""A replay that costs nothing, for tests of what stands around one: counters drawn from the setting."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxswap.workload import Workload
+
+if TYPE_CHECKING:
+    from jaxswap.machine import Lane
+
+
+@dataclass
+class FakeReplay:
+    """Stands for replay_lanes. `calls` gets the workloads replayed; an mthp in `killed` ends its lane in OOM."""
+
+    killed: frozenset[str] = frozenset()
+    interrupt_on: str = ""
+    calls: list[str] = field(default_factory=list)
+
+    def __call__(
+        self,
+        workload: Workload,
+        lanes: Sequence["Lane"],
+        profile: str = "7.3",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> SimpleNamespace:
+        if workload.name == self.interrupt_on:
+            raise KeyboardInterrupt
+        self.calls.append(workload.name)
+        if progress:
+            progress(0, 10)
+            progress(10, 10)
+        return SimpleNamespace(
+            counters=np.array([_counters(workload.name, lane) for lane in lanes], np.int64),
+            oom=np.array([lane.mthp in self.killed for lane in lanes]),
+        )
+
+
+def _counters(workload: str, lane: "Lane") -> np.ndarray:
+    from jaxswap.machine import COUNTERS
+
+    text = f"{workload} {lane.mthp} {lane.policy} {sorted(lane.policy_params.items())}"
+    return np.random.default_rng(zlib.crc32(text.encode())).integers(0, 1000, len(COUNTERS))
