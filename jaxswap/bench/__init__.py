@@ -1,0 +1,1 @@
+"""Timings beside plain C, on the machine at hand."""
