@@ -98,10 +98,10 @@ class Machine:
         self.n["accesses"] += 1
         page = self.pages[v]
         if page.state != "present" and not (page.state == "zero" and not write):
-            self.n["faults"] += 1
             self._fault(v, write)
             if self.oom:
                 return
+            self.n["faults"] += 1
             page = self.pages[v]
         if page.state == "present":
             page.young = page.touched = True
