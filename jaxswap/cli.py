@@ -195,7 +195,7 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
     limit = None if text == "max" else size(text, where)
     if limit is not None and header.get("lru", "classic") != "classic":
         raise InputError(
-            f"{recording.path}: header lru: {header['lru']} under a memory limit is not modelled, only classic"
+            f"{recording.path}: header lru: {header['lru']} with a limit is not modelled; only classic is"
         )
     policy = parse_policy(arguments.policy)
     return Lane(mthp, policy.name, dict(policy.params), limit, swap), kernel

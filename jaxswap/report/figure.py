@@ -4,6 +4,7 @@ import csv
 import io
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,7 +26,7 @@ WIDTH = 7.0
 """Inches: two columns of a paper; one column is 3.33."""
 _COLOURS = "cividis_r"
 _REFERENCE, _SYSFS, _HEURISTIC = "#D55E00", "#0072B2", "#009E73"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 7,
     "axes.titlesize": 8,
     "axes.labelsize": 7,

@@ -157,11 +157,11 @@ def _refusals(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) ->
     columns = {name: index for name, index in named.items() if index is not None}
     rows = []
     for reason in REASONS:
-        values = [means[f"refused_{reason}"][index] for index in columns.values()]
+        values = [float(means[f"refused_{reason}"][index]) for index in columns.values()]
         if any(values):
             rows.append([reason, *map(number, values)])
     for label, name in (("heuristic read PTEs", "ptes_read"), ("heuristic read slots", "slots_read")):
-        values = [means[name][index] for index in columns.values()]
+        values = [float(means[name][index]) for index in columns.values()]
         if any(values):
             rows.append([label, *map(number, values)])
     return text_table(["orders refused, by reason", *columns], rows, 1) if rows else "No order was refused."

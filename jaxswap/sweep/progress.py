@@ -41,15 +41,15 @@ def _clock(seconds: float) -> str:
 @contextmanager
 def progress(name: str, position: str, stream: TextIO | None = None) -> Iterator[Report]:
     """Show the progress of one workload (`position`: "2/3") on stderr while the block runs."""
-    stream = sys.stderr if stream is None else stream
+    screen: TextIO = stream or sys.stderr
     rate = _Rate()
-    if stream.isatty():
+    if screen.isatty():
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
-            console=Console(file=stream),
+            console=Console(file=screen),
             transient=True,
         )
         with bar:
@@ -58,7 +58,7 @@ def progress(name: str, position: str, stream: TextIO | None = None) -> Iterator
                 task, completed=done, total=total, rate=rate.text(done, total)
             )
         return
-    print(f"{position} {name}", file=stream, flush=True)
+    print(f"{position} {name}", file=screen, flush=True)
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:
@@ -66,6 +66,6 @@ def progress(name: str, position: str, stream: TextIO | None = None) -> Iterator
         text = rate.text(done, total)
         if text and time.monotonic() - last >= _PLAIN_SECONDS:
             last = time.monotonic()
-            print(f"{position} {name}: {100 * done // total}%, {text}", file=stream, flush=True)
+            print(f"{position} {name}: {100 * done // total}%, {text}", file=screen, flush=True)
 
     yield report

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeReplay:
-    """Stands for replay_lanes. `calls` gets the workloads replayed; an mthp in `killed` ends its lane in OOM."""
+    """Stands for replay_lanes. `calls` gets the workloads replayed; an mthp in `killed` means OOM."""
 
     killed: frozenset[str] = frozenset()
     interrupt_on: str = ""
