@@ -202,19 +202,14 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
 
 
 def _bench(arguments: argparse.Namespace, command: list[str]) -> int:
-    _use_all_cores()
     from jaxswap.bench import machine_bench, swaptable_bench
-    from jaxswap.report.tables import text_table
+    from jaxswap.report.tables import rows_table
 
     for module in (swaptable_bench, machine_bench):
         rows = module.rows(quick=arguments.quick)
-        if arguments.json:
-            for row in rows:
-                print(json.dumps(row), flush=True)
-        elif rows:
-            header = list(dict.fromkeys(key for row in rows for key in row))
-            print(
-                text_table(header, [[str(row.get(key, "")) for key in header] for row in rows], 1), flush=True
-            )
-            print()
+        for row in rows if arguments.json else []:
+            print(json.dumps(row))
+        if not arguments.json:
+            print(rows_table(rows), end="\n\n")
+        sys.stdout.flush()
     return 0

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxswap.config import SIZES
 from jaxswap.report.figure import draw_front
 from jaxswap.report.provenance import provenance
 from jaxswap.report.tables import change, mebibytes, number, text_table
@@ -38,15 +39,15 @@ _AXIS_NAMES = {
 
 
 def write_report(sweep: Sweep) -> str:
-    """Write report.txt and figures/front.{png,pdf,csv} into the run directory; returns the text."""
+    """Write report.txt and figures/front.{png,pdf,csv} into the run directory; returns the text to print."""
     figure = draw_front(sweep)
-    text = f"{report_text(sweep)}\n\nfigure: {figure} (PDF and CSV beside it)\n"
-    write_atomic(sweep.folder / "report.txt", text.encode(), "report")
-    return text
+    path = sweep.folder / "report.txt"
+    write_atomic(path, (report_text(sweep, by_size=True) + "\n").encode(), "report")
+    return f"{report_text(sweep)}\n\nby size and reason: {path}\nfigure: {figure} (PDF and CSV beside it)\n"
 
 
-def report_text(sweep: Sweep) -> str:
-    """The whole report: one part a workload, then all workloads together."""
+def report_text(sweep: Sweep, by_size: bool = False) -> str:
+    """The report: one part a workload, then all workloads together; with tables by size where asked."""
     parts = [
         "\n".join(provenance(sweep)),
         f"{len(sweep.candidates)} candidates, objective: {sweep.config.objective}\n"
@@ -58,19 +59,21 @@ def report_text(sweep: Sweep) -> str:
             f"{result.name}: {result.accesses:,} accesses, footprint {mebibytes(result.footprint)}, "
             f"limit {mebibytes(result.limit)}, swap {mebibytes(result.swap)}"
         )
-        parts += _part(sweep, title, [result])
+        parts += _part(sweep, title, [result], by_size)
     if len(sweep.results) > 1:
-        parts += _part(sweep, "All workloads (means; no worse than the reference on each)", sweep.results)
+        parts += _part(
+            sweep, "All workloads (means; + no worse than the reference on each)", sweep.results, by_size
+        )
     return "\n\n".join(parts)
 
 
-def _part(sweep: Sweep, title: str, results: Sequence[WorkloadResult]) -> list[str]:
+def _part(sweep: Sweep, title: str, results: Sequence[WorkloadResult], by_size: bool) -> list[str]:
     best = winners(sweep, results)
     return [
         f"{title}\n{'=' * len(title)}",
         _ranked(sweep, results, best),
         _front(sweep, results),
-        _refusals(sweep, results, best),
+        *([_by_size(sweep, results, best)] if by_size else []),
         _winners(sweep, results, best),
     ]
 
@@ -150,21 +153,48 @@ def _front(sweep: Sweep, results: Sequence[WorkloadResult]) -> str:
     return f"Pareto front, fewest major faults first\n{text_table(header, rows, 2)}{more}"
 
 
-def _refusals(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
-    """Refused orders by reason, for the reference and the winners; reasons that never occur are left out."""
-    means = _means(sweep, results)
+_BY_SIZE = {
+    "first touches": "{size}/anon_fault_alloc",
+    "first-touch fallbacks": "{size}/anon_fault_fallback",
+    "  first-touch charge refused": "{size}/anon_fault_fallback_charge",
+    "swapped in": "{size}/swpin",
+    "swap-in fallbacks": "{size}/swpin_fallback",
+    "  swap-in charge refused": "{size}/swpin_fallback_charge",
+    "swapped out": "{size}/swpout",
+    "swap-out fallbacks": "{size}/swpout_fallback",
+} | {
+    f"{path} refused: {reason}": f"refused/{key}/{reason}/{{size}}"
+    for path, key in (("touch", "touch"), ("swap-in", "swapin"))
+    for reason in REASONS
+}
+"""Row of the table by size -> raw counter."""
+
+
+def _by_size(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
+    """What became of each order, by size: the reference and the winners; rows of nothing are left out."""
     named = {"reference": sweep.reference, "best sysfs": best.sysfs, "best heuristic": best.heuristic}
-    columns = {name: index for name, index in named.items() if index is not None}
+    sizes = [f"{size}kB" for size in SIZES if f"{size}kB" in _sizes(sweep)]
     rows = []
-    for reason in REASONS:
-        values = [float(means[f"refused_{reason}"][index]) for index in columns.values()]
-        if any(values):
-            rows.append([reason, *map(number, values)])
-    for label, name in (("heuristic read PTEs", "ptes_read"), ("heuristic read slots", "slots_read")):
-        values = [float(means[name][index]) for index in columns.values()]
-        if any(values):
-            rows.append([label, *map(number, values)])
-    return text_table(["orders refused, by reason", *columns], rows, 1) if rows else "No order was refused."
+    for label, index in named.items():
+        if index is None:
+            continue
+        for row, pattern in _BY_SIZE.items():
+            values = [_mean(results, pattern.format(size=size), index) for size in sizes]
+            if any(values):
+                rows.append([label, row, *map(number, values)])
+                label = ""
+    return text_table(["", "by size", *sizes], rows, 2)
+
+
+def _sizes(sweep: Sweep) -> set[str]:
+    return {
+        f"{word.removesuffix('m')}kB" for candidate in sweep.candidates for word in candidate.mthp.split()
+    }
+
+
+def _mean(results: Sequence[WorkloadResult], counter: str, index: int) -> float:
+    """A raw counter of one candidate per 1,000 accesses, the mean over workloads."""
+    return float(np.mean([result.counter(counter)[index] * 1000 / result.accesses for result in results]))
 
 
 def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:

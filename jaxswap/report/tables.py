@@ -1,6 +1,6 @@
 """Fixed-width text tables: plain ASCII, no colour, right for a terminal and for a mail."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
@@ -15,6 +15,24 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) 
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table of dicts; what is the same in all rows stands in a line above it."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    same = [key for key in keys if len(rows) > 1 and len({repr(row.get(key)) for row in rows}) == 1]
+    header = [key for key in keys if key not in same]
+    above = ", ".join(f"{key} {_cell(rows[0][key])}" for key in same if rows[0].get(key) is not None)
+    text = text_table(header, [[_cell(row.get(key)) for key in header] for row in rows], 2)
+    return f"{above}\n{text}" if above else text
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return (
+        f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    )
 
 
 def number(value: float) -> str:
