@@ -1,8 +1,9 @@
 """add_check and cache_alloc beside plain C, at one core and two.
 
-Every core count is measured in a process of its own that is pinned to that many CPUs before JAX starts, so that no side
-has more than it says. JAX and C run in turn in that process, and their results must be equal. Run as a module, it
-measures in this process and prints JSON: ``python -m jaxswap.bench.swaptable_bench CORES [quick]``.
+Every core count is measured in a process of its own that is pinned to that many CPUs before JAX starts, so
+that no side has more than it says. JAX and C run in turn in that process, and their results must be equal.
+Run as a module, it measures in this process and prints JSON: ``python -m jaxswap.bench.swaptable_bench CORES
+[quick]``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import numpy as np
 
 from jaxswap.bench.timing import Timing, available_cores, cpu_name, interleave, load_c, pointer
 
-FULL = dict(slots=1 << 22, requests=1 << 20, repeats=7)
-QUICK = dict(slots=1 << 20, requests=1 << 18, repeats=3)
+FULL = {"slots": 1 << 22, "requests": 1 << 20, "repeats": 7}
+QUICK = {"slots": 1 << 20, "requests": 1 << 18, "repeats": 3}
 CONTENTS = {"mostly intact": 0.0005, "fragmented": 0.05}
 """Share of slots that are cached or hold another zero flag: how early a scan meets a conflict."""
 
@@ -28,17 +29,23 @@ CONTENTS = {"mostly intact": 0.0005, "fragmented": 0.05}
 def rows(quick: bool = False, cores: tuple[int, ...] = (1, 2)) -> list[dict]:
     """One dict a measurement; core counts the machine lacks are left out.
 
-    ``size`` requests on ``slots`` slots; ``time`` is the median in seconds a call (``time_min``, ``time_max`` beside it),
-    ``rate`` requests a second, ``ratio_to_c`` the time divided by that of the C loop that scans slots as the kernel does,
-    ``ratio_to_c_planes`` by that of the C loop on the same planes: below 1 is faster than C. Without a C compiler both are
-    None and a row of variant "no C compiler" says so.
+    ``size`` requests on ``slots`` slots; ``time`` is the median in seconds a call (``time_min``, ``time_max``
+    beside it), ``rate`` requests a second, ``ratio_to_c`` the time divided by that of the C loop that scans
+    slots as the kernel does, ``ratio_to_c_planes`` by that of the C loop on the same planes: below 1 is
+    faster than C. Without a C compiler both are None and a row of variant "no C compiler" says so.
     """
     have = len(available_cores())
     found: list[dict] = []
     for count in cores:
         if count > have:
             continue
-        command = [sys.executable, "-m", "jaxswap.bench.swaptable_bench", str(count), *(["quick"] if quick else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "jaxswap.bench.swaptable_bench",
+            str(count),
+            *(["quick"] if quick else []),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"swaptable benchmark on {count} cores failed:\n{done.stderr.strip()}")
@@ -51,22 +58,28 @@ def measure(cores: int, quick: bool) -> list[dict]:
     plan = QUICK if quick else FULL
     found: list[dict] = []
     for contents, share in CONTENTS.items():
-        common = dict(size=plan["requests"], slots=plan["slots"], lanes=1, contents=contents, cores=cores)
+        common = {
+            "size": plan["requests"],
+            "slots": plan["slots"],
+            "lanes": 1,
+            "contents": contents,
+            "cores": cores,
+        }
         common["device"] = f"cpu: {cpu_name()}"
         for name, group in _groups(plan, share, cores).items():
             timings, compiled, units = group
             scan, planes = timings.get("C, slot scan"), timings.get("C, same planes")
             for variant, timing in timings.items():
-                row = dict(name=name, variant=variant) | common
-                row |= dict(time=timing.median, time_min=timing.least, time_max=timing.most)
-                row |= dict(rate=units / timing.median, compile_time=compiled.get(variant))
+                row = {"name": name, "variant": variant} | common
+                row |= {"time": timing.median, "time_min": timing.least, "time_max": timing.most}
+                row |= {"rate": units / timing.median, "compile_time": compiled.get(variant)}
                 row["ratio_to_c"] = timing.median / scan.median if scan else None
                 row["ratio_to_c_planes"] = timing.median / planes.median if planes else None
                 found.append(row)
             if scan is None:
                 blank = dict.fromkeys(("time", "time_min", "time_max", "rate", "compile_time"))
                 blank |= dict.fromkeys(("ratio_to_c", "ratio_to_c_planes"))
-                found.append(dict(name=name, variant="no C compiler") | common | blank)
+                found.append({"name": name, "variant": "no C compiler"} | common | blank)
     return found
 
 
@@ -87,7 +100,9 @@ def _equal(what: str, ours, theirs) -> None:
         raise RuntimeError(f"{what}: JAX and C differ, first at {at}: {ours.flat[at]} and {theirs.flat[at]}")
 
 
-def _groups(plan: dict, share: float, cores: int) -> dict[str, tuple[dict[str, Timing], dict[str, float], int]]:
+def _groups(
+    plan: dict, share: float, cores: int
+) -> dict[str, tuple[dict[str, Timing], dict[str, float], int]]:
     import jax
 
     from jaxswap.swaptable.alloc import alloc_queued, cache_alloc, make_queues, make_requests

@@ -31,8 +31,10 @@ class Timing:
     most: float
 
 
-def interleave(calls: dict[str, tuple[Callable[[], object], Callable[[], object]]], repeats: int) -> dict[str, Timing]:
-    """Time (set up, call) pairs in turn, round after round, so that drift of the machine meets all of them alike.
+def interleave(
+    calls: dict[str, tuple[Callable[[], object], Callable[[], object]]], repeats: int
+) -> dict[str, Timing]:
+    """Time (set up, call) pairs in turn, round after round, so that drift of the machine meets all alike.
 
     Only the calls are timed; one untimed round goes before. A call must not return before its work is done.
     """

@@ -1,19 +1,20 @@
 """Allocation of folios in the swap cache for a batch of requests, with order fallback.
 
-Rules: mm/swap_state.c, Linux 7.2 / 7.3, ``__swap_cache_alloc`` (one order: check, frame, check again with memcg ids,
-insert, charge) and ``swap_cache_alloc_folio`` (from the highest order of the mask down; -EBUSY and -ENOMEM step down,
--EEXIST and -ENOENT end it, order 0 is the last). The result of a batch is that of its requests one after the other.
+Rules: mm/swap_state.c, Linux 7.2 / 7.3, ``__swap_cache_alloc`` (one order: check, frame, check again with
+memcg ids, insert, charge) and ``swap_cache_alloc_folio`` (from the highest order of the mask down; -EBUSY and
+-ENOMEM step down, -EEXIST and -ENOENT end it, order 0 is the last). The result of a batch is that of its
+requests one after the other.
 
-How it is done side by side. Within a batch slots only ever enter the cache; counts, zero flags, memcg ids and bad slots
-stay. So nearly everything a request meets is known beforehand from the table, as one reach (orders from 0 up that pass)
-for every kind of conflict. The one thing that depends on the requests before it is how many orders around its target
-are still free of folios of this batch. Requests to different clusters cannot affect each other, so every cluster has its
-queue and all queues advance in lock step, longest first, each step over the clusters that still have requests.
+How it is done side by side. Within a batch slots only ever enter the cache; counts, zero flags, memcg ids and
+bad slots stay. So nearly everything a request meets is known beforehand from the table, as one reach (orders
+from 0 up that pass) for every kind of conflict. The one thing that depends on the requests before it is how
+many orders around its target are still free of folios of this batch. Requests to different clusters cannot
+affect each other, so every cluster has its queue and all queues advance in lock step, longest first, each
+step over the clusters that still have requests.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -39,11 +40,11 @@ from jaxswap.swaptable.geometry import (
     WORDS,
     highest_order,
 )
-from jaxswap.swaptable.planes import any_in_block, mixed_ids, mixed_zero, planes_of, reach, read_nibble
+from jaxswap.swaptable.planes import any_in_block, mixed_ids, mixed_zero, planes_of, reach
 
 REASONS = ("no_table", "bad", "cached", "count", "zero", "memcg", "frame", "charge")
-"""Why an order was not used. The first five are found by the first check, before anything is allocated; ``memcg`` by the
-second check and ``charge`` after it, both at the cost of a folio allocated and thrown away."""
+"""Why an order was not used. The first five are found by the first check, before anything is allocated;
+``memcg`` by the second check and ``charge`` after it, both at the cost of a folio thrown away."""
 
 _KINDS = ("bad", "cached", "count", "zero", "memcg")
 _WIDE, _NARROW = 2048, 32
@@ -61,10 +62,12 @@ class Requests(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of every request. Masks have bit ``o`` for order ``o``; three are packed in a word of ``masks``.
+    """What became of every request. Masks have bit ``o`` for order ``o``; three are packed in a word of
+    ``masks``.
 
-    An order can be refused for several reasons at once, all reported: each test of the check counts if any slot of the
-    block fails it (a bad slot fails only ``bad``; a target refused for itself reports that reason alone).
+    An order can be refused for several reasons at once, all reported: each test of the check counts if any
+    slot of the block fails it (a bad slot fails only ``bad``; a target refused for itself reports that reason
+    alone).
     """
 
     errno: Int32[Array, "n"]
@@ -104,7 +107,9 @@ class Outcome(NamedTuple):
 
 
 class Queues(NamedTuple):
-    """Requests of a batch in the order the lock step takes them: step after step, in a step longest queue first."""
+    """Requests of a batch in the order the lock step takes them: step after step, in a step longest queue
+    first.
+    """
 
     cluster: Int32[Array, "clusters"]
     """Cluster of each queue, longest queue first."""
@@ -154,10 +159,11 @@ def make_queues(slots, clusters: int) -> Queues:
 def make_requests(table_slots: int, slots, orders, frames=None, charges=None, folios=None) -> Requests:
     """Checked requests for a table of ``table_slots`` slots.
 
-    slots: integers [n], the faulting slot. orders: mask of orders offered; an empty mask or one with a bit above 9 is
-    allowed and gives -EINVAL, as in the kernel. frames, charges: masks of the orders for which a page frame can be had
-    and whose memcg charge succeeds (default: all). folios: folio numbers written to the slots, below 2**25 (default: the
-    index of the request, modulo 2**25). Scalars hold for all requests. InputError on wrong dtype, shape or range.
+    slots: integers [n], the faulting slot. orders: mask of orders offered; an empty mask or one with a bit
+    above 9 is allowed and gives -EINVAL, as in the kernel. frames, charges: masks of the orders for which a
+    page frame can be had and whose memcg charge succeeds (default: all). folios: folio numbers written to the
+    slots, below 2**25 (default: the index of the request, modulo 2**25). Scalars hold for all requests.
+    InputError on wrong dtype, shape or range.
     """
     asked = checked_integers("slots", slots, None, 0, table_slots - 1, jnp.uint32)
     n = asked.shape[0]
@@ -187,7 +193,7 @@ def _block_mask(bit: Array, order: Array | int) -> Array:
 
 
 def _reach_in_rows(rows: UInt32[Array, "16 lanes"], slot: UInt32[Array, "lanes"]) -> UInt32[Array, "lanes"]:
-    """Orders from 0 up whose block around ``slot`` (0 .. 511) has no bit in the 16 words of its lane: 0 .. 10."""
+    """How many orders from 0 up have no bit in their block around ``slot`` (0 .. 511), lane by lane."""
     word, bit = slot >> 5, slot & 31
     own = jnp.zeros_like(slot)
     used = jnp.zeros_like(slot)
@@ -207,7 +213,9 @@ def _reach_in_rows(rows: UInt32[Array, "16 lanes"], slot: UInt32[Array, "lanes"]
 def _insert(
     rows: UInt32[Array, "16 lanes"], slot: UInt32[Array, "lanes"], able: UInt32[Array, "lanes"]
 ) -> UInt32[Array, "16 lanes"]:
-    """Set the bits of the block of the highest order of ``able`` around ``slot``; none where ``able`` is empty."""
+    """Set the bits of the block of the highest order of ``able`` around ``slot``; none where ``able`` is
+    empty.
+    """
     word, bit = slot >> 5, slot & 31
     order = highest_order(jnp.maximum(able, 1)).astype(jnp.uint32)
     bits = jnp.where(order >= 5, jnp.uint32(0xFFFF_FFFF), _block_mask(bit, jnp.minimum(order, 4)))
@@ -219,9 +227,11 @@ def _insert(
 
 
 def _lock_step(packed: UInt32[Array, "places"], queues: Queues, lanes: int) -> UInt32[Array, "places"]:
-    """Per place: orders from 0 up around the target that are free of folios of this batch when its turn comes.
+    """Per place: orders from 0 up around the target that are free of folios of this batch when its turn
+    comes.
 
-    packed: target's slot in its cluster (9 bits), then the mask of orders that would succeed but for such folios.
+    packed: target's slot in its cluster (9 bits), then the mask of orders that would succeed but for such
+    folios.
     """
 
     def advance(width: int):
@@ -267,7 +277,7 @@ def _enter(words: UInt32[Array, "clusters 512"], requests: Requests, order: Int3
     """Words after the folios of ``order`` (-1: none) have entered the cache: blocks that do not overlap."""
     size = jnp.maximum(order, 0).astype(jnp.uint32)
     first = jnp.where(order >= 0, (requests.slots >> size) << size, words.size).astype(jnp.int32)
-    # the first slot of a block carries word and order (where count and zero flag will be); then it fills its block
+    # the first slot of a block carries word and order (where count and zero flag will be), then fills it
     carried = (size << COUNT_SHIFT) | (requests.folios << VALUE_SHIFT) | FOLIO
     placed = jnp.zeros((words.size,), jnp.uint32).at[first].set(carried, mode="drop").reshape(words.shape)
     level = placed[:, :1]
@@ -283,8 +293,9 @@ def _charge_shadows(
 ) -> UInt32[Array, "clusters 512"]:
     """Slot words after the failed charges: the block of each gets the shadow its target had at that moment.
 
-    Of the orders that failed for one request only the largest block matters. Its target's shadow may itself come from
-    an earlier request; that request is found by replaying the queues, then chains are followed by pointer doubling.
+    Of the orders that failed for one request only the largest block matters. Its target's shadow may itself
+    come from an earlier request; that request is found by replaying the queues, then chains are followed by
+    pointer doubling.
     """
     n = charge.shape[0]
     lanes = table.clusters
@@ -325,14 +336,15 @@ def _charge_shadows(
 
     root = lax.while_loop(more, lambda root: root[root], root)
     flat = table.words.reshape(-1)
-    value = jnp.concatenate([jnp.zeros((1,), jnp.uint32), flat[requests.slots] & (VALUE_MAX << VALUE_SHIFT)])[root]
+    values = flat[requests.slots] & (VALUE_MAX << VALUE_SHIFT)
+    value = jnp.concatenate([jnp.zeros((1,), jnp.uint32), values])[root]
     latest = _spread_nodes(heap.reshape(lanes, 2 * CLUSTER))
     return jnp.where(latest != 0, (table.words & FLAG_BITS) | value[latest] | SHADOW, table.words)
 
 
 @jax.jit
 def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[SwapTable, Outcome]:
-    """:func:`cache_alloc` with queues made before; for use inside other jitted code. Inputs are not tested."""
+    """:func:`cache_alloc` with queues made before, for use inside jitted code. Inputs are not tested."""
     slots, offered = requests.slots, requests.orders
     planes = lax.optimization_barrier(planes_of(table.words, table.memcg, table.has_table))
     kinds = {
@@ -411,13 +423,16 @@ def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[
 def cache_alloc(table: SwapTable, requests: Requests) -> tuple[SwapTable, Outcome]:
     """The table and outcomes after all requests, as if made one after the other in index order.
 
-    Slots of a folio get its number and keep count and zero flag. After a failed charge the slots of the block hold the
-    target's shadow, or an empty one if it had none. InputError if the requests were made for a larger table.
+    Slots of a folio get its number and keep count and zero flag. After a failed charge the slots of the block
+    hold the target's shadow, or an empty one if it had none. InputError if the requests were made for a
+    larger table.
     """
     if not isinstance(table, SwapTable) or not isinstance(requests, Requests):
         raise InputError("cache_alloc: need a SwapTable (make_table) and Requests (make_requests)")
     n = requests.slots.shape[0]
     host = np.asarray(requests.slots)
     if n and int(host.max()) >= table.slots:
-        raise InputError(f"slots: entry {int(host.argmax())} is {int(host.max())}, the table has {table.slots} slots")
+        raise InputError(
+            f"slots: entry {int(host.argmax())} is {int(host.max())}, the table has {table.slots} slots"
+        )
     return alloc_queued(table, requests, make_queues(host, table.clusters))

@@ -1,9 +1,10 @@
 """Range checks of many (slot, order) pairs at once.
 
-Rule: mm/swap_state.c ``__swap_cache_add_check``, Linux 7.2 / 7.3. In this order: no table in the cluster -> -ENOENT;
-target cached -> -EEXIST; target count 0 -> -ENOENT; order 0 -> 0; then over the aligned block around the target, a slot
-that is cached, has count 0 or another zero flag than the target, and in the second form another memcg id -> -EBUSY; 0.
-A bad slot in the range, or as target, gives -EBUSY: the kernel never asks that, so this is a convention of ours.
+Rule: mm/swap_state.c ``__swap_cache_add_check``, Linux 7.2 / 7.3. In this order: no table in the cluster ->
+-ENOENT; target cached -> -EEXIST; target count 0 -> -ENOENT; order 0 -> 0; then over the aligned block around
+the target, a slot that is cached, has count 0 or another zero flag than the target, and in the second form
+another memcg id -> -EBUSY; 0. A bad slot in the range, or as target, gives -EBUSY: the kernel never asks
+that, so this is a convention of ours.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from jaxswap.swaptable.planes import (
 
 
 class SecondCheck(NamedTuple):
-    """What the second form returns. ``shadow`` and ``memcg`` are the target's, 0 where the target itself is refused."""
+    """What the second form returns. ``shadow`` and ``memcg`` are the target's, 0 where the target itself is
+    refused.
+    """
 
     errno: Int32[Array, "n"]
     shadow: UInt32[Array, "n"]
@@ -41,7 +44,9 @@ class SecondCheck(NamedTuple):
 
 @jax.jit
 def check_kept(kept: Nibbles, slots: UInt32[Array, "n"], orders: Int32[Array, "n"]) -> Int32[Array, "n"]:
-    """The check on kept answers; for use inside other jitted code. Slots and orders must be in range (not tested)."""
+    """The check on kept answers; for use inside other jitted code. Slots and orders must be in range (not
+    tested).
+    """
     code = read_nibble(kept, slots).astype(jnp.int32)
     refused = jnp.where(code == 0, -ENOENT, -EBUSY)
     return jnp.where(code == EXISTS, -EEXIST, jnp.where((orders < code) & (code < BUSY), 0, refused))
@@ -51,7 +56,9 @@ def check_kept(kept: Nibbles, slots: UInt32[Array, "n"], orders: Int32[Array, "n
 def check_table(
     table: SwapTable, slots: UInt32[Array, "n"], orders: Int32[Array, "n"], *, second: bool = False
 ) -> Int32[Array, "n"]:
-    """The check on raw words; for use inside other jitted code. Slots and orders must be in range (not tested)."""
+    """The check on raw words; for use inside other jitted code. Slots and orders must be in range (not
+    tested).
+    """
     if slots.shape[0] < table.clusters // 2:
         # fewer pairs than clusters: only the clusters they name are read
         cluster = slots >> CLUSTER_SHIFT
@@ -106,9 +113,10 @@ def _inputs(slots_in_table: int, slots, orders) -> tuple[Array, Array]:
 def add_check(source: SwapTable | CheckPlanes, slots, orders, second: bool = False) -> Int32[Array, "n"]:
     """errno of every pair: 0, -ENOENT (-2), -EEXIST (-17) or -EBUSY (-16).
 
-    source: a table (its words are read) or what :func:`jaxswap.swaptable.planes.keep` made of one (faster when a table
-    is asked more than once). slots, orders: integers [n]; orders 0 .. 9; the block is the aligned one around the slot.
-    second: also compare memcg ids (the check after the folio was allocated). InputError on wrong dtype, shape or range.
+    source: a table (its words are read) or what :func:`jaxswap.swaptable.planes.keep` made of one (faster
+    when a table is asked more than once). slots, orders: integers [n]; orders 0 .. 9; the block is the
+    aligned one around the slot. second: also compare memcg ids (the check after the folio was allocated).
+    InputError on wrong dtype, shape or range.
     """
     if not isinstance(source, SwapTable | CheckPlanes):
         raise InputError(f"source: need a SwapTable or CheckPlanes, got {type(source).__name__}")

@@ -1,7 +1,7 @@
 """The word of one swap slot, and a table of them.
 
-The kernel keeps a 64-bit word a slot (mm/swap_table.h, Linux 7.2 / 7.3); here it is a uint32 with the same fields in
-smaller widths. It is not bit-compatible with the kernel's word.
+The kernel keeps a 64-bit word a slot (mm/swap_table.h, Linux 7.2 / 7.3); here it is a uint32 with the same
+fields in smaller widths. It is not bit-compatible with the kernel's word.
 
 ========  =====  ======================================================================================
 bits      width  field
@@ -12,8 +12,8 @@ bits      width  field
 1 .. 0    2      kind: 0 free, 1 shadow (swapped out, not cached), 2 folio (in the swap cache), 3 bad
 ========  =====  ======================================================================================
 
-A free word is 0 and a bad word is 3: all other fields are 0 in both. The memcg id of a slot is not in the word but in
-an array of its own (uint16, 0 = none), as in the kernel's ``memcg_table``.
+A free word is 0 and a bad word is 3: all other fields are 0 in both. The memcg id of a slot is not in the
+word but in an array of its own (uint16, 0 = none), as in the kernel's ``memcg_table``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Integer, UInt16, UInt32
 
 from jaxswap.errors import InputError
@@ -53,12 +54,15 @@ class Entry(NamedTuple):
 
 
 def encode(
-    kind: Integer[Array, "..."],
-    count: Integer[Array, "..."] | int = 0,
-    zero: Bool[Array, "..."] | bool = False,
-    value: Integer[Array, "..."] | int = 0,
+    kind: ArrayLike,
+    count: ArrayLike = 0,
+    zero: ArrayLike = False,
+    value: ArrayLike = 0,
 ) -> UInt32[Array, "..."]:
-    """Words from fields (broadcast). Counts above 15 become 15, values wrap at 2**25, free and bad words carry no fields."""
+    """Words from fields, which broadcast: integers, and booleans for ``zero``.
+
+    Counts above 15 become 15, values wrap at 2**25, free and bad words carry no fields.
+    """
     kind = jnp.asarray(kind).astype(jnp.uint32) & KIND_MASK
     count = jnp.minimum(jnp.asarray(count).astype(jnp.uint32), COUNT_MAX)
     zero = jnp.asarray(zero).astype(bool).astype(jnp.uint32)
@@ -67,9 +71,9 @@ def encode(
     return jnp.where((kind == SHADOW) | (kind == FOLIO), fields, 0) | kind
 
 
-def decode(words: UInt32[Array, "..."]) -> Entry:
-    """Fields of words, elementwise."""
-    words = jnp.asarray(words)
+def decode(words: ArrayLike) -> Entry:
+    """Fields of uint32 words, elementwise."""
+    words = jnp.asarray(words, jnp.uint32)
     return Entry(
         kind=words & KIND_MASK,
         count=words >> COUNT_SHIFT,
@@ -83,8 +87,8 @@ def decode(words: UInt32[Array, "..."]) -> Entry:
 class SwapTable:
     """All slots of a device. Make one with :func:`make_table`.
 
-    ``words`` and ``memcg`` hold one row of 512 a cluster. ``has_table`` says which clusters have a table at all: in the
-    kernel a free cluster has none, and a check that meets one answers -ENOENT.
+    ``words`` and ``memcg`` hold one row of 512 a cluster. ``has_table`` says which clusters have a table at
+    all: in the kernel a free cluster has none, and a check that meets one answers -ENOENT.
     """
 
     words: UInt32[Array, "clusters 512"]
@@ -113,7 +117,7 @@ def _rows(name: str, values, dtype, slots: int | None, clusters: int, pad: int) 
     given = np.asarray(values) if not isinstance(values, jax.Array) else values
     if given.dtype != dtype:
         raise InputError(f"{name}: need dtype {np.dtype(dtype)}, got {given.dtype}; convert it with .astype")
-    if given.ndim == 2 and given.shape[1] != CLUSTER or given.ndim not in (1, 2):
+    if (given.ndim == 2 and given.shape[1] != CLUSTER) or given.ndim not in (1, 2):
         raise InputError(f"{name}: need shape [slots] or [clusters, {CLUSTER}], got {list(given.shape)}")
     if slots is not None and given.size != slots:
         raise InputError(f"{name}: has {given.size} slots, words has {slots}; give one id a slot")
@@ -125,10 +129,11 @@ def _rows(name: str, values, dtype, slots: int | None, clusters: int, pad: int) 
 def make_table(words, memcg=None, has_table=None) -> SwapTable:
     """A checked table from slot words.
 
-    words: uint32 [slots] or [clusters, 512]; slots that lack to a whole cluster become bad slots, as beyond the end of a
-    device. memcg: uint16 of the same size (default: all 0). has_table: bool [clusters] (default: clusters with a slot
-    that is not free). InputError on another dtype or shape, on words that :func:`encode` cannot make, on a shadow
-    with count 0 (the kernel frees such a slot), and where has_table denies a cluster that is in use.
+    words: uint32 [slots] or [clusters, 512]; slots that lack to a whole cluster become bad slots, as beyond
+    the end of a device. memcg: uint16 of the same size (default: all 0). has_table: bool [clusters] (default:
+    clusters with a slot that is not free). InputError on another dtype or shape, on words that :func:`encode`
+    cannot make, on a shadow with count 0 (the kernel frees such a slot), and where has_table denies a cluster
+    that is in use.
     """
     given = words if isinstance(words, jax.Array) else np.asarray(words)
     if given.size == 0 or given.size > MAX_SLOTS:

@@ -7,6 +7,7 @@ include/linux/huge_mm.h (``highest_order``, ``next_order``), uapi errno; Linux 7
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Integer, Shaped
 
@@ -32,16 +33,16 @@ ERRNO_NAMES = {0: "0", -2: "-ENOENT", -12: "-ENOMEM", -16: "-EBUSY", -17: "-EEXI
 
 
 def round_down(x: Shaped[Array, "..."] | int, order: Shaped[Array, "..."] | int):
-    """First slot (or page) of the aligned block of ``2**order`` that holds ``x``; any integer dtype, elementwise."""
+    """First slot (or page) of the aligned block of ``2**order`` that holds ``x``, elementwise."""
     return (x >> order) << order
 
 
 def highest_order(mask: Integer[Array, "..."] | int) -> Int[Array, "..."]:
-    """Index of the highest bit of an order mask (int32), -1 for an empty mask (``highest_order`` with THP)."""
+    """Index of the highest bit of an order mask (int32), -1 for an empty mask, as the kernel's with THP."""
     return 31 - lax.clz(jnp.asarray(mask).astype(jnp.int32))
 
 
-def next_order(mask: Integer[Array, "..."], order: Integer[Array, "..."] | int):
+def next_order(mask: Integer[Array, "..."] | np.integer, order: Integer[Array, "..."] | int):
     """Take ``order`` out of ``mask``: (mask without it, its highest order), as ``next_order`` with THP."""
     mask = jnp.asarray(mask)
     left = mask & ~(jnp.asarray(1, mask.dtype) << jnp.asarray(order, mask.dtype))

@@ -1,15 +1,16 @@
 """Packed bit planes of a table, and which aligned blocks of every order can take a folio.
 
-A plane is one bit a slot, 32 slots a uint32 word, 16 words a cluster: slot ``s`` is bit ``s % 32`` of word ``s // 32``.
-What a range check asks (mm/swap_state.c ``__swap_cache_add_check``, Linux 7.2 / 7.3) is then AND, OR and shift on whole
-words, for 32 slots at once. For a target slot the aligned blocks of order 0, 1, .. 9 around it nest, so the orders that
-pass are the lowest ``n`` of them: a *reach* of 0 to 10, four bits a slot, answers every order by one read.
+A plane is one bit a slot, 32 slots a uint32 word, 16 words a cluster: slot ``s`` is bit ``s % 32`` of word
+``s // 32``. What a range check asks (mm/swap_state.c ``__swap_cache_add_check``, Linux 7.2 / 7.3) is then
+AND, OR and shift on whole words, for 32 slots at once. For a target slot the aligned blocks of order 0, 1, ..
+9 around it nest, so the orders that pass are the lowest ``n`` of them: a *reach* of 0 to 10, four bits a
+slot, answers every order by one read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,9 @@ _LEFT_HALVES = (0x5555_5555, 0x3333_3333, 0x0F0F_0F0F, 0x00FF_00FF, 0x0000_FFFF)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Planes:
-    """Bit planes of a table. ``id_edge`` has a bit where a slot's memcg id differs from that of the slot before it."""
+    """Bit planes of a table. ``id_edge`` has a bit where a slot's memcg id differs from that of the slot
+    before it.
+    """
 
     cached: Plane
     counted: Plane
@@ -135,7 +138,9 @@ def _spread(plane: Plane) -> UInt32[Array, "clusters 16 4"]:
 
 
 def reach(fails: list[Plane]) -> Nibbles:
-    """How many orders from 0 up do not fail, 0..10, as four bits a slot (slot ``s``: nibble ``s % 8`` of word ``s // 8``)."""
+    """How many orders from 0 up do not fail, 0..10, as four bits a slot (slot ``s``: nibble ``s % 8`` of word
+    ``s // 8``).
+    """
     digits = [jnp.zeros_like(fails[0]) for _ in range(4)]
     for fail in fails:
         carry = ~fail
@@ -153,19 +158,23 @@ def read_nibble(nibbles: Nibbles, slots: UInt32[Array, "n"]) -> UInt32[Array, "n
     return (word >> ((slots & 7) << 2)) & 15
 
 
+@partial(jax.jit, static_argnames="second")
 def suits(planes: Planes, second: bool = False) -> list[Plane]:
     """Per order 0..9: bit set for every slot whose aligned block of that order can take a folio.
 
-    That is: the cluster has a table, no slot of the block is cached, bad or has count 0, all have one zero flag and,
-    in the ``second`` form, one memcg id.
+    That is: the cluster has a table, no slot of the block is cached, bad or has count 0, all have one zero
+    flag and, in the ``second`` form, one memcg id.
     """
     unfit = any_in_block(planes.cached | planes.bad | ~planes.counted)
     kinds = [unfit, mixed_zero(planes)] + ([mixed_ids(planes.id_edge)] if second else [])
     return [jnp.where(planes.has_table[:, None], ~level, 0) for level in _union(*kinds)]
 
 
+@partial(jax.jit, static_argnames="second")
 def pyramid(planes: Planes, second: bool = False) -> list[UInt32[Array, "clusters _"]]:
-    """:func:`suits` with one bit an aligned block: at order ``o`` a row has ``512 >> o`` bits, in max(1, 16 >> o) words."""
+    """:func:`suits` with one bit an aligned block: at order ``o`` a row has ``512 >> o`` bits, in max(1, 16
+    >> o) words.
+    """
     levels = []
     for order, level in zip(ORDERS, suits(planes, second), strict=True):
         for _ in range(order):
@@ -179,13 +188,16 @@ def pyramid(planes: Planes, second: bool = False) -> list[UInt32[Array, "cluster
 
 
 def check_row(planes: Planes, second: bool) -> Nibbles:
-    """The answer to every check, as a nibble a slot: the reach, or 0 / 14 / 15 where the target itself is refused."""
+    """The answer to every check, as a nibble a slot: the reach, or 0 / 14 / 15 where the target itself is
+    refused.
+    """
     good = suits(planes, second)
     nibbles = reach([~level for level in good])
     table = planes.has_table[:, None]
     bad = jnp.where(table, planes.bad, 0)
     exists = jnp.where(table, planes.cached, 0)
-    # the reach of a refused target is 0, so codes can be laid over it; count 0 and "no table" stay 0 (-ENOENT)
+    # the reach of a refused target is 0, so codes can be laid over it; count 0 and "no table" stay 0
+    # (-ENOENT)
     codes = jnp.uint32(0)
     for plane, code in ((bad, BUSY), (exists, EXISTS)):
         codes = codes | (_spread(plane) * code)
@@ -195,7 +207,9 @@ def check_row(planes: Planes, second: bool) -> Nibbles:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class CheckPlanes:
-    """Kept answers of a table: four bits a slot for each form of the check. Made by :func:`keep`; valid until the table changes."""
+    """Kept answers of a table: four bits a slot for each form of the check. Made by :func:`keep`; valid until
+    the table changes.
+    """
 
     first: Nibbles
     second: Nibbles
@@ -213,6 +227,8 @@ def table_planes(table: SwapTable) -> Planes:
 
 @jax.jit
 def keep(table: SwapTable) -> CheckPlanes:
-    """What :func:`jaxswap.swaptable.check.add_check` needs, to be used for any number of checks of this table."""
+    """What :func:`jaxswap.swaptable.check.add_check` needs, to be used for any number of checks of this
+    table.
+    """
     planes = lax.optimization_barrier(table_planes(table))
     return CheckPlanes(first=check_row(planes, second=False), second=check_row(planes, second=True))

@@ -1,7 +1,8 @@
 """One folio at a time into the swap cache: what mm/swap_state.c of Linux 7.2 / 7.3 decides, in plain Python.
 
-Twin of jaxswap.swaptable (entry, planes, check, alloc). Names follow the kernel's where there is one; nothing here
-imports the code it judges. A bad slot inside a checked range never happens in the kernel; here it gives -EBUSY.
+Twin of jaxswap.swaptable (entry, planes, check, alloc). Names follow the kernel's where there is one; nothing
+here imports the code it judges. A bad slot inside a checked range never happens in the kernel; here it gives
+-EBUSY.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class Checked:
 
 
 def swap_cache_add_check(cluster: Cluster, offset: int, nr: int, second: bool) -> Checked:
-    """``second``: the form used after the folio exists, which also hands out shadow and memcg id and compares ids."""
+    """``second``: the form used after the folio exists, which also hands out shadow and memcg id and compares
+    ids.
+    """
     if cluster.slots is None:
         return Checked(ENOENT, reasons={"no_table"})
     target = cluster.slots[offset]
@@ -85,7 +88,8 @@ def swap_cache_add_check(cluster: Cluster, offset: int, nr: int, second: bool) -
         return result
     first = offset - offset % nr
     for slot in cluster.slots[first : first + nr]:
-        # the kernel leaves at the first slot that fails any of these; all reasons of the range are gathered here
+        # the kernel leaves at the first slot that fails any of these; all reasons of the range are gathered
+        # here
         if slot.kind == "bad":
             result.reasons.add("bad")
             continue
@@ -156,7 +160,9 @@ def swap_cache_alloc_order(table: Table, request: Request, order: int, outcome: 
 
 
 def swap_cache_alloc_folio(table: Table, request: Request) -> Outcome:
-    """The merged loop: from the highest order down until one works, order 0 is reached, or the target is hopeless."""
+    """The merged loop: from the highest order down until one works, order 0 is reached, or the target is
+    hopeless.
+    """
     outcome = Outcome()
     orders = request.orders
     order = orders.bit_length() - 1

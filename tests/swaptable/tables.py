@@ -10,7 +10,7 @@ CLUSTERS = 4
 
 
 def random_words(rng: np.random.Generator, clusters: int = CLUSTERS) -> np.ndarray:
-    """Mostly shadows, damaged in single slots and in aligned runs, so that checks of every order pass and fail."""
+    """Mostly shadows, damaged in slots and in aligned runs, so that checks of every order pass and fail."""
     shape = (clusters, 512)
     kind = np.ones(shape, np.uint32)
     count = rng.choice(np.array([1, 2, 14, 15], np.uint32), shape)
@@ -60,3 +60,8 @@ def random_table(seed: int, clusters: int = CLUSTERS) -> SwapTable:
     words = random_words(rng, clusters)
     used = words.any(axis=1)
     return make_table(words, random_ids(rng, clusters), used | (rng.random(clusters) < 0.3))
+
+
+def compilations(function) -> int:
+    """Programs a jitted function holds."""
+    return function._cache_size()

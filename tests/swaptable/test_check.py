@@ -22,7 +22,7 @@ from jaxswap.swaptable.planes import (
     unpack,
 )
 from tests.reference import swap_cache as reference
-from tests.swaptable.tables import CLUSTERS, random_table
+from tests.swaptable.tables import CLUSTERS, compilations, random_table
 
 SLOTS = CLUSTERS * 512
 seeds = st.integers(0, 2**32 - 1)
@@ -37,6 +37,10 @@ def twin(table: SwapTable) -> reference.Table:
 def pairs(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng([seed, 1])
     return rng.integers(0, SLOTS, n).astype(np.uint32), rng.integers(0, 10, n).astype(np.int32)
+
+
+def bits(plane) -> np.ndarray:
+    return np.unpackbits(np.asarray(plane).view(np.uint8), axis=-1, bitorder="little").astype(bool)
 
 
 def test_every_form_equals_the_twin_and_reaches_every_errno():
@@ -113,26 +117,25 @@ def test_planes_and_pyramid_equal_a_slot_by_slot_reading(seed):
     planes = table_planes(table)
     words, ids = np.asarray(table.words), np.asarray(table.memcg)
     np.testing.assert_array_equal(unpack(planes.cached), words % 4 == 2)
-    np.testing.assert_array_equal(unpack(planes.bad), words % 4 == 3)
+    np.testing.assert_array_equal(bits(planes.bad), words % 4 == 3)
+    cached_levels, id_levels = jax.jit(lambda p: (any_in_block(p.cached), mixed_ids(p.id_edge)))(planes)
+    slots = np.arange(SLOTS)
     for order in range(10):
         blocks = (CLUSTERS, 512 >> order, 1 << order)
-        cached = (words % 4 == 2).reshape(blocks).any(-1)
-        np.testing.assert_array_equal(
-            unpack(any_in_block(planes.cached)[order]).reshape(blocks),
-            cached[..., None] & np.ones(blocks, bool),
-        )
+        everywhere = np.ones(blocks, bool)
+        cached = (words % 4 == 2).reshape(blocks).any(-1, keepdims=True) & everywhere
+        np.testing.assert_array_equal(bits(cached_levels[order]).reshape(blocks), cached)
         grouped = ids.reshape(blocks)
-        mixed = (grouped != grouped[..., :1]).any(-1, keepdims=True) & np.ones(blocks, bool)
-        np.testing.assert_array_equal(unpack(mixed_ids(planes.id_edge)[order]).reshape(blocks), mixed)
+        mixed = (grouped != grouped[..., :1]).any(-1, keepdims=True) & everywhere
+        np.testing.assert_array_equal(bits(id_levels[order]).reshape(blocks), mixed)
     for second in (False, True):
         for order, (level, spread) in enumerate(
             zip(pyramid(planes, second), suits(planes, second), strict=True)
         ):
-            bits = unpack(level)[:, : 512 >> order]
-            np.testing.assert_array_equal(bits, unpack(spread)[:, :: 1 << order])
-            slots = np.arange(0, SLOTS, 1 << order)
-            errno = np.asarray(add_check(table, slots, np.full(slots.shape, order), second))
-            np.testing.assert_array_equal(bits.reshape(-1), errno == 0)
+            one_a_block = bits(level)[:, : 512 >> order]
+            np.testing.assert_array_equal(one_a_block, bits(spread)[:, :: 1 << order])
+            errno = np.asarray(add_check(table, slots, np.full(SLOTS, order), second)).reshape(CLUSTERS, 512)
+            np.testing.assert_array_equal(one_a_block, errno[:, :: 1 << order] == 0)
 
 
 @pytest.mark.parametrize(
@@ -182,11 +185,15 @@ def test_kernels_lower_for_cuda():
 
 
 def test_one_compilation_a_shape():
-    check_kept.clear_cache()
-    for seed in (1, 2, 3):
+    def run(seed):
         slots, orders = pairs(seed, 100)
         add_check(keep(random_table(seed)), slots, orders)
-    assert check_kept._cache_size() == 1
+
+    run(0)
+    compiled = compilations(check_kept)
+    for seed in (1, 2, 3):
+        run(seed)
+    assert compilations(check_kept) == compiled
 
 
 def test_kept_answers_are_one_pytree():
