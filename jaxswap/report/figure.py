@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import SymmetricalLogLocator
+from matplotlib.ticker import FixedLocator
 
 from jaxswap.report.provenance import provenance
 from jaxswap.report.winners import Winners, winners
@@ -71,11 +71,11 @@ def _figure(sweep: Sweep) -> Figure:
             continue
         points = _panel(axes, sweep, panels[index], colour)
         if index % columns == 0:
-            axes.set_ylabel("failed attempts + fallbacks")
-        axes.set_xlabel("major faults")
+            axes.set_ylabel("failed attempts + fallbacks / 1,000 accesses")
+        axes.set_xlabel("major faults / 1,000 accesses")
     assert points is not None
     bar = figure.colorbar(points, ax=grid, fraction=0.03, pad=0.01, aspect=30)
-    bar.set_label("useless pages")
+    bar.set_label("useless pages / 1,000 accesses")
     bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4 if columns > 1 else 2, frameon=False)
     figure.suptitle(_caption(sweep, columns), fontsize=5, color="0.35", x=0.01, ha="left")
@@ -135,9 +135,7 @@ def _rings(reference: int, best: Winners) -> list[tuple[int, str, float]]:
 def _no_worse(axes: Axes, x: float, y: float) -> None:
     """Shade what is no worse than the reference on both axes."""
     left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
-    area = Rectangle(
-        (left, bottom), x - left, y - bottom, color=_REFERENCE, alpha=0.07, linewidth=0, zorder=0
-    )
+    area = Rectangle((left, bottom), x - left, y - bottom, color=_REFERENCE, alpha=0.1, linewidth=0, zorder=0)
     axes.add_artist(area)
 
 
@@ -153,14 +151,16 @@ def _scale(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     if most <= 10 * least:
         axes.set_ylim(-0.05 * most if (y == 0).any() else 0, 1.1 * most)
         return
-    least = 10.0 ** np.floor(np.log10(least))
-    if (y == 0).any():
-        axes.set_yscale("symlog", linthresh=least, linscale=0.35)
-        axes.set_ylim(-0.25 * least, most * 1.6)
-        axes.yaxis.set_minor_locator(SymmetricalLogLocator(linthresh=least, base=10, subs=list(range(2, 10))))
-    else:
-        axes.set_yscale("log")
-        axes.set_ylim(least, most * 1.6)
+    zero = bool((y == 0).any())
+    axes.set_yscale("symlog", linthresh=least, linscale=0.35)
+    axes.set_ylim(-0.25 * least if zero else least / 1.3, most * 1.6)
+    decades = 10.0 ** np.arange(np.ceil(np.log10(least)), np.floor(np.log10(most)) + 1)
+    steps = np.outer(
+        10.0 ** np.arange(np.floor(np.log10(least)), np.ceil(np.log10(most)) + 1), range(2, 10)
+    ).ravel()
+    axes.yaxis.set_major_locator(FixedLocator([0, *decades] if zero else [*decades]))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(FixedLocator([*steps[(steps >= least) & (steps <= most * 1.6)]]))
 
 
 def _legend() -> list[Line2D | Patch]:
@@ -177,13 +177,13 @@ def _legend() -> list[Line2D | Patch]:
         point("o", "reference", 6.5, _REFERENCE, 1.2, "none"),
         point("o", "best by sysfs", 7.5, _SYSFS, 1.2, "none"),
         point("o", "best heuristic", 8.5, _HEURISTIC, 1.2, "none"),
-        Patch(color=_REFERENCE, alpha=0.07, linewidth=0, label="no worse than the reference on both axes"),
+        Patch(color=_REFERENCE, alpha=0.1, linewidth=0, label="no worse than the reference on both axes"),
     ]
 
 
 def _caption(sweep: Sweep, columns: int) -> str:
     """Provenance, wrapped to the figure's width."""
-    text = "Counts per 1,000 accesses. " + ", ".join(provenance(sweep))
+    text = ", ".join(provenance(sweep))
     return textwrap.fill(text, 200 if columns > 1 else 95)
 
 
