@@ -43,9 +43,9 @@ class Workload:
     """A checked list of memory operations on a space of `npages` 4 KiB pages, aligned to 2 MiB.
 
     kind, v, n, line have one entry an operation, in order: what it does, first page, number of pages (0 for
-    operations without a range), 1-based line in the file. `text` maps the index of an operation to its label
-    (DUMP, FOLIOS, STATS, ECHO), its advice (MAP) or "path value" (SET). `meta` holds the "# key value" comments
-    that stand before REGION.
+    operations without a range), 1-based line in the file. `text` maps the index of an operation to its
+    label (DUMP, FOLIOS, STATS, ECHO), its advice (MAP) or "path value" (SET). `meta` holds the "# key
+    value" comments that stand before REGION.
     """
 
     name: str
