@@ -39,6 +39,11 @@ def pairs(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, SLOTS, n).astype(np.uint32), rng.integers(0, 10, n).astype(np.int32)
 
 
+@jax.jit
+def block_levels(planes):
+    return any_in_block(planes.cached), mixed_ids(planes.id_edge)
+
+
 def bits(plane) -> np.ndarray:
     return np.unpackbits(np.asarray(plane).view(np.uint8), axis=-1, bitorder="little").astype(bool)
 
@@ -118,7 +123,7 @@ def test_planes_and_pyramid_equal_a_slot_by_slot_reading(seed):
     words, ids = np.asarray(table.words), np.asarray(table.memcg)
     np.testing.assert_array_equal(unpack(planes.cached), words % 4 == 2)
     np.testing.assert_array_equal(bits(planes.bad), words % 4 == 3)
-    cached_levels, id_levels = jax.jit(lambda p: (any_in_block(p.cached), mixed_ids(p.id_edge)))(planes)
+    cached_levels, id_levels = block_levels(planes)
     slots = np.arange(SLOTS)
     for order in range(10):
         blocks = (CLUSTERS, 512 >> order, 1 << order)
