@@ -49,6 +49,8 @@ REASONS = ("no_table", "bad", "cached", "count", "zero", "memcg", "frame", "char
 _KINDS = ("bad", "cached", "count", "zero", "memcg")
 _WIDE, _NARROW = 2048, 32
 """Clusters a step advances together: while many queues are left, and for the tail of a few long ones."""
+_EVENTS = 256
+"""Failed charges looked up together."""
 
 
 class Requests(NamedTuple):
@@ -294,41 +296,53 @@ def _charge_shadows(
     """Slot words after the failed charges: the block of each gets the shadow its target had at that moment.
 
     Of the orders that failed for one request only the largest block matters. Its target's shadow may itself
-    come from an earlier request; that request is found by replaying the queues, then chains are followed by
-    pointer doubling.
+    come from an earlier request; that one is found by replaying those that failed, then chains are followed
+    by pointer doubling.
     """
     n = charge.shape[0]
     lanes = table.clusters
-    order = jnp.where(charge != 0, highest_order(charge), -1)[queues.request]
-    slot = (requests.slots & (CLUSTER - 1))[queues.request]
-    cluster = (requests.slots >> CLUSTER_SHIFT)[queues.request].astype(jnp.int32)
-    width = min(256, lanes)
-    pad = ((0, width),)
-    order, slot, cluster, number = (
-        jnp.pad(x, pad) for x in (order, slot, cluster, queues.request.astype(jnp.int32) + 1)
-    )
+    width = min(_EVENTS, lanes)
+    # of the queues only requests whose charge failed stay, step after step as before
+    failed = (charge != 0)[queues.request]
+    before = jnp.pad(jnp.cumsum(failed.astype(jnp.int32)), (1, 0))
+    begin, end = before[queues.start], before[queues.start + queues.width]
+    at = jnp.where(failed, before[:-1], n + width)
+    number = jnp.zeros((n + width,), jnp.int32).at[at].set(queues.request + 1, mode="drop")
+    request = jnp.maximum(number - 1, 0)
+    cluster = (requests.slots >> CLUSTER_SHIFT)[request].astype(jnp.int32) * (2 * CLUSTER)
+    slot = (requests.slots & (CLUSTER - 1))[request].astype(jnp.int32) + CLUSTER
+    order = jnp.maximum(highest_order(charge), 0)[request]
     nowhere = lanes * 2 * CLUSTER
 
-    def body(carry):
+    def latest_at(heap, base, leaf):
+        found = heap[base + leaf]
+        for level in ORDERS[1:]:
+            found = jnp.maximum(found, heap[base + (leaf >> level)])
+        return lax.optimization_barrier((heap, found))
+
+    def together(carry):
         step, first, heap, parent = carry
-        at = queues.start[step] + first
-        o, s, c, i = (lax.dynamic_slice(x, (at,), (width,)) for x in (order, slot, cluster, number))
-        base = c * (2 * CLUSTER)
-        latest = jnp.zeros((width,), jnp.int32)
-        for level in ORDERS:
-            latest = jnp.maximum(latest, heap[base + ((CLUSTER + s) >> level).astype(jnp.int32)])
-        heap, latest = lax.optimization_barrier((heap, latest))
-        act = (jnp.arange(width, dtype=jnp.int32) + first < queues.width[step]) & (o >= 0)
-        node = base + ((CLUSTER + s) >> jnp.maximum(o, 0).astype(jnp.uint32)).astype(jnp.int32)
-        heap = heap.at[jnp.where(act, node, nowhere)].set(i, mode="drop")
-        parent = lax.dynamic_update_slice(parent, latest, (at,))
-        last = first + width >= queues.width[step]
-        return step + last, jnp.where(last, 0, first + width), heap, parent
+        o, s, c, i = (lax.dynamic_slice(x, (first,), (width,)) for x in (order, slot, cluster, number))
+        heap, latest = latest_at(heap, c, s)
+        act = jnp.arange(width, dtype=jnp.int32) + first < end[step]
+        heap = heap.at[jnp.where(act, c + (s >> o), nowhere)].set(i, mode="drop")
+        parent = lax.dynamic_update_slice(parent, latest, (first,))
+        last = first + width >= end[step]
+        return step + last, jnp.where(last, begin[step + 1], first + width), heap, parent
+
+    def alone(carry):
+        first, heap, parent = carry
+        o, s, c, i = (lax.dynamic_slice(x, (first,), (1,))[0] for x in (order, slot, cluster, number))
+        heap, latest = latest_at(heap, c, s)
+        heap = lax.dynamic_update_slice(heap, i[None], (c + (s >> o),))
+        return first + 1, heap, lax.dynamic_update_slice(parent, latest[None], (first,))
 
     start = (jnp.int32(0), jnp.int32(0), jnp.zeros((nowhere,), jnp.int32), jnp.zeros((n + width,), jnp.int32))
-    _, _, heap, parent = lax.while_loop(lambda c: queues.width[c[0]] > 0, body, start)
+    carry = lax.while_loop(lambda c: queues.width[c[0]] > _NARROW, together, start)
+    _, heap, parent = lax.while_loop(lambda c: c[0] < before[n], alone, carry[1:])
+    parent = parent[jnp.where(charge != 0, before[queues.place], n)] * (charge != 0)
     # request i + 1 at index i + 1, 0 the request that nobody made, its own parent
-    source = jnp.concatenate([jnp.zeros((1,), jnp.int32), parent[queues.place]])
+    source = jnp.pad(parent, (1, 0))
     root = jnp.where(source == 0, jnp.arange(n + 1, dtype=jnp.int32), source)
 
     def more(root):
@@ -336,8 +350,7 @@ def _charge_shadows(
 
     root = lax.while_loop(more, lambda root: root[root], root)
     flat = table.words.reshape(-1)
-    values = flat[requests.slots] & (VALUE_MAX << VALUE_SHIFT)
-    value = jnp.concatenate([jnp.zeros((1,), jnp.uint32), values])[root]
+    value = jnp.pad(flat[requests.slots] & (VALUE_MAX << VALUE_SHIFT), (1, 0))[root]
     latest = _spread_nodes(heap.reshape(lanes, 2 * CLUSTER))
     return jnp.where(latest != 0, (table.words & FLAG_BITS) | value[latest] | SHADOW, table.words)
 
@@ -412,11 +425,13 @@ def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[
     packs = [masks[n] | (masks[n + 1] << 10) | (masks[n + 2] << 20) for n in range(0, 9, 3)]
     outcome = Outcome(error.astype(jnp.int32), order.astype(jnp.int8), (packs[0], packs[1], packs[2]))
     order, charge = lax.optimization_barrier((order, charge))
-    words = lax.cond(
-        jnp.any(charge != 0),
-        lambda: _charge_shadows(table, requests, queues, charge),
-        lambda: table.words,
-    )
+    words = table.words
+    if slots.shape[0]:
+        words = lax.cond(
+            jnp.any(charge != 0),
+            lambda: _charge_shadows(table, requests, queues, charge),
+            lambda: table.words,
+        )
     return SwapTable(_enter(words, requests, order), table.memcg, table.has_table), outcome
 
 

@@ -97,12 +97,19 @@ def test_batches_equal_the_twin_and_reach_every_errno_and_reason():
     assert reasons == set(REASONS)
 
 
-def test_more_clusters_than_one_step_takes():
-    clusters = 2100
+@pytest.mark.parametrize(("clusters", "n"), [(2100, 6000), (64, 4000)])
+def test_steps_of_many_clusters_and_of_few(clusters, n):
+    """2100 clusters need two rounds a step; 64 fit one, with chains of failed charges in all of them."""
     rng = np.random.default_rng(3)
-    words = np.asarray(encode(np.ones((clusters, 512), np.uint32), 1, rng.random((clusters, 512)) < 0.001, 9))
+    words = np.asarray(
+        encode(
+            np.ones((clusters, 512)),
+            1,
+            rng.random((clusters, 512)) < 0.001,
+            rng.integers(0, 1 << 25, (clusters, 512)),
+        )
+    )
     table = make_table(words, np.zeros((clusters, 512), np.uint16))
-    n = 6000
     slots = np.where(rng.random(n) < 0.05, rng.integers(0, 512, n), rng.integers(0, clusters * 512, n))
     assert_equal(
         table,
@@ -110,7 +117,7 @@ def test_more_clusters_than_one_step_takes():
             "slots": slots.astype(np.uint32),
             "orders": np.full(n, 0b10101, np.uint32),
             "frames": np.full(n, ALL, np.uint32),
-            "charges": np.where(rng.random(n) < 0.1, 0b00101, ALL).astype(np.uint32),
+            "charges": np.where(rng.random(n) < 0.2, 0b00101, ALL).astype(np.uint32),
             "folios": np.arange(n, dtype=np.uint32),
         },
     )
