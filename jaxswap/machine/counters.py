@@ -5,13 +5,20 @@ word for each order. Kernel names: include/linux/huge_mm.h (enum mthp_stat_item)
 (workingset_*), memcontrol.h (MEMCG_MAX), 7.3.
 """
 
+from dataclasses import dataclass, replace
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable.geometry import size_name
-from jaxswap.swaptable.lanes import SPARE, load, load1, store, store1
+from jaxswap.swaptable.lanes import SPARE, load1, store1
 
-Table = UInt32[Array, "counters L"]
+Lane = Int32[Array, " L"]
+Mask = UInt32[Array, " L"]
+Flag = Bool[Array, " L"]
+
 ORDERS = range(2, 10)  # sizes the kernel keeps anonymous mTHP counters for: 16kB to 2048kB
 WIDTH = 16  # words a SIZE counter takes, one an order
 
@@ -66,12 +73,6 @@ REASONS = (
     "policy",
 )
 
-_AT = {name: i for i, name in enumerate(SCALARS)}
-_SIZED_AT = {name: 32 + WIDTH * i for i, name in enumerate(SIZED)}
-_REFUSED_AT = 32 + WIDTH * len(SIZED)
-_REFUSED = WIDTH * len(REASONS)
-_WORDS = _REFUSED_AT + _REFUSED * len(PATHS)
-
 COUNTERS: tuple[str, ...] = (
     "accesses",
     *SCALARS,
@@ -80,49 +81,68 @@ COUNTERS: tuple[str, ...] = (
 )
 """Flat names, in the order of ReplayResult.counters. `accesses` is the workload's, the same for every lane."""
 
-POSITIONS: tuple[int, ...] = (
-    *(_AT[name] for name in SCALARS),
-    *(_SIZED_AT[name] + o for name in SIZED for o in ORDERS),
-    *(
-        _REFUSED_AT + _REFUSED * p + WIDTH * r + o
-        for p in range(len(PATHS))
-        for r in range(len(REASONS))
-        for o in ORDERS
-    ),
-)
-"""Word of each of COUNTERS[1:] in the table."""
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Counts:
+    """scalars: one of SCALARS a row. sized: WIDTH rows for each of SIZED. refused: for each path, WIDTH rows a reason."""
+
+    scalars: UInt32[Array, "scalars L"]
+    sized: UInt32[Array, "sized L"]
+    refused: UInt32[Array, "refused L"]
 
 
-def zeros(lanes: int) -> Table:
+def zeros(lanes: int) -> Counts:
     """All counters at zero."""
-    return jnp.zeros((_WORDS + SPARE, lanes), jnp.uint32)
+    rows = (len(SCALARS), WIDTH * len(SIZED) + SPARE, WIDTH * len(REASONS) * len(PATHS))
+    return Counts(*(jnp.zeros((n, lanes), jnp.uint32) for n in rows))
 
 
-def count(n: Table, name: str, amount: Int32[Array, " L"], on: Bool[Array, " L"]) -> Table:
-    """Add to a counter without sizes."""
-    at = jnp.full(on.shape, _AT[name], jnp.int32)
-    return store1(n, at, load1(n, at) + jnp.broadcast_to(amount, on.shape).astype(jnp.uint32), on)
+def flat(counts: Counts) -> np.ndarray:
+    """Counters as numpy, [..., lanes, names of COUNTERS without `accesses`]."""
+    scalars, sized, refused = (np.moveaxis(np.asarray(x), -2, -1) for x in (counts.scalars, counts.sized, counts.refused))
+    sized = sized[..., : WIDTH * len(SIZED)]
+    sizes = slice(ORDERS.start, ORDERS.stop)
+
+    def rows(words: np.ndarray) -> np.ndarray:
+        split = words.reshape(*words.shape[:-1], -1, WIDTH)[..., sizes]
+        return split.reshape(*words.shape[:-1], -1)
+
+    return np.concatenate([scalars, rows(sized), rows(refused)], axis=-1)
 
 
-def count_order(n: Table, name: str, order: Int32[Array, " L"], on: Bool[Array, " L"]) -> Table:
+def count(n: Counts, on: Flag, **amounts: Lane | int) -> Counts:
+    """Add to counters without sizes, by name."""
+    row = jnp.arange(len(SCALARS), dtype=jnp.int32)[:, None]
+    total = n.scalars
+    for name, amount in amounts.items():
+        here = (row == SCALARS.index(name)) & on[None]
+        total = total + jnp.where(here, jnp.broadcast_to(amount, on.shape).astype(jnp.uint32)[None], jnp.uint32(0))
+    return replace(n, scalars=total)
+
+
+def count_order(n: Counts, name: str, order: Lane, on: Flag) -> Counts:
     """Add one to a counter of a size; order 0 counts nothing (count_mthp_stat)."""
-    at = _SIZED_AT[name] + order
-    return store1(n, at, load1(n, at) + jnp.uint32(1), on & (order > 0))
+    value, sized = load1(n.sized, SIZED.index(name) * WIDTH + order)
+    return replace(n, sized=store1(sized, SIZED.index(name) * WIDTH + order, value + 1, on & (order > 0)))
 
 
-def count_orders(n: Table, name: str, mask: UInt32[Array, " L"]) -> Table:
-    """Add one to a counter for every order of a mask."""
-    at = jnp.full(mask.shape, _SIZED_AT[name], jnp.int32)
-    return store(n, at, load(n, at, WIDTH) + _unpack(mask), mask != 0)
+def count_orders(n: Counts, **masks: Mask) -> Counts:
+    """Add one to counters of sizes for every order of a mask."""
+    row = np.arange(n.sized.shape[0], dtype=np.uint32)[:, None]
+    total = n.sized
+    for name, mask in masks.items():
+        here = row // WIDTH == SIZED.index(name)
+        total = total + jnp.where(here, (mask[None] >> (row % WIDTH)) & jnp.uint32(1), jnp.uint32(0))
+    return replace(n, sized=total)
 
 
-def count_refused(n: Table, swapin: Bool[Array, " L"], reasons: dict[str, UInt32[Array, " L"]]) -> Table:
-    """Add one for every order of every reason's mask, on the path's part of the table."""
-    at = _REFUSED_AT + _REFUSED * swapin.astype(jnp.int32)
-    none = jnp.zeros_like(swapin, jnp.uint32)
-    refused = jnp.concatenate([_unpack(reasons.get(reason, none)) for reason in REASONS])
-    return store(n, at, load(n, at, _REFUSED) + refused, jnp.any(refused != 0, axis=0))
-
-
-def _unpack(mask: UInt32[Array, " L"]) -> UInt32[Array, "16 L"]:
-    return (mask[None] >> jnp.arange(WIDTH, dtype=jnp.uint32)[:, None]) & jnp.uint32(1)
+def count_refused(n: Counts, swapin: Flag, reasons: dict[str, Mask]) -> Counts:
+    """Add one for every order of every reason's mask, on the path's rows."""
+    row = np.arange(n.refused.shape[0], dtype=np.uint32)[:, None]
+    path, reason, order = row // WIDTH // len(REASONS), row // WIDTH % len(REASONS), row % WIDTH
+    mask = jnp.zeros(n.refused.shape, jnp.uint32)
+    for name, orders in reasons.items():
+        mask = jnp.where(reason == REASONS.index(name), orders[None], mask)
+    here = path == swapin.astype(jnp.uint32)[None]
+    return replace(n, refused=n.refused + jnp.where(here, (mask >> order) & jnp.uint32(1), jnp.uint32(0)))

@@ -9,20 +9,22 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxswap.machine import blocks, heuristic, lru, places
 from jaxswap.machine.blocks import Block
-from jaxswap.machine.counters import count, count_order, count_orders, count_refused
+from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.reclaim import charge, fitting_orders, note_cost
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
-from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, shadow_parts
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.swapout import ARRIVAL, FOLIO_FLAGS, SWAP_CLUSTER_MAX
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.lanes import load1, repeat, store1, when
 
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
 ANON_ORDERS = 0b1_1111_1100
+_ORDERS = np.arange(2, 9, dtype=np.int32)[:, None]
 
 
 class Access(NamedTuple):
@@ -43,12 +45,10 @@ class Access(NamedTuple):
 
 def _blocks_inside(page: Lane, low: Lane, high: Lane) -> Mask:
     """Orders 2 to 8 whose aligned block around `page` lies in [low, high)."""
-    found = jnp.zeros(page.shape, jnp.uint32)
-    for order in range(2, 9):
-        base = page >> order << order
-        inside = (base >= low) & (base + (1 << order) <= high)
-        found = found | jnp.where(inside, jnp.uint32(1 << order), jnp.uint32(0))
-    return found
+    size = jnp.int32(1) << _ORDERS
+    base = page[None] & -size
+    inside = (base >= low[None]) & (base + size <= high[None])
+    return jnp.sum(jnp.where(inside, size, 0), axis=0).astype(jnp.uint32)
 
 
 def _run_around(obstacles: bits.Bits, page: Lane) -> tuple[Lane, Lane]:
@@ -60,7 +60,7 @@ def _run_around(obstacles: bits.Bits, page: Lane) -> tuple[Lane, Lane]:
 
 def _touch_orders(planes: Block, page: Lane, edges: Mask) -> Mask:
     """alloc_anon_folio: orders whose PTE range is none throughout."""
-    low, high = _run_around(planes.present | planes.zeropage | planes.swapped, page)
+    low, high = _run_around(planes[Plane.PRESENT] | planes[Plane.ZEROPAGE] | planes[Plane.SWAPPED], page)
     return edges & _blocks_inside(page, low, high)
 
 
@@ -73,18 +73,20 @@ class _Table(NamedTuple):
     zero: Flag  # the target's zero flag
 
 
-def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> _Table:
+def _add_check(
+    c: clusters.Clusters, slot: Lane, candidates: Mask
+) -> tuple[_Table, clusters.Clusters]:
     """__swap_cache_add_check of every candidate order of one cgroup's slot that is in use and not cached.
 
     A range is refused by its first conflicting slot in ascending order.
     """
-    cached, zeros = clusters.planes(c, slot)
+    cached, zeros, c = clusters.planes(c, slot)
     at = slot % 512
     zero = bits.has(zeros, at)
     conflict = cached | (zeros ^ jnp.where(zero[None], jnp.uint32(0xFFFF_FFFF), jnp.uint32(0)))
     suitable = candidates & _blocks_inside(at, *_run_around(conflict, at))
 
-    def reason(_: None) -> Mask:
+    def reason() -> Mask:
         found = jnp.zeros(slot.shape, jnp.uint32)
         for order in range(2, 9):
             base = at >> order << order
@@ -93,8 +95,8 @@ def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> _Table:
         return found
 
     refused = candidates & ~suitable
-    by_cache = lax.cond(jnp.any(refused != 0), reason, lambda _: jnp.zeros(slot.shape, jnp.uint32), None)
-    return _Table(suitable, refused & by_cache, refused & ~by_cache, zero)
+    by_cache = lax.cond(jnp.any(refused != 0), reason, lambda: jnp.zeros(slot.shape, jnp.uint32))
+    return _Table(suitable, refused & by_cache, refused & ~by_cache, zero), c
 
 
 def _above(mask: Mask, order: Lane) -> Mask:
@@ -115,12 +117,13 @@ def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) 
     A block without a page table only gets that first; the access then comes again.
     """
     block, page = access.page // 512, access.page % 512
-    needs_table = on & (load1(state.tables, block) == 0) & ~access.willneed
+    table_there, tables = load1(state.tables, block)
+    needs_table = on & (table_there == 0) & ~access.willneed
     on = on & ~needs_table
-    planes = blocks.get(state, block)
-    swapped = on & bits.has(planes.swapped, page)
-    zeropage = on & bits.has(planes.zeropage, page)
-    cached = swapped & bits.has(planes.incache, page)
+    planes, state = blocks.get(replace(state, tables=tables), block)
+    swapped = on & planes.has(Plane.SWAPPED, page)
+    zeropage = on & planes.has(Plane.ZEROPAGE, page)
+    cached = swapped & planes.has(Plane.INCACHE, page)
     swapin = swapped & ~cached
     read_none = on & ~swapped & ~zeropage & ~access.write
     touch = on & ~swapped & ~zeropage & access.write
@@ -130,14 +133,17 @@ def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) 
     allowed = _only(allowed, touch | (swapin & ~access.willneed))
     edges = allowed & _blocks_inside(page, access.start, access.end)
 
-    slot = places.slot_of(state, access.page)
-    shadow = places.shadow_of(state, access.page)
+    slot, state = places.slot_of(state, access.page)
+    shadow, state = places.shadow_of(state, access.page)
     offset = bits.ctz((page ^ slot).astype(jnp.uint32))
     aligned = edges & ((jnp.uint32(2) << jnp.minimum(offset, 9).astype(jnp.uint32)) - jnp.uint32(1))
-    consecutive = _blocks_inside(page, bits.last(~planes.next & bits.below(page + 1)), _run_end(planes, page))
-    table = _add_check(state.clusters, jnp.where(swapped, slot, 0), _only(aligned & consecutive, swapin))
+    breaks = ~planes[Plane.NEXT]
+    run = bits.last(breaks & bits.below(page + 1)), bits.first(breaks & ~bits.below(page + 1))
+    consecutive = aligned & _blocks_inside(page, *run)
+    table, checked = _add_check(state.clusters, jnp.where(swapped, slot, 0), _only(consecutive, swapin))
+    state = replace(state, clusters=checked)
 
-    candidates = jnp.where(touch, _touch_orders(planes, page, edges), aligned & consecutive)
+    candidates = jnp.where(touch, _touch_orders(planes, page, edges), consecutive)
     candidates = _only(candidates, touch | swapin)
     suitable = jnp.where(touch, candidates, table.suitable)
     state, orders = heuristic.decide(state, params, Features(touch, candidates, suitable), touch | swapin)
@@ -157,7 +163,7 @@ def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) 
         return state, jnp.where(failed, lower, order), refused, failed
 
     fails = lax.population_count(refused).astype(jnp.int32)
-    state = replace(state, n=count(state.n, "memcg_max", fails, fails > 0))
+    state = replace(state, n=count(state.n, fails > 0, memcg_max=fails))
     start = (state, _top(at_once), refused, charged)
     state, got, refused, _ = repeat(lambda carry: carry[3], attempt, start)
 
@@ -167,7 +173,7 @@ def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) 
     state = _account(state, params, access, allowed, edges, aligned, candidates, orders, table, refused, got, touch, swapin)
 
     # Reclaim may have changed other pages of the block.
-    planes = blocks.get(state, block)
+    before, state = blocks.get(state, block)
     size = jnp.int32(1) << got
     base = page >> got << got
     shift = base - page
@@ -176,31 +182,29 @@ def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) 
     arrive = touch | swapin | (on & zeropage & access.write)
     state = lru.add(state, access.page + shift, active, size, arrive)
 
-    map_pages = on & ~access.willneed & ~read_none
-    back = map_pages & swapped
+    mapped = on & ~access.willneed & ~read_none
+    back = mapped & swapped
     state = replace(
         state,
         clusters=when(back, lambda c: clusters.put(c, slot + shift, size, back), state.clusters),
-        n=count(count(state.n, "faults", size * 0 + 1, on & ~access.willneed), "pgmajfault", size * 0 + 1, swapin & map_pages),
+        n=count(state.n, on & ~access.willneed, faults=1, pgmajfault=swapin),
     )
-    planes = _arrive(planes, page, base, size, got, active, workingset, map_pages, back, cached, arrive)
+    folio = bits.span(base, base + size)
     here = bits.one(page)
-    planes = planes.set(jnp.where(read_none[None], here, 0), "zeropage").clear(jnp.where(read_none[None], here, 0), "nonzero")
-    planes = planes.set(jnp.where((swapin & access.willneed)[None], here, 0), "incache")
-    planes = touched(planes, jnp.where(map_pages[None], here, 0), access.write, access.zero)
-    state = blocks.put(state, block, planes, on)
-    return state, on
-
-
-def _run_end(planes: Block, page: Lane) -> Lane:
-    return bits.first(~planes.next & ~bits.below(page + 1))
+    planes = _adopt(before, bits.only(folio, arrive), active, workingset)
+    planes = _map(planes, bits.only(folio, mapped), got, back)
+    unread = bits.only(here, read_none)
+    planes = planes.set(unread, Plane.ZEROPAGE).clear(unread, Plane.NONZERO)
+    planes = planes.set(bits.only(here, swapin & access.willneed), Plane.INCACHE)
+    planes = touched(planes, bits.only(here, mapped), access.write, access.zero)
+    return blocks.put(state, block, before, planes, on), on
 
 
 def touched(planes: Block, pages: bits.Bits, write: Flag, zero: Flag) -> Block:
     """The block after the program accessed present pages of it."""
-    planes = planes.set(pages, "young", "touched")
-    planes = planes.set(jnp.where((write & ~zero)[None], pages, 0), "nonzero")
-    return planes.clear(jnp.where(zero[None], pages, 0), "nonzero")
+    planes = planes.set(pages, Plane.YOUNG, Plane.TOUCHED)
+    planes = planes.set(bits.only(pages, write & ~zero), Plane.NONZERO)
+    return planes.clear(bits.only(pages, zero), Plane.NONZERO)
 
 
 def _account(
@@ -239,15 +243,18 @@ def _account(
     for mask in reasons.values():
         some = some | (mask != 0)
 
-    def tell(n: jnp.ndarray) -> jnp.ndarray:
+    def tell(n: Counts) -> Counts:
         n = count_refused(n, swapin, reasons)
-        n = count_orders(n, "swpin_fallback", _only(failed, swapin))
-        n = count_orders(n, "swpin_fallback_charge", _only(refused, swapin))
-        n = count_orders(n, "anon_fault_fallback", _only(refused, touch))
-        n = count_orders(n, "anon_fault_fallback_charge", _only(refused, touch))
-        n = count_orders(n, "charge_refused", refused)
-        n = count(n, "thrown_folios", lax.population_count(refused).astype(jnp.int32), refused != 0)
-        return count(n, "thrown_pages", refused.astype(jnp.int32), refused != 0)
+        n = count_orders(
+            n,
+            swpin_fallback=_only(failed, swapin),
+            swpin_fallback_charge=_only(refused, swapin),
+            anon_fault_fallback=_only(refused, touch),
+            anon_fault_fallback_charge=_only(refused, touch),
+            charge_refused=refused,
+        )
+        folios = lax.population_count(refused).astype(jnp.int32)
+        return count(n, refused != 0, thrown_folios=folios, thrown_pages=refused.astype(jnp.int32))
 
     n = when(some, tell, state.n)
     return replace(state, n=count_order(n, "anon_fault_alloc", got, touch))
@@ -255,13 +262,17 @@ def _account(
 
 def _refault(state: MachineState, size: Lane, shadow: Mask, on: Flag) -> tuple[MachineState, Flag, Flag]:
     """workingset_refault of a folio just read: (state, starts active, carries the workingset flag)."""
-    age, before = shadow_parts(shadow)
+    age, before = (shadow >> 1).astype(jnp.int32), shadow & 1 == 1
     distance = (state.age - age) & 0x7FFF_FFFF
     recent = on & (distance <= jnp.where(state.clusters.free > 0, state.flushed_active, 0))
     restored = recent & before
-    n = count(state.n, "workingset_refault_anon", size, on)
-    n = count(n, "workingset_activate_anon", size, recent)
-    n = count(n, "workingset_restore_anon", size, restored)
+    n = count(
+        state.n,
+        on,
+        workingset_refault_anon=size,
+        workingset_activate_anon=jnp.where(recent, size, 0),
+        workingset_restore_anon=jnp.where(restored, size, 0),
+    )
     grown = jnp.where(recent, size, 0)
     state = replace(state, n=n, age=state.age + grown, activations=state.activations + grown)
     return note_cost(state, SWAP_CLUSTER_MAX * size, restored), recent, restored
@@ -271,8 +282,7 @@ def _read(
     state: MachineState, access: Access, order: Lane, size: Lane, slot: Lane, zero: Flag, on: Flag
 ) -> MachineState:
     """swap_read_folio; a page read ahead by MADV_WILLNEED stays in the swap cache."""
-    n = count(state.n, "swpin_zero", size, on & zero)
-    n = count(n, "pswpin", size, on & ~zero)
+    n = count(state.n, on, swpin_zero=jnp.where(zero, size, 0), pswpin=jnp.where(zero, 0, size))
     n = count_order(n, "swpin", order, on & ~zero)
     ahead = on & access.willneed
 
@@ -282,28 +292,18 @@ def _read(
     return replace(state, n=n, clusters=when(ahead, cache, state.clusters))
 
 
-def _arrive(
-    planes: Block,
-    page: Lane,
-    base: Lane,
-    size: Lane,
-    order: Lane,
-    active: Flag,
-    workingset: Flag,
-    mapped: Flag,
-    back: Flag,
-    cached: Flag,
-    fresh: Flag,
-) -> Block:
-    """The block with the folio's pages mapped (or, ahead of its use, only its flags set)."""
-    folio = bits.span(base, base + size)
-    new = jnp.where(fresh[None], folio, 0)
-    planes = planes.clear(new, "referenced", "active", "workingset", "partial")
-    planes = planes.set(jnp.where(active[None], new, 0), "active").set(jnp.where(workingset[None], new, 0), "workingset")
-    pages = jnp.where(mapped[None], folio, 0)
-    empty = jnp.where((mapped & ~back)[None], folio, 0)
-    planes = planes.clear(pages, "swapped", "zeropage", "incache", "touched", "cameback", "large").clear(empty, "nonzero")
-    planes = replace(planes, next=planes.next & ~pages & ~bits.up(pages))
-    planes = planes.set(pages, "present", "young").with_order(pages, order)
-    planes = planes.set(jnp.where(back[None], pages, 0), "cameback")
-    return planes.set(jnp.where((back & (order > 0))[None], pages, 0), "large")
+def _adopt(planes: Block, pages: bits.Bits, active: Flag, workingset: Flag) -> Block:
+    """The block with the flags of a new folio on its pages."""
+    planes = planes.clear(pages, *FOLIO_FLAGS)
+    planes = planes.set(bits.only(pages, active), Plane.ACTIVE)
+    return planes.set(bits.only(pages, workingset), Plane.WORKINGSET)
+
+
+def _map(planes: Block, pages: bits.Bits, order: Lane, back: Flag) -> Block:
+    """The block with pages mapped: young, not yet touched; from swap (`back`) with their content, else empty."""
+    empty = bits.only(pages, ~back)
+    planes = planes.clear(pages, Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE, *ARRIVAL).clear(empty, Plane.NONZERO)
+    planes = planes.clear(pages | bits.up(pages), Plane.NEXT).set(pages, Plane.PRESENT, Plane.YOUNG)
+    planes = planes.with_order(pages, order)
+    planes = planes.set(bits.only(pages, back), Plane.CAMEBACK)
+    return planes.set(bits.only(pages, back & (order > 0)), Plane.LARGE)

@@ -38,8 +38,7 @@ def decide(state: MachineState, params: MachineParams, seen: Features, on: Flag)
     asked = on & (seen.candidates != 0)
     rule_params, memory = params.policy_params, state.memory
     decision = _each(params.policy, [lambda r=rule: r.decide(rule_params, memory, seen) for rule in RULES])
-    n = count(state.n, "read_ptes", decision.ptes, asked & (decision.ptes > 0))
-    n = count(n, "read_slots", decision.slots, asked & (decision.slots > 0))
+    n = count(state.n, asked, read_ptes=decision.ptes, read_slots=decision.slots)
     memory = jnp.where(asked[None], decision.memory, memory)
     orders = jnp.where(asked, decision.orders & seen.candidates, 0)
     return replace(state, memory=memory, n=n), orders

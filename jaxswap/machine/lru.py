@@ -24,17 +24,18 @@ def sentinel(state: MachineState, active: Flag) -> Lane:
     return pages_room(state) + active.astype(jnp.int32)
 
 
-def tail(state: MachineState, active: Flag) -> Lane:
+def tail(state: MachineState, active: Flag) -> tuple[Lane, MachineState]:
     """The folio at the tail; the sentinel itself where the list is empty."""
-    return load1(state.prev, sentinel(state, active))
+    found, prev = load1(state.prev, sentinel(state, active))
+    return found, replace(state, prev=prev)
 
 
 def insert(
     state: MachineState, before: Lane, folio: Lane, active: Flag, pages: Lane, on: Flag
 ) -> MachineState:
     """Link a folio of `pages` pages on the tail side of `before`, in the list named by `active`."""
-    after = load1(state.next, before)
-    next = store1(store1(state.next, before, folio, on), folio, after, on)
+    after, next = load1(state.next, before)
+    next = store1(store1(next, before, folio, on), folio, after, on)
     prev = store1(store1(state.prev, after, folio, on), folio, before, on)
     return _sized(replace(state, next=next, prev=prev), active, pages, on)
 
@@ -46,15 +47,17 @@ def add(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag) -
 
 def remove(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag) -> MachineState:
     """Unlink a folio of `pages` pages from the list named by `active`."""
-    before, after = load1(state.prev, folio), load1(state.next, folio)
-    next = store1(state.next, before, after, on)
-    prev = store1(state.prev, after, before, on)
+    before, prev = load1(state.prev, folio)
+    after, next = load1(state.next, folio)
+    next = store1(next, before, after, on)
+    prev = store1(prev, after, before, on)
     return _sized(replace(state, next=next, prev=prev), active, -pages, on)
 
 
 def rename(state: MachineState, folio: Lane, name: Lane, on: Flag) -> MachineState:
     """A folio's lowest mapped page is now `name`."""
-    before, after = load1(state.prev, folio), load1(state.next, folio)
-    next = store1(store1(state.next, before, name, on), name, after, on)
-    prev = store1(store1(state.prev, after, name, on), name, before, on)
+    before, prev = load1(state.prev, folio)
+    after, next = load1(state.next, folio)
+    next = store1(store1(next, before, name, on), name, after, on)
+    prev = store1(store1(prev, after, name, on), name, before, on)
     return replace(state, next=next, prev=prev)

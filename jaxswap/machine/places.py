@@ -16,14 +16,16 @@ def _word(page: Lane) -> Lane:
     return page // _PAGES * _WORDS + page % _PAGES
 
 
-def slot_of(state: MachineState, page: Lane) -> Lane:
+def slot_of(state: MachineState, page: Lane) -> tuple[Lane, MachineState]:
     """Slot of a swapped page."""
-    return load1(state.places, _word(page)).astype(jnp.int32)
+    slot, places = load1(state.places, _word(page))
+    return slot.astype(jnp.int32), replace(state, places=places)
 
 
-def shadow_of(state: MachineState, page: Lane) -> UInt32[Array, " L"]:
+def shadow_of(state: MachineState, page: Lane) -> tuple[UInt32[Array, " L"], MachineState]:
     """Shadow of a swapped page: nonresident age << 1 | workingset."""
-    return load1(state.places, _word(page) + _PAGES)
+    shadow, places = load1(state.places, _word(page) + _PAGES)
+    return shadow, replace(state, places=places)
 
 
 def write(
@@ -34,7 +36,7 @@ def write(
     def chunk(carry: tuple) -> tuple:
         places, at = carry
         active = on & (at < page + size)
-        words = load(places, at // _PAGES * _WORDS, _WORDS)
+        words, places = load(places, at // _PAGES * _WORDS, _WORDS)
         member = at // _PAGES * _PAGES + jnp.arange(_PAGES, dtype=jnp.int32)[:, None]
         inside = (member >= page) & (member < page + size)
         slots = jnp.where(inside, (slot + member - page).astype(jnp.uint32), words[:_PAGES])

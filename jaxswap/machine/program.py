@@ -118,7 +118,8 @@ class _Vmas:
         self._settle()
 
     def advise(self, start: int, end: int, advice: str) -> None:
-        self.live += [(a, b, advice, mapping) for a, b, _, mapping in self._carve(start, end)]
+        inside = self._carve(start, end)
+        self.live += [(a, b, advice, mapping) for a, b, _, mapping in inside]
         self._settle()
 
     def of(self, page: int) -> int:

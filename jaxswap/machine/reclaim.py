@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxswap.machine import blocks, lru
 from jaxswap.machine.counters import count
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, pages_room
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane, pages_room
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, shrink
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, when
@@ -25,17 +25,12 @@ PAGE_ALLOC_COSTLY_ORDER = 3
 DEF_PRIORITY = 12
 
 
-def fits(state: MachineState, params: MachineParams, pages: Lane) -> Flag:
-    """Whether a charge of `pages` succeeds without reclaim."""
-    return (state.stock >= pages) | (state.used + state.stock + pages <= params.limit)
-
-
 def fitting_orders(state: MachineState, params: MachineParams) -> Mask:
     """Orders 0 to 8 whose charge succeeds without reclaim."""
-    return sum(
-        jnp.where(fits(state, params, jnp.full_like(state.used, 1 << o)), jnp.uint32(1 << o), jnp.uint32(0))
-        for o in range(9)
-    )
+    pages = jnp.int32(1) << jnp.arange(9, dtype=jnp.int32)[:, None]
+    total = (state.used + state.stock)[None]
+    fits = (state.stock[None] >= pages) | (total + pages <= params.limit[None])
+    return jnp.sum(jnp.where(fits, pages, 0), axis=0).astype(jnp.uint32)
 
 
 def _try(state: MachineState, params: MachineParams, pages: Lane, batch: Lane, on: Flag) -> tuple[MachineState, Flag]:
@@ -58,7 +53,7 @@ def charge(
 
     def attempt(carry: tuple) -> tuple:
         state, pending, drained, retries, done = carry
-        state = replace(state, n=count(state.n, "memcg_max", jnp.ones_like(pages), pending))
+        state = replace(state, n=count(state.n, pending, memcg_max=1))
         pending = pending & may_reclaim
         state, progress = reclaim(state, params, jnp.maximum(pages, SWAP_CLUSTER_MAX), pending)
         short = pending & (params.limit - state.used - state.stock < pages)
@@ -150,46 +145,46 @@ def _shrink_inactive_list(state: MachineState, want: Lane) -> tuple[MachineState
 
     def more(carry: tuple) -> Flag:
         state, scanned, kept = carry
-        tail = lru.tail(state, no)
+        tail, _ = lru.tail(state, no)
         return (scanned < want) & (tail != sentinel) & (tail != kept)
 
     def visit(carry: tuple) -> tuple:
         state, scanned, kept = carry
         on = more(carry)
-        v = lru.tail(state, no)
+        v, state = lru.tail(state, no)
         block, page = v // 512, v % 512
-        planes = blocks.get(state, block)
-        mapped = bits.has(planes.present, page)
-        order = jnp.where(mapped, planes.order(page), 0)
+        planes, state = blocks.get(state, block)
+        order = jnp.where(planes.has(Plane.PRESENT, page), planes.order(page), 0)
         size = jnp.int32(1) << order
         folio = planes.folio(page, order)
-        references = _references(planes, folio, page)
+        references = _references(folio, planes[Plane.YOUNG], planes.has(Plane.PARTIAL, page))
         young = on & (references > 0)
-        activate = young & (bits.has(planes.referenced, page) | (references > 1))
+        activate = young & (planes.has(Plane.REFERENCED, page) | (references > 1))
         keep = young & ~activate
 
         def rotate(state: MachineState) -> MachineState:
-            pages = jnp.where(young[None], folio, 0)
-            changed = planes.clear(pages, "young").set(pages, "referenced")
-            changed = changed.set(jnp.where(activate[None], pages, 0), "active")
-            state = blocks.put(state, block, changed, young)
+            before, state = blocks.get(state, block)
+            pages = bits.only(folio, young)
+            after = before.clear(pages, Plane.YOUNG).set(pages, Plane.REFERENCED)
+            after = after.set(bits.only(pages, activate), Plane.ACTIVE)
+            state = blocks.put(state, block, before, after, young)
             state = lru.remove(state, v, no, size, young)
             state = lru.add(state, v, activate, size, young)
             return replace(
                 state,
-                n=count(state.n, "pgactivate", size, activate),
+                n=count(state.n, activate, pgactivate=size),
                 age_at_end=state.age_at_end + jnp.where(activate, size, 0),
             )
 
         state = when(young, rotate, state)
-        state = shrink(state, block, jnp.where((on & ~young)[None], bits.one(page), 0))
+        state = shrink(state, block, bits.only(bits.one(page), on & ~young))
         scanned = scanned + jnp.where(on, size, 0)
         return state, scanned, jnp.where(keep & (kept < 0), v, kept)
 
     zero = jnp.zeros_like(want)
     state, scanned, _ = repeat(more, visit, (state, zero, zero - 1))
     some, done = scanned > 0, state.reclaimed
-    n = count(count(state.n, "pgscan", scanned, some), "pgsteal", done, some)
+    n = count(state.n, some, pgscan=scanned, pgsteal=done)
     state = note_cost(replace(state, n=n), state.cost_at_end + scanned - done, some)
     state = replace(
         state, age=state.age + state.age_at_end, age_at_end=zero, cost_at_end=zero, reclaimed=zero
@@ -197,9 +192,9 @@ def _shrink_inactive_list(state: MachineState, want: Lane) -> tuple[MachineState
     return state, done
 
 
-def _references(planes: blocks.Block, folio: bits.Bits, page: Lane) -> Lane:
+def _references(folio: bits.Bits, young: bits.Bits, partial: Flag) -> Lane:
     """folio_referenced: runs of mapped pages with a young one. A whole folio is one run."""
-    young = folio & planes.young
+    young = folio & young
 
     def runs(_: None) -> Lane:
         # Spread each run's young pages down to its first page, and count the first pages.
@@ -212,7 +207,7 @@ def _references(planes: blocks.Block, folio: bits.Bits, page: Lane) -> Lane:
     def whole(_: None) -> Lane:
         return bits.some(young).astype(jnp.int32)
 
-    return lax.cond(jnp.any(bits.has(planes.partial, page)), runs, whole, None)
+    return lax.cond(jnp.any(partial), runs, whole, None)
 
 
 def _down(members: bits.Bits, shift: int) -> bits.Bits:
@@ -232,24 +227,24 @@ def _shrink_active_list(state: MachineState, want: Lane) -> MachineState:
 
     def more(carry: tuple) -> Flag:
         state, scanned = carry
-        return (scanned < want) & (lru.tail(state, yes) != sentinel)
+        return (scanned < want) & (lru.tail(state, yes)[0] != sentinel)
 
     def visit(carry: tuple) -> tuple:
         state, scanned = carry
         on = more(carry)
-        v = lru.tail(state, yes)
+        v, state = lru.tail(state, yes)
         block, page = v // 512, v % 512
-        planes = blocks.get(state, block)
-        mapped = bits.has(planes.present, page)
+        planes, state = blocks.get(state, block)
+        mapped = planes.has(Plane.PRESENT, page)
         order = jnp.where(mapped, planes.order(page), 0)
         size = jnp.int32(1) << order
         folio = jnp.where(mapped[None], planes.folio(page, order), bits.one(page))
-        pages = jnp.where(on[None], folio, 0)
-        planes = planes.clear(pages, "young", "active").set(pages, "workingset")
-        state = blocks.put(state, block, planes, on)
+        pages = bits.only(folio, on)
+        after = planes.clear(pages, Plane.YOUNG, Plane.ACTIVE).set(pages, Plane.WORKINGSET)
+        state = blocks.put(state, block, planes, after, on)
         state = lru.remove(state, v, yes, size, on)
         state = lru.add(state, v, ~yes, size, on)
-        state = replace(state, n=count(state.n, "pgdeactivate", size, on))
+        state = replace(state, n=count(state.n, on, pgdeactivate=size))
         return state, scanned + jnp.where(on, size, 0)
 
     return repeat(more, visit, (state, jnp.zeros_like(want)))[0]

@@ -5,6 +5,7 @@ number: its base is a page of it rounded down to its order. On the LRU lists a f
 lowest mapped page.
 """
 
+import enum
 from dataclasses import dataclass
 
 import jax
@@ -20,18 +21,40 @@ Lane = Int32[Array, " L"]
 Flag = Bool[Array, " L"]
 Mask = UInt32[Array, " L"]
 
-# Planes of a block. PRESENT: anonymous page mapped. ZEROPAGE: shared zero page mapped. SWAPPED: a swap PTE.
-# NEXT: swapped, and its slot is the one behind the slot of the page before. NONZERO: content. YOUNG: accessed
-# since the last look. TOUCHED: accessed by the program since it arrived. CAMEBACK, LARGE: arrived by swap-in,
-# in a large folio. O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page
-# of it. PARTIAL: the folio has lost pages. INCACHE: swapped, with a folio in the swap cache. The last four are
-# derived by `blocks.put`: quiet for reads and for writes (an access changes nothing), readable, writable.
-PLANE_NAMES = (
-    "PRESENT ZEROPAGE SWAPPED NEXT NONZERO YOUNG TOUCHED CAMEBACK LARGE O0 O1 O2 O3 "
-    "REFERENCED ACTIVE WORKINGSET PARTIAL INCACHE"
-).split()
-STORED = len(PLANE_NAMES)
-QUIET, READY = STORED, STORED + 2  # each: for reads, for writes
+
+class Plane(enum.IntEnum):
+    """Bit planes of a block.
+
+    PRESENT: anonymous page mapped. ZEROPAGE: shared zero page mapped. SWAPPED: a swap PTE. NEXT: swapped, and its
+    slot is the one behind the slot of the page before. NONZERO: content. YOUNG: accessed since the last look.
+    TOUCHED: accessed by the program since it arrived. CAMEBACK, LARGE: arrived by swap-in, in a large folio.
+    O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page of it. PARTIAL: the
+    folio has lost pages. INCACHE: swapped, with a folio in the swap cache.
+    """
+
+    PRESENT = 0
+    ZEROPAGE = 1
+    SWAPPED = 2
+    NEXT = 3
+    NONZERO = 4
+    YOUNG = 5
+    TOUCHED = 6
+    CAMEBACK = 7
+    LARGE = 8
+    O0 = 9
+    O1 = 10
+    O2 = 11
+    O3 = 12
+    REFERENCED = 13
+    ACTIVE = 14
+    WORKINGSET = 15
+    PARTIAL = 16
+    INCACHE = 17
+
+
+STORED = len(Plane)
+# Derived by `blocks.put`, each for reads and for writes: an access changes nothing; it needs no fault.
+QUIET, READY = STORED, STORED + 2
 PLANES = STORED + 4
 BLOCK_WORDS = PLANES * 16
 
@@ -89,7 +112,7 @@ class MachineState:
     reclaimed: Lane
     oom: Flag
     memory: Int32[Array, "policy_words L"]
-    n: counters.Table
+    n: counters.Counts
 
 
 def room(pages: int) -> int:

@@ -16,7 +16,7 @@ from jaxswap.machine.advise import cold, page_out
 from jaxswap.machine.fault import Access, fault, touched
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.release import dont_need
-from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, Flag, Lane, MachineParams, MachineState
+from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, Flag, Lane, MachineParams, MachineState, Plane
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import repeat, when
@@ -59,14 +59,14 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
             lambda: _stream(state, ops, cursor, end),
             lambda: _range(state, ops, i, block, cursor, stop),
         )
+        event, table = lax.optimization_barrier((event, state.blocks))
+        state = replace(state, blocks=table)
         marks = on & bits.some(event.read | event.written)
 
         def mark(state: MachineState) -> MachineState:
-            planes = blocks.get(state, event.block)
-            planes = planes.set(event.read | event.written, "young", "touched")
-            changed = planes.clear(event.written, "nonzero")
-            planes = replace(changed, nonzero=jnp.where(zero[None], changed.nonzero, planes.nonzero | event.written))
-            return blocks.put(state, event.block, planes, marks)
+            planes, state = blocks.get(state, event.block)
+            after = touched(planes, event.read, ~marks, zero)
+            return blocks.put(state, event.block, planes, touched(after, event.written, marks, zero), marks)
 
         state = when(marks, mark, state)
         faults = on & event.faults
@@ -160,13 +160,15 @@ def _range(
     """The next pages of an operation on a range, up to the first that faults or is to be read ahead."""
     kind = ops.kind[i]
     write = jnp.broadcast_to((kind == program.TOUCH) | (kind == program.ZERO), cursor.shape)
-    planes = blocks.get(state, block)
+    planes, _ = blocks.get(state, block)
     pages = bits.span(cursor, end)
-    ready = planes.present | jnp.where(write[None], jnp.uint32(0), planes.zeropage)
-    waiting = jnp.where(kind == program.WILLNEED, planes.swapped & ~planes.incache, ~ready) & pages
+    present = planes[Plane.PRESENT]
+    ready = present | jnp.where(write[None], jnp.uint32(0), planes[Plane.ZEROPAGE])
+    uncached = planes[Plane.SWAPPED] & ~planes[Plane.INCACHE]
+    waiting = jnp.where(kind == program.WILLNEED, uncached, ~ready) & pages
     at = bits.first(waiting)
     faults = at < 512
-    before = pages & bits.below(at) & planes.present
+    before = pages & bits.below(at) & present
     before = jnp.where(kind == program.WILLNEED, jnp.uint32(0), before)
     return _Event(
         block=block,

@@ -7,38 +7,40 @@ mm/huge_memory.c (split of a folio), mm/workingset.c (workingset_eviction), 7.3,
 from dataclasses import replace
 
 import jax.numpy as jnp
-from jaxtyping import Array, UInt32
 
 from jaxswap.machine import blocks, lru, places
-from jaxswap.machine.blocks import Block
+from jaxswap.machine.blocks import ORDER, Block
 from jaxswap.machine.counters import count, count_order
-from jaxswap.machine.state import Flag, Lane, MachineState
+from jaxswap.machine.state import Flag, Lane, MachineState, Plane
 from jaxswap.machine.usefulness import leave
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import repeat, when
 
 SWAP_CLUSTER_MAX = 32
-FOLIO_FLAGS = ("referenced", "active", "workingset", "partial")
-ARRIVAL = ("young", "touched", "cameback", "large")
+FOLIO_FLAGS = (Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET, Plane.PARTIAL)
+ARRIVAL = (Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK, Plane.LARGE)
 
 
-def split_pages(state: MachineState, planes: Block, folio: Bits, order: Lane, on: Flag) -> tuple[MachineState, Block, Bits]:
+def split_pages(
+    state: MachineState, planes: Block, folio: Bits, order: Lane, on: Flag
+) -> tuple[MachineState, Block, Bits]:
     """Split a folio to order 0: (state, its block, the pieces).
 
     Sub-pages whose content is all zero become the shared zero page and vanish; pages it had lost are freed.
     """
-    folio = jnp.where(on[None], folio, 0)
-    zeros, pieces = folio & ~planes.nonzero, folio & planes.nonzero
+    folio = bits.only(folio, on)
+    nonzero = planes[Plane.NONZERO]
+    zeros, pieces = folio & ~nonzero, folio & nonzero
     state = leave(state, planes, zeros, on)
-    planes = planes.clear(zeros, "present", "referenced", "active", "workingset", *ARRIVAL).set(zeros, "zeropage")
-    planes = planes.clear(folio, "partial").with_order(folio, jnp.zeros_like(order))
+    planes = planes.clear(zeros, Plane.PRESENT, *FOLIO_FLAGS, *ARRIVAL).set(zeros, Plane.ZEROPAGE)
+    planes = planes.clear(folio, Plane.PARTIAL, *ORDER)
     used = state.used + jnp.where(on, bits.size(pieces) - (1 << order), 0)
     return replace(state, used=used, n=count_order(state.n, "split", order, on)), planes, pieces
 
 
 def shrink(state: MachineState, block: Lane, heads: Bits) -> MachineState:
-    """shrink_folio_list for folios of one block, unreferenced: `heads` are their lowest pages, taken in ascending order.
+    """shrink_folio_list for unreferenced folios of one block: `heads` are their lowest pages, taken in ascending order.
 
     A large folio that finds no slots, or has lost pages, is split; its pieces follow at once: the first, then
     from the last down. A small folio that finds no slot is activated.
@@ -48,26 +50,23 @@ def shrink(state: MachineState, block: Lane, heads: Bits) -> MachineState:
         state, heads, pieces, fresh = carry
         piece = bits.some(pieces)
         on = piece | bits.some(heads)
-        planes = blocks.get(state, block)
+        before, state = blocks.get(state, block)
+        planes = before
         nearest = jnp.where(fresh, bits.first(pieces), bits.last(pieces))
-        page = jnp.where(piece, nearest, bits.first(heads))
+        page = jnp.minimum(jnp.where(piece, nearest, bits.first(heads)), 511)
         chosen = bits.one(page)
-        cached = on & ~piece & ~bits.has(planes.present, page)
-        partial = on & ~piece & bits.has(planes.partial, page)
+        cached = on & ~piece & ~planes.has(Plane.PRESENT, page)
+        partial = on & ~piece & planes.has(Plane.PARTIAL, page)
+        active = planes.has(Plane.ACTIVE, page)
         order = jnp.where(piece | cached, 0, planes.order(page))
         size = jnp.int32(1) << order
         folio = jnp.where((piece | cached)[None], chosen, planes.folio(page, order))
-        folio = jnp.where(on[None], folio, 0)
+        folio = bits.only(folio, on)
         v = block * 512 + page
-        active = bits.has(planes.active, page)
         state = lru.remove(state, v, active, size, on & ~piece)
-        planes = replace(
-            planes,
-            workingset=planes.workingset | (planes.active & folio),
-            active=planes.active & ~folio,
-            referenced=planes.referenced & ~folio,
-        )
-        workingset = bits.has(planes.workingset, page)
+        workingset = planes.has(Plane.WORKINGSET, page) | active
+        planes = planes.clear(folio, Plane.REFERENCED, Plane.ACTIVE)
+        planes = planes.set(bits.only(folio, workingset), Plane.WORKINGSET)
 
         whole = on & ~cached & ~partial
         allocated, slot = clusters.alloc(state.clusters, order, whole)
@@ -76,36 +75,36 @@ def shrink(state: MachineState, block: Lane, heads: Bits) -> MachineState:
         split = on & ~cached & ~out & (order > 0)
         stay = whole & ~out & (order == 0)
 
-        state, planes = _swap_out(state, block, planes, folio, page, slot, out)
-        state, planes = _drop_cached(state, planes, v, page, cached)
+        state, planes = _swap_out(state, planes, folio, v, page, order, slot, out)
+        kept, state = places.slot_of(state, v)
+        state, planes = _drop_cached(state, planes, chosen, kept, cached)
         gone = out | cached
-        slot = jnp.where(cached, places.slot_of(state, v), slot)
         shadow = (state.age.astype(jnp.uint32) << 1) | workingset.astype(jnp.uint32)
-        state = places.write(state, v, size, slot, shadow, gone)
+        state = places.write(state, v, size, jnp.where(cached, kept, slot), shadow, gone)
+        lost = jnp.where(gone, size, 0)
         state = replace(
             state,
-            age=state.age + jnp.where(gone, size, 0),
-            used=state.used - jnp.where(gone, size, 0),
-            reclaimed=state.reclaimed + jnp.where(gone, size, 0),
+            age=state.age + lost,
+            used=state.used - lost,
+            reclaimed=state.reclaimed + lost,
+            n=count_order(state.n, "swpout_fallback", order, split & ~partial),
         )
 
-        n = count_order(state.n, "swpout_fallback", order, split & ~partial)
-        state = replace(state, n=n)
-        parts = jnp.zeros_like(pieces)
+        planes = planes.set(bits.only(chosen, stay), Plane.ACTIVE)
+        state = blocks.put(state, block, before, planes, on)
 
-        def divide(carry: tuple[MachineState, Block, Bits]) -> tuple[MachineState, Block, Bits]:
-            return split_pages(carry[0], carry[1], folio, order, split)
+        def divide(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
+            before, state = blocks.get(carry[0], block)
+            state, planes, parts = split_pages(state, before, folio, order, split)
+            return blocks.put(state, block, before, planes, split), parts
 
-        state, planes, parts = when(split, divide, (state, planes, parts))
-
-        planes = planes.set(jnp.where(stay[None], chosen, 0), "active")
-        state = blocks.put(state, block, planes, on)
+        state, parts = when(split, divide, (state, jnp.zeros_like(pieces)))
 
         def activate(state: MachineState) -> MachineState:
             state = lru.add(state, v, stay, size, stay)
             return replace(
                 state,
-                n=count(state.n, "pgactivate", size, stay),
+                n=count(state.n, stay, pgactivate=size),
                 age_at_end=state.age_at_end + jnp.where(stay, size, 0),
             )
 
@@ -114,59 +113,58 @@ def shrink(state: MachineState, block: Lane, heads: Bits) -> MachineState:
         pieces = jnp.where(split[None], parts, pieces & ~chosen)
         return state, heads, pieces, split
 
-    none = jnp.zeros_like(heads)
-    start = (state, heads, none, jnp.zeros(heads.shape[1:], bool))
+    start = (state, heads, jnp.zeros_like(heads), jnp.zeros(heads.shape[1:], bool))
     return repeat(lambda carry: bits.some(carry[1] | carry[2]), act, start)[0]
 
 
 def _swap_out(
-    state: MachineState, block: Lane, planes: Block, folio: Bits, page: Lane, slot: Lane, on: Flag
+    state: MachineState, planes: Block, folio: Bits, v: Lane, page: Lane, order: Lane, slot: Lane, on: Flag
 ) -> tuple[MachineState, Block]:
     """Unmap a folio that has slots from `slot` on, and write it out (swap_writeout)."""
-    pages = jnp.where(on[None], folio, 0)
-    size, order = bits.size(pages), planes.order(page)
-    order = jnp.where(size > 1, order, 0)
+    pages = bits.only(folio, on)
+    size = jnp.int32(1) << order
     end = page + size
-    v = block * 512 + page
     state = leave(state, planes, pages, on)
-    before = on & bits.has(planes.swapped, page - 1) & (places.slot_of(state, jnp.maximum(v - 1, 0)) + 1 == slot)
-    behind = on & bits.has(planes.swapped, end) & (places.slot_of(state, v + size) == slot + size)
-    next = (planes.next & ~pages) | (pages & ~bits.one(page))
-    next = next | jnp.where(before[None], bits.one(page), 0) | jnp.where(behind[None], bits.one(end), 0)
-    zero = on & ~bits.some(pages & planes.nonzero)
-    n = count(state.n, "swpout_zero", size, zero)
-    n = count(n, "pswpout", size, on & ~zero)
-    n = count_order(n, "swpout", order, on & ~zero)
+    low, state = places.slot_of(state, jnp.maximum(v - 1, 0))
+    high, state = places.slot_of(state, v + size)
+    swapped = planes[Plane.SWAPPED]
+    before = on & bits.has(swapped, page - 1) & (low + 1 == slot)
+    behind = on & bits.has(swapped, end) & (high == slot + size)
+    chain = pages & ~bits.one(page)
+    chain = chain | bits.only(bits.one(page), before) | bits.only(bits.one(end), behind)
+    zero = on & ~bits.some(pages & planes[Plane.NONZERO])
+    written = on & ~zero
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
         return clusters.set_plane(c, clusters.ZERO, slot, size, zero, zero)
 
+    n = count(
+        state.n,
+        on,
+        swpout_zero=jnp.where(zero, size, 0),
+        pswpout=jnp.where(zero, 0, size),
+    )
     state = replace(
         state,
-        n=n,
+        n=count_order(n, "swpout", order, written),
         clusters=when(zero, flag, state.clusters),
-        cost_at_end=state.cost_at_end + jnp.where(on & ~zero, SWAP_CLUSTER_MAX * size, 0),
+        cost_at_end=state.cost_at_end + jnp.where(written, SWAP_CLUSTER_MAX * size, 0),
     )
-    planes = replace(planes, next=next)
-    planes = planes.clear(pages, "present", "o0", "o1", "o2", "o3", *FOLIO_FLAGS, *ARRIVAL).set(pages, "swapped")
-    return state, planes
+    planes = planes.clear(pages, Plane.PRESENT, Plane.NEXT, *ORDER, *FOLIO_FLAGS, *ARRIVAL)
+    return state, planes.set(pages, Plane.SWAPPED).set(chain, Plane.NEXT)
 
 
-def _drop_cached(state: MachineState, planes: Block, v: Lane, page: Lane, on: Flag) -> tuple[MachineState, Block]:
+def _drop_cached(
+    state: MachineState, planes: Block, chosen: Bits, slot: Lane, on: Flag
+) -> tuple[MachineState, Block]:
     """Take a clean, unmapped folio out of the swap cache; its slot keeps its count."""
-    pages = jnp.where(on[None], bits.one(page), 0)
 
     def drop(state: MachineState) -> MachineState:
-        slot = places.slot_of(state, v)
         return replace(
             state,
             clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, jnp.ones_like(slot), ~on, on),
-            n=count(state.n, "useless_swapin", jnp.ones_like(slot), on),
+            n=count(state.n, on, useless_swapin=1),
         )
 
-    return when(on, drop, state), planes.clear(pages, "incache", *FOLIO_FLAGS)
-
-
-def shadow_parts(shadow: UInt32[Array, " L"]) -> tuple[Lane, Flag]:
-    """Nonresident age (31 bits) and workingset bit of a shadow."""
-    return (shadow >> 1).astype(jnp.int32), (shadow & 1) == 1
+    pages = bits.only(chosen, on)
+    return when(on, drop, state), planes.clear(pages, Plane.INCACHE, *FOLIO_FLAGS)

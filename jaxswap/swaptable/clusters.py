@@ -104,13 +104,14 @@ def swapon(nslots: int, room: int, lanes: int) -> Clusters:
 
 def _move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Bool[Array, " L"]) -> Clusters:
     """Take a cluster off its list and put it at the tail of the list of `flag` (and `order`)."""
-    before, after = load1(c.prev, cluster), load1(c.next, cluster)
-    next = store1(c.next, before, after, on)
-    prev = store1(c.prev, after, before, on)
+    before, prev = load1(c.prev, cluster)
+    after, next = load1(c.next, cluster)
+    next = store1(next, before, after, on)
+    prev = store1(prev, after, before, on)
     number = jnp.where(flag == NONFULL, _NONFULL + order, _FRAG + order)
     number = jnp.where(flag == FREE, _FREE, jnp.where(flag == FULL, _FULL, number))
     head = c.lists + number
-    tail = load1(prev, head)
+    tail, prev = load1(prev, head)
     next = store1(store1(next, tail, cluster, on), cluster, head, on)
     prev = store1(store1(prev, cluster, tail, on), head, cluster, on)
     return replace(c, next=next, prev=prev)
@@ -120,7 +121,8 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
     """folio_alloc_swap: the first slot of 2^order consecutive free ones in one cluster, or -1."""
     size = jnp.int32(1) << order
     ranks = jnp.take(jnp.asarray(_RANKS), order, axis=0, mode="clip").T
-    hint = load1(c.hints, order)
+    hint, hints = load1(c.hints, order)
+    c = replace(c, hints=hints)
 
     def looking(carry: tuple) -> Bool[Array, " L"]:
         return carry[3]
@@ -128,14 +130,14 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
     def scan(carry: tuple) -> tuple:
         c, rank, found, active = carry
         # A cluster: the hinted one (rank 0), else the head of the first list whose turn it is.
-        heads = load(c.next, jnp.broadcast_to(c.lists, order.shape), LISTS)
+        heads, next = load(c.next, jnp.broadcast_to(c.lists, order.shape), LISTS)
         empty = heads == c.lists + jnp.arange(LISTS, dtype=jnp.int32)[:, None]
         turn = jnp.where(empty | (ranks < rank[None]), _NEVER, ranks)
         best = jnp.min(turn, axis=0)
         head = jnp.max(jnp.where(turn == best[None], heads, -1), axis=0)
         hinted = rank == 0
         cluster = jnp.where(hinted, hint // CLUSTER, jnp.where(best < _NEVER, head, 0))
-        row = load(c.words, cluster * STRIDE, STRIDE)
+        row, words = load(c.words, cluster * STRIDE, STRIDE)
         used, count = row[USED : USED + 16], row[COUNT].astype(jnp.int32)
         owner, flag = row[ORDER].astype(jnp.int32), row[FLAG].astype(jnp.int32)
         usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG)) & ((order == 0) | (owner == order))
@@ -150,9 +152,9 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
         move = chosen & (~hinted | (flag != target))
         used = jnp.where(taken[None], used | bits.span(position, position + size), used)
         tail = jnp.stack([count, owner, jnp.where(move, target, flag)]).astype(jnp.uint32)
-        words = store(c.words, cluster * STRIDE, used, chosen)
+        words = store(words, cluster * STRIDE, used, chosen)
         words = store(words, cluster * STRIDE + COUNT, tail, chosen)
-        c = _move(replace(c, words=words), cluster, target, owner, move)
+        c = _move(replace(c, words=words, next=next), cluster, target, owner, move)
         more = taken & (count < CLUSTER) & (position + 2 * size <= CLUSTER)
         hints = store1(c.hints, order, jnp.where(more, cluster * CLUSTER + position + size, 0), chosen)
         c = replace(c, hints=hints, free=jnp.where(taken, c.free - size, c.free))
@@ -170,7 +172,7 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
 def put(c: Clusters, slot: Lane, size: Lane, on: Bool[Array, " L"]) -> Clusters:
     """Free `size` slots from `slot`, all in one cluster (__swap_cluster_free_entries)."""
     cluster, start = slot // CLUSTER, slot % CLUSTER
-    row = load(c.words, cluster * STRIDE, STRIDE)
+    row, words = load(c.words, cluster * STRIDE, STRIDE)
     keep = ~bits.span(start, start + size)
     planes = jnp.concatenate([row[at : at + 16] & keep for at in (USED, CACHED, ZERO)])
     count = row[COUNT].astype(jnp.int32) - size
@@ -178,15 +180,15 @@ def put(c: Clusters, slot: Lane, size: Lane, on: Bool[Array, " L"]) -> Clusters:
     target = jnp.where(count > 0, NONFULL, FREE)
     owner = jnp.where(count > 0, row[ORDER].astype(jnp.int32), 0)
     tail = jnp.stack([count, owner, target]).astype(jnp.uint32)
-    words = store(c.words, cluster * STRIDE, jnp.concatenate([planes, tail]), on)
+    words = store(words, cluster * STRIDE, jnp.concatenate([planes, tail]), on)
     c = _move(replace(c, words=words), cluster, target, owner, on & (flag != target))
     return replace(c, free=jnp.where(on, c.free + size, c.free))
 
 
-def planes(c: Clusters, slot: Lane) -> tuple[bits.Bits, bits.Bits]:
+def planes(c: Clusters, slot: Lane) -> tuple[bits.Bits, bits.Bits, Clusters]:
     """Cached and zero-flag planes of the cluster that holds each lane's slot."""
-    row = load(c.words, slot // CLUSTER * STRIDE + CACHED, 32)
-    return row[:16], row[16:]
+    row, words = load(c.words, slot // CLUSTER * STRIDE + CACHED, 32)
+    return row[:16], row[16:], replace(c, words=words)
 
 
 def set_plane(
@@ -194,5 +196,6 @@ def set_plane(
 ) -> Clusters:
     """Set or clear CACHED or ZERO for `size` slots from `slot`, all in one cluster."""
     at = slot // CLUSTER * STRIDE + plane
-    row, members = load(c.words, at, 16), bits.span(slot % CLUSTER, slot % CLUSTER + size)
-    return replace(c, words=store(c.words, at, jnp.where(value[None], row | members, row & ~members), on))
+    row, words = load(c.words, at, 16)
+    members = bits.span(slot % CLUSTER, slot % CLUSTER + size)
+    return replace(c, words=store(words, at, jnp.where(value[None], row | members, row & ~members), on))

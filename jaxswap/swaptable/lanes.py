@@ -4,6 +4,9 @@ A table is `[words, lanes]`. One lane is read and written by dynamic slices, whi
 the native loop around them; many lanes are read by a gather and written by a dropped scatter. Writes are
 predicated by their index: a lane that is off writes to the spare words at the table's end (one lane) or
 out of range (many), so the table itself never passes through a select.
+
+A read hands the table back: whoever writes next must write to that one. It says to XLA that the read comes
+first; otherwise XLA may keep a copy of the old table for it.
 """
 
 from collections.abc import Callable
@@ -16,47 +19,43 @@ from jaxtyping import Array, Bool, Int32, Shaped
 SPARE = 512  # words at the end of every table that hold nothing
 
 T = TypeVar("T")
+Table = Shaped[Array, "words L"]
 
 
-def load(table: Shaped[Array, "words L"], start: Int32[Array, " L"], size: int) -> Shaped[Array, "size L"]:
-    """`size` consecutive words of each lane from its own `start`."""
+def load(table: Table, start: Int32[Array, " L"], size: int) -> tuple[Shaped[Array, "size L"], Table]:
+    """`size` consecutive words of each lane from its own `start`, and the table."""
     if table.shape[1] == 1:
         found = lax.dynamic_slice(table, (start[0], jnp.int32(0)), (size, 1))
     else:
         rows = start[None] + jnp.arange(size, dtype=jnp.int32)[:, None]
         found = table[rows, jnp.arange(table.shape[1])[None]]
-    # Without the barrier XLA may fuse the read behind a later write of the table, and copy the table for it.
-    return lax.optimization_barrier(found)
+    return lax.optimization_barrier((found, table))
 
 
-def load1(table: Shaped[Array, "words L"], at: Int32[Array, " L"]) -> Shaped[Array, " L"]:
-    """One word of each lane."""
-    return load(table, at, 1)[0]
+def load1(table: Table, at: Int32[Array, " L"]) -> tuple[Shaped[Array, " L"], Table]:
+    """One word of each lane, and the table."""
+    found, table = load(table, at, 1)
+    return found[0], table
 
 
 def store(
-    table: Shaped[Array, "words L"],
-    start: Int32[Array, " L"],
-    values: Shaped[Array, "size L"],
-    on: Bool[Array, " L"],
-) -> Shaped[Array, "words L"]:
+    table: Table, start: Int32[Array, " L"], values: Shaped[Array, "size L"], on: Bool[Array, " L"]
+) -> Table:
     """The table with `values` written from `start` in the lanes that are on."""
     size, lanes = values.shape
     values = values.astype(table.dtype)
     if lanes == 1:
         at = jnp.where(on[0], start[0], table.shape[0] - SPARE)
-        return lax.dynamic_update_slice(table, values, (at, jnp.int32(0)))
+        # Without the barrier a later read may be fused with this write, and then wants the table before it.
+        return lax.optimization_barrier(lax.dynamic_update_slice(table, values, (at, jnp.int32(0))))
     rows = start[None] + jnp.arange(size, dtype=jnp.int32)[:, None]
     rows = jnp.where(on[None], rows, table.shape[0])
     return table.at[rows, jnp.arange(lanes)[None]].set(values, mode="drop", unique_indices=True)
 
 
 def store1(
-    table: Shaped[Array, "words L"],
-    at: Int32[Array, " L"],
-    value: Shaped[Array, " L"],
-    on: Bool[Array, " L"],
-) -> Shaped[Array, "words L"]:
+    table: Table, at: Int32[Array, " L"], value: Shaped[Array, " L"], on: Bool[Array, " L"]
+) -> Table:
     """The table with one word written in the lanes that are on."""
     return store(table, at, jnp.broadcast_to(value, at.shape)[None], on)
 
