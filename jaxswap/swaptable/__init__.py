@@ -1,1 +1,42 @@
-"""Tables of swap slots and bulk kernels over millions of them."""
+"""Tables of swap slots and bulk kernels over millions of them. See docs/swaptable.md."""
+
+from jaxswap.swaptable.alloc import (
+    REASONS,
+    Outcome,
+    Queues,
+    Requests,
+    alloc_queued,
+    cache_alloc,
+    make_queues,
+    make_requests,
+)
+from jaxswap.swaptable.check import SecondCheck, add_check, add_check_second, check_kept, check_table
+from jaxswap.swaptable.entry import Entry, SwapTable, decode, encode, make_table
+from jaxswap.swaptable.planes import CheckPlanes, Planes, keep, pyramid, suits, table_planes
+
+__all__ = [
+    "REASONS",
+    "CheckPlanes",
+    "Entry",
+    "Outcome",
+    "Planes",
+    "Queues",
+    "Requests",
+    "SecondCheck",
+    "SwapTable",
+    "add_check",
+    "add_check_second",
+    "alloc_queued",
+    "cache_alloc",
+    "check_kept",
+    "check_table",
+    "decode",
+    "encode",
+    "keep",
+    "make_queues",
+    "make_requests",
+    "make_table",
+    "pyramid",
+    "suits",
+    "table_planes",
+]
