@@ -82,55 +82,43 @@ def _means(sweep: Sweep, results: Sequence[WorkloadResult]) -> dict[str, np.ndar
     return {name: values.mean(axis=0) for name, values in sweep.measured(results).items()}
 
 
-def _rows(
-    sweep: Sweep, results: Sequence[WorkloadResult], best: Winners, indices: Sequence[int], most: int
-) -> tuple[list[list[str]], int]:
-    """Rows of candidates in the order given, equal ones in one row, and how many rows were left off.
-
-    The reference and both winners are never left off.
-    """
-    means = _means(sweep, results)
-    front = sweep.front(results)
-    counts = np.stack([means[name] for name in _COLUMNS if name != "refusals"], axis=1)
-    place = {int(index): rank + 1 for rank, index in enumerate(best.ranking.order)}
-    groups: dict[tuple[float, ...], list[int]] = {}
-    for index in indices:
-        groups.setdefault((*counts[index], float(np.isinf(best.ranking.violation[index]))), []).append(index)
+def _ranked(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
+    """The best TOP candidates, those with equal counts in one row; the reference and both winners always."""
+    means, front, ranking = _means(sweep, results), sweep.front(results), best.ranking
+    dead = np.isinf(ranking.violation)
+    counts = np.stack([means[name] for name in _COLUMNS if name != "refusals"] + [dead], axis=1)
+    places: dict[tuple[float, ...], list[tuple[int, int]]] = {}
+    for place, index in enumerate(ranking.order.tolist(), 1):
+        places.setdefault(tuple(counts[index]), []).append((place, index))
     kept = {sweep.reference, best.sysfs, best.heuristic}
     rows, left_off = [], 0
-    for group in groups.values():
-        shown = [index for position, index in enumerate(group) if position == 0 or index in kept]
-        if len(rows) >= most and not kept.intersection(shown):
+    for group in places.values():
+        shown = [(place, index) for place, index in group if (place, index) == group[0] or index in kept]
+        if len(rows) >= TOP and not any(index in kept for _, index in shown):
             left_off += 1
             continue
-        for index in shown:
+        for place, index in shown:
             candidate = sweep.candidates[index]
-            dead = np.isinf(best.ranking.violation[index])
-            marks = ("R" if index == sweep.reference else "") + ("+" if best.ranking.beats[index] else "")
-            values = (
-                ["OOM"] + [""] * (len(_COLUMNS) - 1) if dead else [number(means[c][index]) for c in _COLUMNS]
-            )
-            same = len(group) - len(shown) if index == shown[0] else 0
+            marks = [
+                "R" if index == sweep.reference else "",
+                "+" if ranking.beats[index] else "",
+                "*" if front[index] else "",
+            ]
+            values = [number(means[name][index]) for name in _COLUMNS]
+            same = f"+{len(group) - len(shown)}" if len(group) > len(shown) and index == shown[0][1] else ""
             rows.append(
                 [
-                    str(place[index]),
-                    marks + ("*" if front[index] else ""),
+                    str(place),
+                    "".join(marks),
                     candidate.mthp or "none",
                     str(candidate.policy),
-                    *values,
-                    f"+{same}" if same else "",
+                    *(["OOM"] + [""] * (len(values) - 1) if dead[index] else values),
+                    same,
                 ]
             )
-    return rows, left_off
-
-
-_HEADER = ["#", "", "sizes kB", "heuristic", *_COLUMNS.values(), "same"]
-
-
-def _ranked(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
-    rows, left_off = _rows(sweep, results, best, [int(index) for index in best.ranking.order], TOP)
+    header = ["#", "", "sizes kB", "heuristic", *_COLUMNS.values(), "same"]
     more = f"\n({left_off} more in results/*.parquet)" if left_off else ""
-    return text_table(_HEADER, rows, 4) + more
+    return text_table(header, rows, 4) + more
 
 
 def _front(sweep: Sweep, results: Sequence[WorkloadResult]) -> str:

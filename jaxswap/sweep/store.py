@@ -8,6 +8,7 @@ Each file appears whole or not at all, so a run that was killed can be started a
 """
 
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -44,7 +45,7 @@ class WorkloadResult:
     counters: Int64[np.ndarray, "lanes counters"]
     oom: Bool[np.ndarray, "lanes"]
 
-    @property
+    @functools.cached_property
     def metrics(self) -> dict[str, Float64[np.ndarray, "lanes"]]:
         return measure(self.counters, self.names, self.accesses)
 
