@@ -81,9 +81,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
 
 
 def stem(path: str | os.PathLike[str]) -> str:
-    """The file's name without folders and without .t, .txt, .gz."""
+    """The file's name without folders and without .t, .txt, .log, .gz."""
     name = os.path.basename(os.fspath(path))
-    for suffix in (".gz", ".t", ".txt"):
+    for suffix in (".gz", ".t", ".txt", ".log"):
         if name.endswith(suffix) and name != suffix:
             name = name[: -len(suffix)]
     return name

@@ -274,8 +274,7 @@ class _Importer:
             start, end = call.result >> 12, _page_end(call.result, length)
             kept = flags & MAP_ANONYMOUS and flags & 0xF == MAP_PRIVATE and not flags & MAP_HUGETLB
             if kept and protection != PROT_NONE:
-                self.reserved.unmap(start, end)
-                self.emit(self.space.map(Vma(start, end, protection, flags & APART_FLAGS, self.advice)))
+                self.map(Vma(start, end, protection, flags & APART_FLAGS, self.advice))
             else:
                 self.unmap(start, end)
                 if kept:
@@ -289,6 +288,10 @@ class _Importer:
         elif call.name == "madvise" and len(arguments) >= 3:
             self.advise(arguments[0] >> 12, _page_end(*arguments[:2]), arguments[2])
 
+    def map(self, vma: Vma) -> None:
+        self.reserved.unmap(vma.start, vma.end)
+        self.emit(self.space.map(vma))
+
     def unmap(self, start: int, end: int) -> None:
         self.emit(self.space.unmap(start, end))
         self.reserved.unmap(start, end)
@@ -298,7 +301,7 @@ class _Importer:
         if not self.brk_start:
             self.brk_start, self.brk_end = result >> 12, end
         elif end > self.brk_end:
-            self.emit(self.space.map(Vma(self.brk_end, end, 3, 0, self.advice)))
+            self.map(Vma(self.brk_end, end, 3, 0, self.advice))
         elif end < self.brk_end:
             self.unmap(max(end, self.brk_start), self.brk_end)
         self.brk_end = end
@@ -308,8 +311,7 @@ class _Importer:
             for vma in self.reserved.vmas.copy():
                 low, high = max(vma.start, start), min(vma.end, end)
                 if low < high:
-                    self.reserved.unmap(low, high)
-                    self.emit(self.space.map(replace(vma, start=low, end=high, protection=protection)))
+                    self.map(replace(vma, start=low, end=high, protection=protection))
         self.emit(self.space.protect(start, end, protection))
 
     def advise(self, start: int, end: int, number: int) -> None:
@@ -339,14 +341,14 @@ class _Importer:
             if new_end < end:
                 self.unmap(new_end, end)
             elif new_end > end:
-                self.emit(self.space.map(replace(vma, start=end, end=new_end)))
+                self.map(replace(vma, start=end, end=new_end))
             return
         inside = range(start, min(end, start + new_end - new_start))
         moved = (
             np.array(sorted(page for page in self.touched if page in inside), np.int64) - start + new_start
         )
         self.unmap(start, end)
-        self.emit(self.space.map(replace(vma, start=new_start, end=new_end)))
+        self.map(replace(vma, start=new_start, end=new_end))
         self.moved += len(moved)
         self.data(moved << 1 | 1, counted=False)
 
