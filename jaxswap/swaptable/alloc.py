@@ -13,8 +13,6 @@ affect each other, so every cluster has its queue and all queues advance in lock
 step over the clusters that still have requests.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -7,8 +7,6 @@ another memcg id -> -EBUSY; 0. A bad slot in the range, or as target, gives -EBU
 that, so this is a convention of ours.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax
@@ -69,15 +67,24 @@ def check_table(
 
 
 @jax.jit
-def _targets(
-    table: SwapTable, slots: UInt32[Array, "n"], errno: Int32[Array, "n"], kept: Nibbles
+def check_second_kept(
+    table: SwapTable, slots: UInt32[Array, "n"], orders: Int32[Array, "n"], kept: Nibbles
 ) -> SecondCheck:
+    """:func:`add_check_second` on ``CheckPlanes.second`` of this table, for use inside jitted code."""
+    errno = check_kept(kept, slots, orders)
     code = read_nibble(kept, slots)
     reached = (code != 0) & (code < BUSY)
     words = table.words.reshape(-1)[slots]
     shadow = jnp.where(reached, (words >> VALUE_SHIFT) & VALUE_MAX, 0)
     memcg = jnp.where(reached, table.memcg.reshape(-1)[slots], 0)
     return SecondCheck(errno, shadow, memcg)
+
+
+@jax.jit
+def check_second_table(table: SwapTable, slots: UInt32[Array, "n"], orders: Int32[Array, "n"]) -> SecondCheck:
+    """:func:`add_check_second` on raw words, for use inside jitted code."""
+    planes = lax.optimization_barrier(planes_of(table.words, table.memcg, table.has_table))
+    return check_second_kept(table, slots, orders, lax.optimization_barrier(check_row(planes, second=True)))
 
 
 def checked_integers(name: str, values, length: int | None, low: int, high: int, dtype) -> Array:
@@ -131,18 +138,13 @@ def add_check_second(table: SwapTable, slots, orders, kept: CheckPlanes | None =
 
     kept: planes kept of this very table, to save reading it whole. Errors as :func:`add_check`.
     """
+    if not isinstance(table, SwapTable):
+        raise InputError(f"table: need a SwapTable, got {type(table).__name__}")
     asked, sizes = _inputs(table.slots, slots, orders)
     if kept is None:
-        return _second_from_words(table, asked, sizes)
+        return check_second_table(table, asked, sizes)
     if kept.slots != table.slots:
         raise InputError(
             f"kept: planes of {kept.slots} slots, the table has {table.slots}; keep(table) makes them"
         )
-    return _targets(table, asked, check_kept(kept.second, asked, sizes), kept.second)
-
-
-@jax.jit
-def _second_from_words(table: SwapTable, slots: UInt32[Array, "n"], orders: Int32[Array, "n"]) -> SecondCheck:
-    planes = lax.optimization_barrier(planes_of(table.words, table.memcg, table.has_table))
-    kept = lax.optimization_barrier(check_row(planes, second=True))
-    return _targets(table, slots, check_kept(kept, slots, orders), kept)
+    return check_second_kept(table, asked, sizes, kept.second)

@@ -16,8 +16,6 @@ A free word is 0 and a bad word is 3: all other fields are 0 in both. The memcg 
 word but in an array of its own (uint16, 0 = none), as in the kernel's ``memcg_table``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

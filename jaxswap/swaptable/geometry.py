@@ -4,8 +4,6 @@ Facts: include/linux/swap.h and mm/swap.h (``SWAPFILE_CLUSTER`` = 512 with ``CON
 include/linux/huge_mm.h (``highest_order``, ``next_order``), uapi errno; Linux 7.2 / 7.3, 4 KiB pages.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 import numpy as np
 from jax import lax

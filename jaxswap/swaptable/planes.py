@@ -7,8 +7,6 @@ AND, OR and shift on whole words, for 32 slots at once. For a target slot the al
 slot, answers every order by one read.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial, reduce
 

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.errors import InputError
-from jaxswap.swaptable.check import add_check, add_check_second, check_kept, check_table
+from jaxswap.swaptable.check import (
+    add_check,
+    add_check_second,
+    check_kept,
+    check_second_kept,
+    check_second_table,
+    check_table,
+)
 from jaxswap.swaptable.entry import SwapTable, encode, make_table
 from jaxswap.swaptable.planes import (
     CheckPlanes,
@@ -171,20 +178,32 @@ def test_planes_of_another_table_are_refused():
         add_check(np.zeros(512, np.uint32), np.array([0]), np.array([0]))  # pyright: ignore[reportArgumentType]
 
 
+def test_the_second_form_needs_a_table():
+    with pytest.raises(InputError, match="table: need a SwapTable, got CheckPlanes"):
+        add_check_second(keep(random_table(1)), np.array([0]), np.array([0]))  # pyright: ignore[reportArgumentType]
+
+
 def test_no_pairs():
     assert add_check(keep(random_table(1)), np.zeros(0, np.int32), np.zeros(0, np.int32)).shape == (0,)
 
 
 def test_kernels_lower_for_cuda():
-    table = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), random_table(1))
-    n = 32
-    slots, orders = jax.ShapeDtypeStruct((n,), np.uint32), jax.ShapeDtypeStruct((n,), np.int32)
+    def shapes(tree):
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+
+    table = shapes(random_table(1))
+    planes = jax.eval_shape(table_planes, table)
+    slots, orders = jax.ShapeDtypeStruct((32,), np.uint32), jax.ShapeDtypeStruct((32,), np.int32)
     kept = jax.ShapeDtypeStruct((CLUSTERS, 64), np.uint32)
     for function, arguments in (
         (check_kept, (kept, slots, orders)),
         (check_table, (table, slots, orders)),
+        (check_second_table, (table, slots, orders)),
+        (check_second_kept, (table, slots, orders, kept)),
         (keep, (table,)),
         (table_planes, (table,)),
+        (suits, (planes,)),
+        (pyramid, (planes,)),
     ):
         jax.export.export(function, platforms=["cuda"])(*arguments)
 
