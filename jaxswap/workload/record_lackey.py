@@ -83,8 +83,8 @@ use(fill(20000), 30000)
 
 
 def sqlite_input(folder: Path) -> None:
-    """SQL that fills an indexed in-memory table with 9,000 rows of 1.8 KB, looks rows up by key, low keys most
-    often (they lie scattered), changes some, reads all in order, and looks up again."""
+    """SQL that fills an indexed in-memory table with 9,000 rows of 1.8 KB, looks rows up by key, low keys
+    most often (they lie scattered), changes some, reads all in order, and looks up again."""
     look_up = """\
 with recursive q(i, x) as
 (select 1, {0} union all select i+1, (x * 12899 + 4321) % 65521 from q where i < {1})

@@ -95,7 +95,8 @@ def test_everything(tmp_path: Path) -> None:
 
 def test_pressure_form_and_killed(tmp_path: Path) -> None:
     text = TEXT.replace(" t0 ", " ").replace("S 32 8 t1 608", "S 32 8 700").replace("OPS 48 bad=0", "")
-    text += "CHILD DIED status 9 in op UNI 0 1 2 3 4 after 94554 accesses\nSTATS died t=1.0\nENDSTATS\nOPSDONE dead\n"
+    text += "CHILD DIED status 9 in op UNI 0 1 2 3 4 after 94554 accesses\n"
+    text += "STATS died t=1.0\nENDSTATS\nOPSDONE dead\n"
     r = read(tmp_path, text)
     assert r.blocks[1][2][1] == ("S", 16, 8, 0, 512)
     assert r.killed.startswith("CHILD DIED status 9") and r.blocks[-1][:2] == ("STATS", "died")
