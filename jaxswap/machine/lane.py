@@ -1,0 +1,91 @@
+"""What a user says of one simulated machine, and what the machine is told."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jaxswap.errors import InputError
+from jaxswap.machine.heuristic import NUMBER, PARAMS
+from jaxswap.machine.state import NO_LIMIT, MachineParams
+from jaxswap.policy import POLICIES
+
+PAGE = 4096
+SIZES = {4 << order: order for order in range(2, 9)}  # kB: order
+MOST_SWAP = 1 << 41  # bytes; slot numbers are 31 bits
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One simulated machine.
+
+    mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit: memory.max in
+    bytes, None for none. swap: bytes of the zram device.
+    """
+
+    mthp: str = ""
+    policy: str = "kernel"
+    policy_params: Mapping[str, int] = field(default_factory=dict)
+    limit: int | None = None
+    swap: int = 128 << 20
+
+    @property
+    def slots(self) -> int:
+        """Slots of the device, its bad header slot included."""
+        return self.swap // PAGE
+
+    def masks(self) -> tuple[int, int]:
+        """Masks of the orders that are `always` and `madvise`."""
+        always = madvise = 0
+        for word in self.mthp.split():
+            match = re.fullmatch(r"(\d+)(m?)", word)
+            order = SIZES.get(int(match[1])) if match else None
+            if match is None or order is None:
+                sizes = ", ".join(map(str, SIZES))
+                raise InputError(f"mthp: {word!r} is no size this machine has; sizes are {sizes} (kB), m for madvise")
+            if match[2]:
+                madvise |= 1 << order
+            else:
+                always |= 1 << order
+        return always, madvise
+
+    def parameters(self) -> list[int]:
+        """The heuristic's parameters in its order, checked."""
+        if self.policy not in POLICIES:
+            raise InputError(f"policy: {self.policy!r} is none of {', '.join(POLICIES)}")
+        rule = POLICIES[self.policy]
+        names = [param.name for param in rule.params]
+        for name in self.policy_params:
+            if name not in names:
+                known = ", ".join(names) or "none"
+                raise InputError(f"policy {self.policy}: no parameter {name!r}; it has: {known}")
+        values = []
+        for param in rule.params:
+            value = self.policy_params.get(param.name, param.default)
+            if not param.low <= value <= param.high:
+                raise InputError(f"policy {self.policy}: {param.name}={value} is not in {param.low}..{param.high}")
+            values.append(value)
+        return values
+
+    def check(self) -> None:
+        """Raise InputError for a lane that cannot be built."""
+        self.masks()
+        self.parameters()
+        if not 2 * PAGE <= self.swap <= MOST_SWAP:
+            raise InputError(f"swap: {self.swap} bytes; a device has at least {2 * PAGE} and at most {MOST_SWAP}")
+        if self.limit is not None and not PAGE <= self.limit < NO_LIMIT * PAGE:
+            raise InputError(f"limit: {self.limit} bytes; memory.max is at least one page and below {NO_LIMIT * PAGE}")
+
+
+def params_of(lanes: Sequence[Lane]) -> MachineParams:
+    """MachineParams of some lanes as numpy, the lane axis first: [lanes] and [lanes, parameters]."""
+    masks = [lane.masks() for lane in lanes]
+    values = [lane.parameters() for lane in lanes]
+    return MachineParams(
+        always=np.array([mask[0] for mask in masks], np.uint32),
+        madvise=np.array([mask[1] for mask in masks], np.uint32),
+        limit=np.array([NO_LIMIT if lane.limit is None else lane.limit // PAGE for lane in lanes], np.int32),
+        policy=np.array([NUMBER[lane.policy] for lane in lanes], np.int32),
+        policy_params=np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
+    )

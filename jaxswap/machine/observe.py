@@ -1,0 +1,124 @@
+"""What one machine shows from outside: page map, folios, counters, as a recording of a kernel prints them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt32
+
+from jaxswap.machine.counters import COUNTERS
+from jaxswap.machine.state import BLOCK_WORDS, PLANES, MachineState, Plane
+from jaxswap.swaptable.geometry import SIZE_NAMES
+from jaxswap.swaptable.lanes import SPARE
+
+NONE, PRESENT, SWAPPED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The pages of one machine on the host: a row a plane of Plane, the slot of each page."""
+
+    planes: np.ndarray
+    slots: np.ndarray
+
+    def __getitem__(self, plane: Plane) -> np.ndarray:
+        return self.planes[plane]
+
+    @property
+    def order(self) -> np.ndarray:
+        """Order of each present page's folio."""
+        return sum(self[plane].astype(np.int64) << i for i, plane in enumerate(list(Plane)[Plane.O0 : Plane.O3 + 1]))
+
+
+def pages_of(state: MachineState, npages: int) -> Pages:
+    """The pages of the only lane of a state."""
+    words = np.asarray(state.blocks)[:-SPARE, 0].reshape(-1, PLANES, 16)[:, : len(Plane)]
+    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=2, bitorder="little")
+    planes = bits.astype(bool).transpose(1, 0, 2).reshape(len(Plane), -1)[:, :npages]
+    places = np.asarray(state.places)[:-SPARE, 0].reshape(-1, 2, 16)
+    return Pages(planes, places[:, 0].reshape(-1)[:npages].astype(np.int64))
+
+
+def _runs(keys: np.ndarray) -> list[tuple[int, int]]:
+    """(start, length) of the runs of equal keys."""
+    cuts = np.flatnonzero(np.diff(keys)) + 1
+    starts = [0, *cuts.tolist()]
+    return [(a, b - a) for a, b in zip(starts, [*starts[1:], len(keys)], strict=True)]
+
+
+def dump(pages: Pages) -> list[tuple[str, int, int, int, int]]:
+    """The runs of a DUMP: (state, start, length, swap type, slot)."""
+    state = np.where(pages[Plane.SWAPPED], SWAPPED, (pages[Plane.PRESENT] | pages[Plane.ZEROPAGE]).astype(int))
+    number = np.arange(len(state))
+    keys = np.where(state == SWAPPED, pages.slots - number + (len(state) + 2), -state)
+    return [
+        ("NPS"[state[at]], at, n, 0, int(pages.slots[at]) if state[at] == SWAPPED else 0) for at, n in _runs(keys)
+    ]
+
+
+def folios(pages: Pages) -> list[tuple[str, int, int, str]]:
+    """The runs of FOLIOS: ("F", head, mapped pages), ("TAIL", page, 1), ("s", start, length), flags left out."""
+    found: list[tuple[str, int, int, str]] = []
+    order = pages.order
+    present, zero = pages[Plane.PRESENT], pages[Plane.ZEROPAGE]
+    small = zero | (present & (order == 0))
+    base = np.arange(len(present)) >> order << order
+    folio = np.where(present & (order > 0), base * 16 + order, -1)
+    at, end = 0, len(present)
+    while at < end:
+        stop = at + 1
+        if small[at]:
+            while stop < end and small[stop]:
+                stop += 1
+            found.append(("s", at, stop - at, ""))
+        elif present[at] and base[at] == at:
+            while stop < end and folio[stop] == folio[at]:
+                stop += 1
+            found.append(("F", at, stop - at, ""))
+        elif present[at]:
+            found.append(("TAIL", at, 1, ""))
+        at = stop
+    return found
+
+
+_VMSTAT = ("pswpin", "pswpout", "pgmajfault", "swpin_zero", "swpout_zero")
+_OURS = ("frame_refused", "charge_refused")
+
+
+def stats(counters: dict[str, int]) -> dict[str, Any]:
+    """The groups of a STATS block: sizes with their non-zero counters, vmstat."""
+    groups: dict[str, Any] = {}
+    for size in SIZE_NAMES:
+        row = {
+            name.partition("/")[2]: value
+            for name, value in counters.items()
+            if name.startswith(f"{size}/") and value and name.partition("/")[2] not in _OURS
+        }
+        if row:
+            groups[size] = dict(sorted(row.items()))
+    groups["vmstat"] = {name: counters[name] for name in _VMSTAT}
+    return groups
+
+
+def leaving(blocks: UInt32[np.ndarray, "words lanes"]) -> dict[str, Int64[np.ndarray, " lanes"]]:
+    """What the pages still in memory were good for, judged as if they left now (as usefulness.leave)."""
+    words = blocks[:-SPARE].reshape(-1, BLOCK_WORDS // 16, 16, blocks.shape[1])
+
+    def total(members: np.ndarray) -> np.ndarray:
+        return np.bitwise_count(members).sum(axis=(0, 1), dtype=np.int64)
+
+    present, touched = words[:, Plane.PRESENT], words[:, Plane.TOUCHED]
+    back, large = present & words[:, Plane.CAMEBACK], words[:, Plane.LARGE]
+    return {
+        "useless_swapin": total(back & ~touched) + total(words[:, Plane.SWAPPED] & words[:, Plane.INCACHE]),
+        "useless_touch": total(present & ~words[:, Plane.CAMEBACK] & ~touched),
+        "needed_pages": total(back & touched),
+        "covered_pages": total(back & touched & large),
+    }
+
+
+def named(values: np.ndarray) -> dict[str, int]:
+    """One lane's counters by name."""
+    return dict(zip(COUNTERS[1:], values.tolist(), strict=True))
+
+

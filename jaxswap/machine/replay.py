@@ -1,0 +1,245 @@
+"""Replaying a workload on lanes: `[groups, words, width]` state, groups shared out over the devices.
+
+On CPU a group is one lane and each device takes its groups one after the other (`lax.map`); elsewhere one group
+holds many lanes that go in lock step. The machine is the same.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Int32, Int64
+
+from jaxswap.errors import InputError
+from jaxswap.machine import counters, observe
+from jaxswap.machine.lane import Lane, params_of
+from jaxswap.machine.profile import PROFILES, model_version
+from jaxswap.machine.program import Compiled, Program, compile_workload
+from jaxswap.machine.state import MachineParams, MachineState, init, room
+from jaxswap.machine.step import step
+from jaxswap.workload import Kind, Workload, write_recording
+
+CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """Counters of every lane at the end of a replay.
+
+    counters: a row a lane, a column a name of COUNTERS, the pages still in memory judged as if they left.
+    oom: lanes ended by the OOM killer; their counters stop there.
+    """
+
+    counters: Int64[np.ndarray, "lanes counters"]
+    oom: Bool[np.ndarray, " lanes"]
+
+    def counter(self, name: str) -> Int64[np.ndarray, " lanes"]:
+        """One counter of every lane. Raises KeyError for a name that is not in COUNTERS."""
+        if name not in counters.COUNTERS:
+            raise KeyError(name)
+        return self.counters[:, counters.COUNTERS.index(name)]
+
+
+@dataclass(frozen=True)
+class OneReplay:
+    """A replay of one lane with what its DUMP, FOLIOS, STATS and ECHO operations showed.
+
+    blocks: as read_recording's. counters: by name, at the end.
+    """
+
+    workload: Workload
+    lane: Lane
+    profile: str
+    blocks: list[tuple]
+    counters: dict[str, int]
+    oom: bool
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the blocks as a recording; the file appears whole or not at all."""
+        lane = self.lane
+        header = {
+            "kernel": self.profile,
+            "model": f"jaxswap {model_version(self.profile)}",
+            "workload": self.workload.name,
+            "mthp": lane.mthp,
+            "swap": f"zram {lane.swap >> 20}M" if lane.swap % (1 << 20) == 0 else f"zram {lane.swap >> 10}K",
+            "policy": ":".join([lane.policy, ",".join(f"{k}={v}" for k, v in lane.policy_params.items())]).rstrip(":"),
+        }
+        if lane.limit is not None:
+            header |= {"lru": "classic", "memory.max": f"{lane.limit >> 10}K"}
+        killed = "CHILD DIED memory cgroup out of memory" if self.oom else ""
+        write_recording(path, header, self.blocks, len(self.workload) + 1, killed)
+
+
+@functools.partial(jax.jit, static_argnames="mesh", donate_argnums=0)
+def advance(
+    states: MachineState, params: MachineParams, ops: Program, span: Int32[Array, "2"], *, mesh: Mesh
+) -> MachineState:
+    """Operations span[0] .. span[1] - 1 on all groups; counters start at zero."""
+
+    def group(carry: tuple[MachineState, MachineParams], ops: Program, span: Int32[Array, "2"]) -> MachineState:
+        state, params = carry
+        state = replace(state, n=jax.tree.map(jnp.zeros_like, state.n))
+        return lax.fori_loop(span[0], span[1], lambda i, state: step(state, params, ops, i), state)
+
+    def share(
+        states: MachineState, params: MachineParams, ops: Program, span: Int32[Array, "2"]
+    ) -> MachineState:
+        return lax.map(lambda carry: group(carry, ops, span), (states, params))
+
+    over = P("groups")
+    shared = jax.shard_map(share, mesh=mesh, in_specs=(over, over, P(), P()), out_specs=over, check_vma=False)
+    return shared(states, params, ops, span)
+
+
+def replay_lanes(
+    workload: Workload,
+    lanes: Sequence[Lane],
+    profile: str = "7.3",
+    progress: Progress | None = None,
+    width: int | None = None,
+) -> ReplayResult:
+    """Replay a workload on every lane.
+
+    progress(done, total) is called between chunks, in lane-operations. width: lanes of a group that go in lock step;
+    by default 1 on CPU and all of a device's elsewhere. Raises InputError for a lane that cannot be built, a
+    workload operation the machine does not have, or too little memory.
+    """
+    run = _Run(workload, lanes, profile, width)
+    bounds = _chunks(run.compiled, len(lanes))
+    total = run.compiled.lane_operations * len(lanes)
+    if progress:
+        progress(0, total)
+    for start, stop, done in bounds:
+        run.advance(start, stop)
+        if progress:
+            progress(done * len(lanes), total)
+    return run.result()
+
+
+def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneReplay:
+    """Replay a workload on one lane and keep what its DUMP, FOLIOS, STATS and ECHO operations show."""
+    run = _Run(workload, [lane], profile, None, devices=1)
+    blocks: list[tuple] = []
+    at = 0
+    for position, index in run.compiled.marks:
+        run.advance(at, position)
+        at = position
+        kind, label = Kind(workload.kind[index]), workload.text.get(index, "")
+        if run.oom()[0]:
+            break
+        if kind is Kind.ECHO:
+            blocks.append(("ECHO", label, None))
+        elif kind is Kind.STATS:
+            blocks.append(("STATS", label, observe.stats(observe.named(run.totals[0]))))
+        else:
+            pages = observe.pages_of(run.lane_state(), workload.npages)
+            show = observe.dump if kind is Kind.DUMP else observe.folios
+            blocks.append((kind.name, label, show(pages)))
+    run.advance(at, run.compiled.ops)
+    result = run.result()
+    values = dict(zip(counters.COUNTERS, result.counters[0].tolist(), strict=True))
+    return OneReplay(workload, lane, profile, blocks, values, bool(result.oom[0]))
+
+
+def _chunks(compiled: Compiled, lanes: int) -> list[tuple[int, int, int]]:
+    """(first operation, behind the last, lane-operations done by then) of each call."""
+    kinds, starts, ends = (np.asarray(x)[: compiled.ops] for x in (compiled.program.kind, compiled.program.start, compiled.program.end))
+    weight = np.where(kinds == 0, ends - starts, 1).cumsum() if compiled.ops else np.zeros(0, np.int64)
+    bounds, at = [], 0
+    while at < compiled.ops:
+        before = int(weight[at - 1]) if at else 0
+        stop = max(at + 1, int(np.searchsorted(weight, before + CHUNK)))
+        stop = min(stop, compiled.ops)
+        bounds.append((at, stop, int(weight[stop - 1])))
+        at = stop
+    return bounds
+
+
+class _Run:
+    """State of a replay between calls."""
+
+    def __init__(
+        self, workload: Workload, lanes: Sequence[Lane], profile: str, width: int | None, devices: int | None = None
+    ) -> None:
+        if profile not in PROFILES:
+            raise InputError(f"kernel: no profile {profile!r}; there are {', '.join(PROFILES)}")
+        if not lanes:
+            raise InputError("replay: no lanes")
+        for lane in lanes:
+            lane.check()
+        swaps = {lane.slots for lane in lanes}
+        if len(swaps) > 1:
+            raise InputError("swap: all lanes of one replay have devices of the same size")
+        self.workload, self.count = workload, len(lanes)
+        self.compiled = compile_workload(workload)
+        chosen = jax.devices()[:devices]
+        on_cpu = chosen[0].platform == "cpu"
+        each = -(-len(lanes) // len(chosen))
+        self.width = width or (1 if on_cpu else each)
+        groups = -(-len(lanes) // self.width)
+        self.groups = -(-groups // len(chosen)) * len(chosen)
+        # The last lane is repeated to fill the groups up.
+        filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
+        slots = swaps.pop()
+        pages, clusters = room(workload.npages), max(16, 1 << ((slots - 1) // 512).bit_length())
+        one = jax.eval_shape(lambda: init(pages, slots, clusters, self.width))
+        _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
+        self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
+        spread = NamedSharding(self.mesh, P("groups"))
+        start = jax.tree.map(lambda x: np.broadcast_to(x, (self.groups, *x.shape)), jax.device_get(init(pages, slots, clusters, self.width)))
+        self.states: MachineState = jax.device_put(start, spread)
+        self.params: MachineParams = jax.device_put(jax.tree.map(self._grouped, params_of(filled)), spread)
+        self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))
+        self.totals = np.zeros((len(lanes), len(counters.COUNTERS) - 1), np.int64)
+
+    def _grouped(self, x: np.ndarray) -> np.ndarray:
+        """[lanes, ...] as [groups, ..., width]."""
+        return np.moveaxis(x.reshape(self.groups, self.width, *x.shape[1:]), 1, -1)
+
+    def advance(self, start: int, stop: int) -> None:
+        """Run some operations and add up their counters."""
+        if start < stop:
+            span = jnp.array([start, stop], jnp.int32)
+            self.states = advance(self.states, self.params, self.program, span, mesh=self.mesh)
+            counts = counters.flat(jax.device_get(self.states.n))
+            self.totals += counts.reshape(-1, counts.shape[-1])[: self.count].astype(np.int64)
+
+    def lane_state(self) -> MachineState:
+        """The only lane's state."""
+        return jax.tree.map(lambda x: x[0], self.states)
+
+    def oom(self) -> Bool[np.ndarray, " lanes"]:
+        """Lanes the OOM killer has ended."""
+        return np.asarray(self.states.oom).reshape(-1)[: self.count]
+
+    def result(self) -> ReplayResult:
+        """The counters, with the pages still in memory judged."""
+        blocks = np.moveaxis(np.asarray(self.states.blocks), 1, 0).reshape(self.states.blocks.shape[1], -1)
+        accesses = np.full((self.count, 1), self.workload.accesses, np.int64)
+        values = np.concatenate([accesses, self.totals], axis=1)
+        for name, amount in observe.leaving(blocks).items():
+            values[:, counters.COUNTERS.index(name)] += amount[: self.count]
+        return ReplayResult(values, self.oom())
+
+
+def _check_memory(need: int) -> None:
+    """Raise InputError where the states, twice (a call's input and its output), do not fit in free memory."""
+    try:
+        with open("/proc/meminfo") as file:
+            free = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return
+    if 2 * need > free:
+        raise InputError(
+            f"memory: the lanes need {2 * need >> 20} MiB and {free >> 20} MiB are free; "
+            "take fewer candidates, a smaller workload or a smaller swap device"
+        )
