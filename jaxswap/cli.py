@@ -132,7 +132,8 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
 
 def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     _use_all_cores()
-    from jaxswap.machine import compare_blocks, replay_one
+    from jaxswap.machine import compare, replay_one
+    from jaxswap.report.replay import replay_text
     from jaxswap.workload import read_recording, read_workload, recorded, recorded_names
 
     if arguments.like and arguments.against:
@@ -149,12 +150,12 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
         one = replay_one(workload, lane, kernel)
         if arguments.out:
             one.write(arguments.out)
-        if arguments.against:
-            differences = compare_blocks(one, recording)
-            print(_verdict(recording, differences))
-            status = max(status, int(bool(differences)))
+        if recording and arguments.against:
+            comparison = compare(one, recording)
+            print(f"{recording.path}: {comparison}", flush=True)
+            status = max(status, 0 if comparison.equal else 1)
         elif not arguments.out:
-            print(_counts(one, workload.accesses))
+            print(replay_text(one, " ".join(command)))
     return status
 
 

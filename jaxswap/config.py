@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from jaxswap.errors import InputError
-from jaxswap.machine import PROFILES
+from jaxswap.machine import PROFILES, lane
 from jaxswap.policy import POLICIES
 from jaxswap.sweep.objective import Objective, parse_objective
 from jaxswap.workload import recorded, recorded_names
 
-SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
-"""The mTHP sizes of anonymous memory, kB."""
+SIZES = tuple(lane.SIZES)
+"""The mTHP sizes that the machine has, kB."""
 MODES = ("always", "madvise")
-MOST_CANDIDATES = 10_000
+MOST_CANDIDATES = 5_000
 _PAGE = 4096
 _CLUSTER = 2 << 20
 _LEAST_LIMIT = 1 << 20
@@ -275,7 +275,7 @@ def _config(path: Path, top: _Table) -> Config:
     )
 
 
-_SIZE_HELP = "anonymous memory has " + ", ".join(map(str, SIZES))
+_SIZE_HELP = "the sizes are " + ", ".join(map(str, SIZES))
 
 
 def _machine(table: _Table) -> tuple[str, int | None]:
@@ -310,7 +310,7 @@ def _sizes(space: _Table) -> tuple[int, ...]:
                 "sizes", f"{_show(size)} is not a number; write sizes in kB, for example [16, 64]"
             )
         if size not in SIZES:
-            why = "exists for shmem only" if size == 8 else "is no mTHP size"
+            why = {8: "exists for shmem only", 2048: "is not modelled"}.get(size, "is no mTHP size")
             raise space.error("sizes", f"{size} kB {why}; {_SIZE_HELP}")
     if len(set(sizes)) < len(sizes):
         raise space.error("sizes", f"{sizes} names a size twice")

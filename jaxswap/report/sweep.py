@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxswap.config import SIZES
+from jaxswap.machine.counters import REASONS
 from jaxswap.report.figure import draw_front
 from jaxswap.report.provenance import provenance
 from jaxswap.report.tables import change, mebibytes, number, text_table
 from jaxswap.report.winners import Winners, winners
-from jaxswap.sweep.metrics import REASONS
 from jaxswap.sweep.objective import AXES, Dominance
 from jaxswap.sweep.run import Sweep
 from jaxswap.sweep.space import sysfs_lines

@@ -10,19 +10,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from jaxtyping import Float64, Int64
 
-REASONS = (
-    "vma_edge",
-    "alignment",
-    "pte_gap",
-    "zero_flag",
-    "cached",
-    "memcg",
-    "zswap",
-    "frame",
-    "charge",
-    "policy",
-)
-"""Why an order that sysfs and the region's advice allow was not used."""
+from jaxswap.machine.counters import REASONS
 
 
 @dataclass(frozen=True)
@@ -32,6 +20,10 @@ class Metric:
     name: str
     counters: tuple[str, ...]
     doc: str
+
+    def select(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that this metric sums."""
+        return [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.counters)]
 
 
 _FALLBACKS = ("*/swpin_fallback",)
@@ -93,20 +85,13 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
 """Every metric by name, in the order of the tables."""
 
 
-def columns(metric: Metric, counters: Sequence[str]) -> list[int]:
-    """Indices of the counters that a metric sums."""
-    return [
-        index
-        for index, name in enumerate(counters)
-        if any(fnmatchcase(name, pattern) for pattern in metric.counters)
-    ]
-
-
 def measure(
     counters: Int64[np.ndarray, "lanes counters"], names: Sequence[str], accesses: int
 ) -> dict[str, Float64[np.ndarray, "lanes"]]:
     """Every metric of every lane, per 1,000 accesses, from raw counters with the given names."""
+    at = {name: index for index, name in enumerate(names)}
     return {
-        metric.name: counters[:, columns(metric, names)].sum(axis=1, dtype=np.int64) * (1000.0 / accesses)
+        metric.name: counters[:, [at[name] for name in metric.select(names)]].sum(axis=1, dtype=np.int64)
+        * (1000.0 / accesses)
         for metric in METRICS.values()
     }

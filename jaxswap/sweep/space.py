@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxswap.config import SIZES, Config, PolicyChoice
+from jaxswap.config import Config, PolicyChoice
 from jaxswap.machine import Lane
 from jaxswap.policy import POLICIES
 
 _SYSFS = "/sys/kernel/mm/transparent_hugepage"
+SYSFS_SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
+"""The sizes, kB, that sysfs has a directory for and anonymous memory can use (8 kB is shmem's alone)."""
 
 
 @dataclass(frozen=True)
@@ -69,4 +71,4 @@ def sysfs_lines(mthp: str) -> list[str]:
     modes = {
         int(word.removesuffix("m")): "madvise" if word.endswith("m") else "always" for word in mthp.split()
     }
-    return [f"echo {modes.get(size, 'never')} > {_SYSFS}/hugepages-{size}kB/enabled" for size in SIZES]
+    return [f"echo {modes.get(size, 'never')} > {_SYSFS}/hugepages-{size}kB/enabled" for size in SYSFS_SIZES]

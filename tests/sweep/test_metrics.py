@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxswap.machine import COUNTERS
+from jaxswap.machine.counters import REASONS
 from jaxswap.sweep.footprint import PAGE, footprint
-from jaxswap.sweep.metrics import METRICS, REASONS, columns, measure
+from jaxswap.sweep.metrics import METRICS, measure
 from jaxswap.workload import parse_workload
 
 
@@ -54,7 +55,7 @@ def test_every_metric_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     for metric in METRICS.values():
         assert f"`{metric.name}`" in page
-        assert columns(metric, COUNTERS)
+        assert metric.select(COUNTERS)
 
 
 OPERATIONS = st.lists(

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from jaxswap.config import SIZES, load_config
-from jaxswap.sweep.space import candidates, masks, sysfs_lines
+from jaxswap.config import load_config
+from jaxswap.sweep.space import SYSFS_SIZES, candidates, masks, sysfs_lines
 
 
 def test_every_mask_once_in_each_mode() -> None:
     assert masks([32, 16], ["always"]) == ["", "16", "32", "16 32"]
     assert masks([16, 32], ["always", "madvise"]) == ["", "16", "16m", "32", "32m", "16 32", "16m 32m"]
     for count in range(1, 6):
-        found = masks(SIZES[:count], ["always", "madvise"])
+        found = masks(SYSFS_SIZES[:count], ["always", "madvise"])
         assert len(found) == len(set(found)) == 1 + 2 * sum(math.comb(count, k) for k in range(1, count + 1))
 
 
@@ -41,7 +41,7 @@ def test_lane_carries_everything(config_file: Path) -> None:
 @pytest.mark.parametrize("mthp", ["", "16", "64m", "16 2048m", "16 32 64 128 256 512 1024 2048"])
 def test_sysfs_lines_set_every_size(mthp: str) -> None:
     lines = sysfs_lines(mthp)
-    assert len(lines) == len(SIZES)
+    assert len(lines) == len(SYSFS_SIZES)
     state = {}
     for line in lines:
         echo, value, arrow, path = line.split()
@@ -50,7 +50,7 @@ def test_sysfs_lines_set_every_size(mthp: str) -> None:
         assert (folder, file) == ("/sys/kernel/mm/transparent_hugepage", "enabled")
         state[int(size.removeprefix("hugepages-").removesuffix("kB"))] = value
     assert "hugepages-8kB" not in "".join(lines)
-    for size in SIZES:
+    for size in SYSFS_SIZES:
         words = mthp.split()
         expected = "always" if str(size) in words else "madvise" if f"{size}m" in words else "never"
         assert state[size] == expected

@@ -1,0 +1,35 @@
+"""The text of one replay: what was run, its metrics, and every counter that is not zero."""
+
+from jaxswap import __version__
+from jaxswap.config import format_size
+from jaxswap.machine import OneReplay, model_version
+from jaxswap.report.tables import number, text_table
+from jaxswap.sweep.metrics import METRICS
+
+
+def replay_text(one: OneReplay, command: str) -> str:
+    """Metrics per 1,000 accesses, then raw counters, of a replay on one lane."""
+    lane, accesses = one.lane, one.workload.accesses
+    policy = " ".join([lane.policy, *(f"{key}={value}" for key, value in lane.policy_params.items())])
+    limit = "none" if lane.limit is None else format_size(lane.limit)
+    head = [
+        f"jaxswap {__version__}, model {model_version(one.profile)}, kernel profile {one.profile}",
+        f"command: {command}",
+        f"{one.workload.name}: {accesses:,} accesses, sizes {lane.mthp or 'none'}, heuristic {policy}, "
+        f"limit {limit}, swap {format_size(lane.swap)}",
+    ]
+    if one.oom:
+        head.append("The OOM killer ended the replay; the counts stop there.")
+    counts = [
+        (metric.name, sum(one.counters[name] for name in metric.select(tuple(one.counters))))
+        for metric in METRICS.values()
+    ]
+    metrics = [[name, number(1000 * count / accesses)] for name, count in counts if count and accesses]
+    raw = [[name, f"{count:,}"] for name, count in one.counters.items() if count]
+    return "\n\n".join(
+        [
+            "\n".join(head),
+            text_table(["per 1,000 accesses", ""], metrics, 1),
+            text_table(["counter", ""], raw, 1),
+        ]
+    )
