@@ -237,15 +237,14 @@ def _lock_step(packed: UInt32[Array, "places"], queues: Queues, lanes: int) -> U
     def advance(width: int):
         def body(carry):
             step, first, rows, out = carry
-            active = jnp.arange(width, dtype=jnp.int32) + first < queues.width[step]
             at = queues.start[step] + first
             taken = lax.dynamic_slice(packed, (at,), (width,))
             block = lax.optimization_barrier(lax.dynamic_slice(rows, (0, first), (WORDS, width)))
             slot = taken & (CLUSTER - 1)
             free = lax.optimization_barrier(_reach_in_rows(block, slot))
-            able = jnp.where(active, (taken >> CLUSTER_SHIFT) & ~_orders_up(free), 0)
+            able = (taken >> CLUSTER_SHIFT) & ~_orders_up(free)
             rows = lax.dynamic_update_slice(rows, _insert(block, slot, able), (0, first))
-            # lanes past the step's width write what the next step overwrites
+            # past the step's width queues are over, and the next step overwrites what is put out here
             out = lax.dynamic_update_slice(out, free, (at,))
             last = first + width >= queues.width[step]
             return step + last, jnp.where(last, 0, first + width), rows, out
