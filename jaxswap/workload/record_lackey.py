@@ -161,6 +161,8 @@ def record(
             process.kill()
             process.wait()
             raise
+        if "cut" in workload.meta:
+            process.kill()
         log.close()
         status = process.wait()
         errors.seek(0)
@@ -170,7 +172,9 @@ def record(
     return workload
 
 
-def record_program(name: str, operations: int = OPERATIONS) -> Workload:
+def record_program(
+    name: str, entries: Sequence[int] = ENTRIES, operations: int = OPERATIONS, cut: bool = False
+) -> Workload:
     """Make the input of one of PROGRAMS in a temporary folder and record it."""
     program = PROGRAMS[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -186,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m jaxswap.workload.record_lackey",
+        usage="%(prog)s NAME [options] [-- COMMAND ARGUMENTS]",
         description="Record a program's page accesses with valgrind's lackey (a million log lines a second).",
         epilog="Recordings that can be made again: "
         + "; ".join(f"{k}: {p.about}" for k, p in PROGRAMS.items()),
@@ -203,24 +208,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--cut", action="store_true", help="keep the first operations where all would be too many"
     )
-    parser.add_argument(
-        "command", nargs="*", help="after --: the program to record, run in the current folder"
-    )
-    given = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = words[words.index("--") + 1 :] if "--" in words else []
+    given = parser.parse_args(words[: len(words) - len(command) - 1] if command else words)
     names = ", ".join(PROGRAMS)
+    out = Path(given.out or f"{given.name}.t.gz")
     try:
-        if given.command:
-            workload = record(
-                given.name, given.command, ".", None, given.entries, given.operations, given.cut
-            )
+        if not out.parent.is_dir():
+            raise InputError(f"{out}: its folder does not exist")
+        if command:
+            workload = record(given.name, command, ".", None, given.entries, given.operations, given.cut)
         elif given.name in PROGRAMS:
-            workload = record_program(given.name, given.operations)
+            workload = record_program(given.name, given.entries, given.operations, given.cut)
         else:
             raise InputError(
                 f"no recording {given.name!r}; there are {names}; for your own program: NAME -- COMMAND"
             )
         workload.meta["recorded"] = date.today().isoformat()
-        write_workload(workload, given.out or f"{given.name}.t.gz")
+        write_workload(workload, out)
     except InputError as error:
         print(f"jaxswap: {error}", file=sys.stderr)
         return 2
