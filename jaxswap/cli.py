@@ -3,8 +3,10 @@
 import argparse
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,18 +109,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _use_all_cores() -> None:
-    """One JAX CPU device for each core this process may use, unless the environment says how many."""
+def _prepare_jax() -> None:
+    """One JAX CPU device for each core this process may use, and compiled programs kept between runs.
+
+    What the environment says (JAX_NUM_CPU_DEVICES, JAX_COMPILATION_CACHE_DIR) stays as it is.
+    """
     import jax
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         # RuntimeError: a program that calls main() has already started JAX and keeps its devices
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        # apart for each kind of processor, as a home directory may be shared by several
+        folder = home / "jaxswap" / _processor()
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _processor() -> str:
+    """A name for what compiled code may use of this processor."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        flags = [line for line in file if line.startswith(("model name", "flags", "Features"))]
+        return hashlib.sha256("".join(sorted(set(flags))).encode()).hexdigest()[:12]
+    return platform.machine()
 
 
 def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
-    _use_all_cores()
+    _prepare_jax()
     from jaxswap.config import load_config
     from jaxswap.report.sweep import write_report
     from jaxswap.sweep.run import run_sweep
@@ -131,7 +151,7 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
 
 
 def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
-    _use_all_cores()
+    _prepare_jax()
     from jaxswap.machine import compare, replay_one
     from jaxswap.report.replay import replay_text
     from jaxswap.workload import read_recording, read_workload, recorded, recorded_names

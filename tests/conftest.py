@@ -10,6 +10,8 @@ import pytest
 from tests.sweep.fake import FakeReplay
 
 jax.config.update("jax_num_cpu_devices", 2)
+# tests leave nothing in the user's cache, and compile what they claim to compile
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 
 # The default draws the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones.
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
