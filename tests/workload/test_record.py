@@ -20,8 +20,8 @@ def test_own_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert workload.meta["command"] == "true" and "ended" not in workload.meta and "recorded" in workload.meta
     assert 0 < describe(workload).footprint < 200
     assert "misses" in capsys.readouterr().out
-    assert main(["x", "--out", str(out), "--operations", "20", "--cut", "--", "true"]) == 0
-    assert len(read_workload(out)) == 20
+    assert main(["x", "--out", str(out), "--operations", "10", "--cut", "--", "true"]) == 0
+    assert len(read_workload(out)) == 10
 
 
 @needs_valgrind
