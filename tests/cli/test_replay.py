@@ -1,0 +1,99 @@
+"""`jaxswap replay` on the real machine: a recording written, held against itself, altered, cut off."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxswap.cli import main
+
+WORKLOAD = """\
+REGION 512 plain
+FILL 0 256
+PAGEOUT 0 256
+READN 0 64
+DUMP back
+FOLIOS back
+STATS back
+DONTNEED 0 32
+DUMP end
+"""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(workload, recording written by a replay with 16 and 64 kB folios on a 4 MiB device)."""
+    folder = tmp_path_factory.mktemp("replay")
+    workload, recording = folder / "w.t", folder / "w.txt"
+    workload.write_text(WORKLOAD)
+    assert main(["replay", str(workload), "--mthp", "16 64", "--swap", "4M", "--out", str(recording)]) == 0
+    return workload, recording
+
+
+def test_equal_to_itself(recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    workload, recording = recorded
+    assert "# mthp 16 64\n" in recording.read_text()
+    assert main(["replay", str(workload), "--against", str(recording)]) == 0
+    assert "page maps equal 2/2" in capsys.readouterr().out
+
+
+def test_an_altered_recording_differs(
+    recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workload, recording = recorded
+    altered = recording.with_name("altered.txt")
+    text = recording.read_text()
+    assert "P 0 64\n" in text
+    altered.write_text(text.replace("P 0 64\nS 64 192", "P 0 65\nS 65 191", 1).replace("t0 65", "t0 66", 1))
+    assert main(["replay", str(workload), "--against", str(recording), str(altered)]) == 1
+    out = capsys.readouterr().out
+    assert f"{recording}: page maps equal 2/2" in out
+    assert f"{altered}: page maps equal 1/2" in out and "page 64: the replay has it in slot" in out
+
+
+def test_another_setting_differs(recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    workload, recording = recorded
+    assert main(["replay", str(workload), "--against", str(recording), "--mthp", ""]) == 1
+    assert "the replay" in capsys.readouterr().out
+
+
+def test_a_cut_recording_is_bad_input(
+    recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workload, recording = recorded
+    cut = recording.with_name("cut.txt")
+    cut.write_text(recording.read_text()[:-40])
+    assert main(["replay", str(workload), "--against", str(cut)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"jaxswap: {cut}")
+
+
+def test_like_takes_the_header(recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    workload, recording = recorded
+    assert main(["replay", str(workload), "--like", str(recording)]) == 0
+    out = capsys.readouterr().out
+    assert "sizes 16 64, heuristic kernel, limit none, swap 4M" in out
+    assert "model 7.3-v" in out and f"command: jaxswap replay {workload}" in out
+    assert "64kB/swpin" in out and "major_faults" in out
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("# swap virtio 4M", "swap on virtio is not modelled"),
+        ("# swap zram lots", "'lots' is not a size"),
+        ("# swap zram 4M\n# lru mglru\n# memory.max 1M", "header lru: mglru with a limit is not modelled"),
+        ("# swap zram 4M\n# kernel 5.4", "no profile of kernel '5.4'"),
+    ],
+)
+def test_headers_the_machine_cannot_follow(
+    recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str], header: str, said: str
+) -> None:
+    workload, recording = recorded
+    lines = [line for line in recording.read_text().splitlines() if not line.startswith("# swap")]
+    if "kernel" in header:
+        lines = [line for line in lines if not line.startswith("# kernel")]
+    other = recording.with_name("other.txt")
+    other.write_text("\n".join([*header.splitlines(), *lines]) + "\n")
+    assert main(["replay", str(workload), "--against", str(other)]) == 2
+    err = capsys.readouterr().err
+    assert said in err and str(other) in err and err.count("\n") == 1
