@@ -30,7 +30,8 @@ class _Rate:
         if seconds <= 0 or count <= 0:
             return ""
         rate = count / seconds
-        return f"{rate / 1e6:.2f} M lane-ops/s, {_clock((total - done) / rate)} left"
+        shown = f"{rate / 1e6:.2f} M" if rate >= 1e6 else f"{rate / 1e3:.0f} k"
+        return f"{shown} lane-operations/s, {_clock((total - done) / rate)} left"
 
 
 def _clock(seconds: float) -> str:

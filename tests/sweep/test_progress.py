@@ -17,9 +17,9 @@ def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
             report(second * 1_000_000, 60_000_000)
     assert stream.getvalue().splitlines() == [
         "2/3 sort",
-        "2/3 sort: 16%, 1.00 M lane-ops/s, 0:50 left",
-        "2/3 sort: 33%, 1.00 M lane-ops/s, 0:40 left",
-        "2/3 sort: 50%, 1.00 M lane-ops/s, 0:30 left",
+        "2/3 sort: 16%, 1.00 M lane-operations/s, 0:50 left",
+        "2/3 sort: 33%, 1.00 M lane-operations/s, 0:40 left",
+        "2/3 sort: 50%, 1.00 M lane-operations/s, 0:30 left",
     ]
 
 
