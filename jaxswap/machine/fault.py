@@ -167,10 +167,12 @@ def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) 
     start = (state, _top(at_once), refused, charged)
     state, got, refused, _ = repeat(lambda carry: carry[3], attempt, start)
 
+    state = _account(
+        state, params, access, allowed, edges, aligned, candidates, orders, table, refused, got, touch, swapin
+    )
     alive = ~state.oom
     on, touch, swapin = on & alive, touch & alive, swapin & alive
     state = replace(state, tables=store1(state.tables, block, jnp.ones_like(block), needs_table & alive))
-    state = _account(state, params, access, allowed, edges, aligned, candidates, orders, table, refused, got, touch, swapin)
 
     # Reclaim may have changed other pages of the block.
     before, state = blocks.get(state, block)

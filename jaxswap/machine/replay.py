@@ -113,7 +113,7 @@ def replay_lanes(
     by default 1 on CPU and all of a device's elsewhere. Raises InputError for a lane that cannot be built, a
     workload operation the machine does not have, or too little memory.
     """
-    run = _Run(workload, lanes, profile, width)
+    run = Replay(workload, lanes, profile, width)
     bounds = _chunks(run.compiled, len(lanes))
     total = run.compiled.lane_operations * len(lanes)
     if progress:
@@ -127,7 +127,7 @@ def replay_lanes(
 
 def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneReplay:
     """Replay a workload on one lane and keep what its DUMP, FOLIOS, STATS and ECHO operations show."""
-    run = _Run(workload, [lane], profile, None, devices=1)
+    run = Replay(workload, [lane], profile, devices=1)
     blocks: list[tuple] = []
     at = 0
     for position, index in run.compiled.marks:
@@ -164,11 +164,11 @@ def _chunks(compiled: Compiled, lanes: int) -> list[tuple[int, int, int]]:
     return bounds
 
 
-class _Run:
-    """State of a replay between calls."""
+class Replay:
+    """A replay under way: compiled workload, states of all lanes, counters added up so far."""
 
     def __init__(
-        self, workload: Workload, lanes: Sequence[Lane], profile: str, width: int | None, devices: int | None = None
+        self, workload: Workload, lanes: Sequence[Lane], profile: str = "7.3", width: int | None = None, devices: int | None = None
     ) -> None:
         if profile not in PROFILES:
             raise InputError(f"kernel: no profile {profile!r}; there are {', '.join(PROFILES)}")

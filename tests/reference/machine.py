@@ -170,11 +170,12 @@ class Machine:
                 self.n[f"{size_name(o)}/anon_fault_fallback"] += 1
                 self._throw(o)
                 charge |= 1 << o
-        if got == 0 and not self._charge(1, True):
-            return
+        alive = (got > 0 or self._charge(1, True)) and not self.oom
         self._learn(True, charge, got)
         reasons = {"vma_edge": allowed & ~edges, "pte_gap": gaps, "policy": edges & ~gaps & ~mask, "charge": charge}
         self._refused("touch", reasons, got)
+        if not alive:
+            return
         if got:
             self.n[f"{size_name(got)}/anon_fault_alloc"] += 1
         self._new_folio(v >> got << got, got)
@@ -262,10 +263,11 @@ class Machine:
             self.n[f"{size_name(o)}/swpin_fallback"] += 1
             reasons[why] |= 1 << o
             failed |= 1 << o
-        if got == 0 and not self._charge(1, True):
-            return
+        alive = (got > 0 or self._charge(1, True)) and not self.oom
         self._learn(False, failed, got)
         self._refused("swapin", reasons, got)
+        if not alive:
+            return
         folio = self._read(v, got, shadow)
         self.n["pgmajfault"] += 1
         self._map(folio, v, got)

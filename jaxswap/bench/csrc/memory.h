@@ -240,11 +240,12 @@ static void first_touch(struct machine *m, const struct vma *vma, uint32_t v)
         refused |= 1u << order;
         rest &= ~(1u << order);
     }
-    if (!got && !charge(m, 1, true, 0))
-        return;
+    bool alive = (got || charge(m, 1, true, 0)) && !m->oom;
     count_refused(m, FIRST_TOUCH, VMA_EDGE, allowed & ~inside, got);
     count_refused(m, FIRST_TOUCH, PTE_GAP, inside & ~orders, got);
     count_refused(m, FIRST_TOUCH, CHARGE, refused, got);
+    if (!alive)
+        return;
     if (got)
         m->n.order[ANON_FAULT_ALLOC][got]++;
     map_new_folio(m, v >> got << got, got);
@@ -355,10 +356,11 @@ static void swap_in(struct machine *m, const struct vma *vma, uint32_t v)
         refused[why] |= 1u << order;
         rest &= ~(1u << order);
     }
-    if (!got && !charge(m, 1, true, 0))
-        return;
+    bool alive = (got || charge(m, 1, true, 0)) && !m->oom;
     for (enum reason why = 0; why < REASONS; why++)
         count_refused(m, SWAP_IN, why, refused[why], got);
+    if (!alive)
+        return;
     m->n.plain[PGMAJFAULT]++;
     map_read_folio(m, read_folio(m, v >> got << got, got, slot, shadow));
 }

@@ -1,0 +1,154 @@
+"""One form for the state of both machines, so that they can be compared page by page and list by list."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxswap.machine.observe import pages_of
+from jaxswap.machine.state import MachineState, Plane, pages_room
+from jaxswap.swaptable.clusters import COUNT, FLAG, LISTS, ORDER, STRIDE, Clusters
+from jaxswap.swaptable.lanes import SPARE
+from tests.reference.machine import Machine
+from tests.reference.slots import FRAG, FREE, FULL, NONFULL
+
+SCALARS = ("stock", "age", "anon_cost", "activations", "refaults_seen", "flushed_active", "flushed_total")
+
+
+def of_reference(machine: Machine) -> dict[str, Any]:
+    """Pages, lists, clusters and scalars of the reference machine."""
+    pages = []
+    for page in machine.pages:
+        if page.state == "present":
+            folio = page.folio
+            assert folio is not None
+            row: tuple = (
+                "present",
+                folio.order,
+                page.nonzero,
+                page.young,
+                page.touched,
+                page.swapped_in,
+                page.large,
+                folio.active,
+                folio.referenced,
+                folio.workingset,
+                len(folio.pages) < folio.nr,
+            )
+        elif page.state == "swapped":
+            cached = page.folio
+            flags = (cached.active, cached.referenced, cached.workingset) if cached else None
+            row = ("swapped", page.slot, page.shadow[0], page.shadow[1], page.nonzero, flags)
+        else:
+            row = (page.state,)
+        pages.append(row)
+    device = machine.device
+    clusters = [
+        (tuple(c.used), tuple(c.cached), tuple(c.zero), c.count, c.order, c.flag) for c in device.clusters
+    ]
+    lists = {key: list(queue) for key, queue in device.lists.items() if queue}
+    scalars = {name: getattr(machine, name) for name in SCALARS}
+    scalars |= {"used": machine.usage, "free": device.free_slots, "oom": machine.oom}
+    return {
+        "pages": pages,
+        "inactive": [min(f.pages) for f in machine.lists.order(0)],
+        "active": [min(f.pages) for f in machine.lists.order(1)],
+        "sizes": (machine.lists.inactive_nr, machine.lists.active_nr),
+        "clusters": clusters,
+        "lists": lists,
+        "hints": list(device.hint),
+        "tables": sorted(machine.tables),
+        "memory": list(machine.policy_memory),
+        "scalars": scalars,
+    }
+
+
+def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
+    """The same of a machine with one lane."""
+    pages = pages_of(state, npages)
+    order = pages.order
+    shadows = np.asarray(state.places)[:-SPARE, 0].reshape(-1, 2, 16)[:, 1].reshape(-1)
+
+    def flag(plane: Plane, v: int) -> bool:
+        return bool(pages[plane][v])
+
+    rows = []
+    for v in range(npages):
+        if flag(Plane.PRESENT, v):
+            names = (
+                Plane.NONZERO,
+                Plane.YOUNG,
+                Plane.TOUCHED,
+                Plane.CAMEBACK,
+                Plane.LARGE,
+                Plane.ACTIVE,
+                Plane.REFERENCED,
+                Plane.WORKINGSET,
+                Plane.PARTIAL,
+            )
+            row: tuple = ("present", int(order[v]), *(flag(plane, v) for plane in names))
+        elif flag(Plane.SWAPPED, v):
+            kept = (Plane.ACTIVE, Plane.REFERENCED, Plane.WORKINGSET)
+            flags = tuple(flag(plane, v) for plane in kept) if flag(Plane.INCACHE, v) else None
+            shadow = int(shadows[v])
+            row = ("swapped", int(pages.slots[v]), shadow >> 1, bool(shadow & 1), flag(Plane.NONZERO, v), flags)
+        else:
+            row = ("zero",) if flag(Plane.ZEROPAGE, v) else ("none",)
+        rows.append(row)
+    inactive, active = (_walk(np.asarray(state.next)[:, 0], pages_room(state) + i) for i in (0, 1))
+    scalars = {name: int(np.asarray(getattr(state, name))[0]) for name in (*SCALARS, "used")}
+    scalars |= {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
+    tables = np.flatnonzero(np.asarray(state.tables)[:-SPARE, 0]).tolist()
+    sizes = (int(np.asarray(state.inactive)[0]), int(np.asarray(state.active)[0]))
+    return {
+        "pages": rows,
+        "inactive": inactive,
+        "active": active,
+        "sizes": sizes,
+        **_clusters(state.clusters),
+        "tables": tables,
+        "memory": np.asarray(state.memory)[:4, 0].tolist(),
+        "scalars": scalars,
+    }
+
+
+def _walk(links: np.ndarray, sentinel: int) -> list[int]:
+    found, at = [], int(links[sentinel])
+    while at != sentinel:
+        found.append(at)
+        at = int(links[at])
+    return found
+
+
+def _clusters(c: Clusters) -> dict[str, Any]:
+    words = np.asarray(c.words)[:-SPARE, 0].reshape(-1, STRIDE)
+    links, room = np.asarray(c.next)[:, 0], int(c.lists)
+    rows = []
+    for row in words:
+        if row[COUNT] or row[FLAG]:
+            planes = np.unpackbits(row[:48].copy().view(np.uint8), bitorder="little").astype(bool).reshape(3, 512)
+            rows.append((*(tuple(plane.tolist()) for plane in planes), *(int(row[i]) for i in (COUNT, ORDER, FLAG))))
+    numbers = {(FREE, 0): 0, (FULL, 0): 1}
+    for order in range(10):
+        numbers |= {(NONFULL, order): 2 + order, (FRAG, order): 12 + order}
+    assert max(numbers.values()) < LISTS
+    lists = {key: _walk(links, room + number) for key, number in numbers.items()}
+    return {
+        "clusters": rows,
+        "lists": {key: queue for key, queue in lists.items() if queue},
+        "hints": np.asarray(c.hints)[:10, 0].tolist(),
+    }
+
+
+def differences(reference: dict[str, Any], machine: dict[str, Any]) -> list[str]:
+    """What differs, in words."""
+    found = []
+    for key, theirs in reference.items():
+        mine = machine[key]
+        if mine == theirs:
+            continue
+        if isinstance(theirs, list) and isinstance(mine, list) and len(theirs) == len(mine):
+            at = next(i for i, (a, b) in enumerate(zip(theirs, mine, strict=True)) if a != b)
+            found.append(f"{key}[{at}]: reference {theirs[at]}, machine {mine[at]}")
+        else:
+            found.append(f"{key}: reference {theirs}, machine {mine}")
+    return found

@@ -1,0 +1,80 @@
+"""The JAX machine equals the plain-Python one: every page, list, cluster and counter."""
+
+import random
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxswap.machine import COUNTERS, Lane, replay_lanes
+from jaxswap.machine.replay import Replay
+from jaxswap.policy import POLICIES
+from jaxswap.workload import Kind, Workload, parse_workload
+from tests.machine.states import differences, of_machine, of_reference
+from tests.machine.workloads import PAGES, random_text
+from tests.reference.machine import Machine
+from tests.reference.run import Regions, step
+
+
+def reference_of(workload: Workload, lane: Lane) -> Machine:
+    """The reference machine of a lane."""
+    always, madvise = lane.masks()
+    return Machine(
+        workload.npages,
+        always=always,
+        madvise=madvise,
+        limit=None if lane.limit is None else lane.limit // 4096,
+        swap=lane.slots,
+        policy=lane.policy,
+        policy_params=tuple(lane.parameters()),
+    )
+
+
+def run_reference(workload: Workload, machine: Machine, start: int = 0, stop: int | None = None) -> None:
+    """All operations on the reference machine."""
+    regions = Regions(workload)
+    for i in range(len(workload) if stop is None else stop):
+        kind = Kind(workload.kind[i])
+        step(machine, regions, kind, int(workload.v[i]), int(workload.n[i]), workload.text.get(i, ""))
+
+
+def random_lane(rng: random.Random, limited: bool) -> Lane:
+    sizes = [16, 32, 64, 128, 256, 1024]
+    mthp = " ".join(f"{size}{rng.choice(['', '', 'm'])}" for size in sizes if rng.random() < 0.5)
+    policy = rng.choice(list(POLICIES))
+    params = {param.name: rng.randint(param.low, min(param.high, 8)) for param in POLICIES[policy].params}
+    limit = rng.randint(60, 1400) * 4096 if limited else None
+    return Lane(mthp, policy, params, limit, swap=rng.choice([700, 1100, 1536, 2600, 8000]) * 4096)
+
+
+def check(workload: Workload, lane: Lane) -> None:
+    replay = Replay(workload, [lane], devices=1)
+    replay.advance(0, replay.compiled.ops)
+    machine = reference_of(workload, lane)
+    run_reference(workload, machine)
+    found = differences(of_reference(machine), of_machine(replay.lane_state(), workload.npages))
+    assert not found, found[:4]
+    wanted = machine.final_counters()
+    values = dict(zip(COUNTERS, replay.result().counters[0].tolist(), strict=True))
+    if machine.oom:
+        del values["accesses"]
+    wrong = {name: (wanted[name], value) for name, value in values.items() if wanted[name] != value}
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("limited", [False, True], ids=["free", "limited"])
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 150), mapped=st.booleans())
+@settings(max_examples=60)
+def test_equals_the_reference(limited: bool, seed: int, operations: int, mapped: bool) -> None:
+    workload = parse_workload(random_text(seed, operations, mapped=mapped))
+    check(workload, random_lane(random.Random(seed + 1), limited))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(150))
+def test_equals_the_reference_on_long_workloads(seed: int) -> None:
+    rng = random.Random(seed)
+    text = random_text(seed, 1200, mapped=seed % 3 == 0)
+    check(parse_workload(text), random_lane(rng, limited=seed % 2 == 0))

@@ -1,0 +1,45 @@
+"""Random workloads of every operation, small enough to meet each other's pages often."""
+
+import random
+
+PAGES = 1536
+
+
+def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = False) -> str:
+    """A workload in text form; `mapped` ones come and go by MAP and UNMAP."""
+    rng = random.Random(seed)
+    advice = rng.choice(["plain", "huge", "plain"])
+    lines = [f"REGION {pages} {advice}"]
+    if mapped:
+        middle = rng.randrange(300, 900)
+        lines += [f"MAP 0 {middle} {advice}", f"MAP {middle} {pages - middle} plain"]
+    else:
+        lines.append(f"MADVNOHUGE {pages // 2} {pages // 4}")
+    if rng.random() < 0.5:
+        lines += [f"FILL 0 {pages}", f"PAGEOUT 0 {pages}"]
+    kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD", "ADVICE"]
+    weights = [20, 14, 14, 14, 12, 12, 6, 6, 3, 2]
+    for _ in range(operations):
+        if rng.random() < 0.5:
+            n = 16 * rng.choice([1, 1, 2, 4])
+            v = rng.randrange(pages // 16) * 16
+        else:
+            n, v = rng.choice([1, 2, 3, 5, 8, 13]), rng.randrange(pages)
+        n = min(n, pages - v)
+        kind = rng.choices(kinds, weights)[0]
+        if kind in ("READ", "TOUCH"):
+            lines.append(f"{kind} {v}")
+        elif kind == "ADVICE":
+            start = v // 64 * 64
+            if mapped:
+                length = min(64, pages - start)
+                lines += [f"UNMAP {start} {length}", f"MAP {start} {length} {rng.choice(['plain', 'huge'])}"]
+            else:
+                lines.append(f"{rng.choice(['MADVHUGE', 'MADVNOHUGE'])} {start} {min(64, pages - start)}")
+        elif kind == "PAGEOUT" and rng.random() < 0.3:
+            lines.append(f"PAGEOUT {v} {min(rng.choice([64, 128, 512]), pages - v)}")
+        elif kind in ("ZERO", "WILLNEED"):
+            lines.append(f"{kind} {v} {min(n, rng.choice([1, 2, 4, 16]))}")
+        else:
+            lines.append(f"{kind} {v} {n}")
+    return "\n".join(lines) + "\n"
