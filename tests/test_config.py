@@ -250,3 +250,9 @@ def test_parse_policy() -> None:
     ]:
         with pytest.raises(InputError, match=said):
             parse_policy(text)
+
+
+def test_the_quick_start_is_right() -> None:
+    config = load_config(Path(__file__).parents[1] / "configs" / "quickstart.toml")
+    assert len(config.workloads) == 3
+    assert config.reference == "16 32 64 128"
