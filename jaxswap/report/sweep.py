@@ -193,7 +193,7 @@ def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> 
     lines += _changes(sweep, results, best.sysfs)
     lines += [f"    {line}" for line in sysfs_lines(sysfs.mthp)]
     if best.heuristic is None:
-        lines.append("Best heuristic: the sweep has none that ran to its end.")
+        lines.append("Best heuristic: none ran to its end and did anything that sysfs cannot express.")
     else:
         heuristic = sweep.candidates[best.heuristic]
         lines.append(

@@ -12,7 +12,7 @@ from jaxswap.sweep.store import WorkloadResult
 
 @dataclass(frozen=True)
 class Winners:
-    """Indices of candidates; `heuristic` is None where there was none or the OOM killer ended them all."""
+    """Indices of candidates; `heuristic` is None where none ran to its end and did what sysfs cannot."""
 
     sysfs: int
     heuristic: int | None
@@ -20,9 +20,21 @@ class Winners:
 
 
 def winners(sweep: Sweep, results: Sequence[WorkloadResult] | None = None) -> Winners:
-    """The best-ranked candidate under the kernel's own rule, and the best-ranked under another heuristic."""
+    """The best-ranked candidate that sysfs can express, and the best-ranked heuristic that it cannot.
+
+    A heuristic under which the machine did exactly what it does under some sysfs setting needs no patch and is
+    passed over. (Refusals and what the heuristic read may differ: they change nothing.)
+    """
+    results = sweep.results if results is None else results
     ranking = sweep.ranking(results)
+    did = np.concatenate([result.counters[:, _does(result)] for result in results], axis=1)
+    by_sysfs = {row.tobytes() for row, one in zip(did, sweep.candidates, strict=True) if one.sysfs}
     alive = [int(index) for index in ranking.order if np.isfinite(ranking.violation[index])]
     sysfs = next(index for index in alive if sweep.candidates[index].sysfs)
-    heuristic = next((index for index in alive if not sweep.candidates[index].sysfs), None)
+    heuristic = next((index for index in alive if did[index].tobytes() not in by_sysfs), None)
     return Winners(sysfs, heuristic, ranking)
+
+
+def _does(result: WorkloadResult) -> list[int]:
+    """Columns of the counters of what the machine did, not of what it declined or looked at."""
+    return [index for index, name in enumerate(result.names) if not name.startswith(("refused/", "read_"))]

@@ -1,6 +1,7 @@
 """The report of a finished sweep: what a reader must find in the text, the figure's files and the CSV."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,19 @@ def test_figures_are_whole_and_the_same_twice(sweep: Sweep) -> None:
 def test_a_sweep_without_heuristics(config_file: Path, fake: FakeReplay) -> None:
     overrides = [f"out={config_file.parent / 'out'}", "policies={}", "space.sizes=[32]"]
     text = report_text(run_sweep(load_config(config_file, overrides), ["jaxswap"]))
-    assert "Best heuristic: the sweep has none that ran to its end." in text
+    assert "Best heuristic: none ran to its end and did anything that sysfs cannot express." in text
+
+
+def test_a_heuristic_that_does_what_sysfs_does_is_passed_over(sweep: Sweep) -> None:
+    best = winners(sweep)
+    assert best.heuristic is not None
+    twin = next(index for index, one in enumerate(sweep.candidates) if one.sysfs and one.mthp == "32")
+    refused = [index for index, name in enumerate(sweep.results[0].names) if name.startswith("refused/")]
+    for result in sweep.results:
+        kept = result.counters[best.heuristic, refused].copy()
+        result.counters[best.heuristic] = result.counters[twin]
+        result.counters[best.heuristic, refused] = kept
+    assert winners(dataclasses.replace(sweep)).heuristic not in (None, best.heuristic)
 
 
 def test_text_table() -> None:
