@@ -43,7 +43,7 @@ class Block:
     def folio(self, page: Lane, order: Lane) -> Bits:
         """Mapped pages of the folio of a present page."""
         base = page >> order << order
-        return self[Plane.PRESENT] & self.of_order(order) & bits.span(base, base + (1 << order))
+        return bits.once(self[Plane.PRESENT] & self.of_order(order) & bits.span(base, base + (1 << order)))
 
     def heads(self, pages: Bits) -> Bits:
         """First pages of the folios that lie wholly in `pages`."""
@@ -62,10 +62,12 @@ class Block:
 
     def set(self, pages: Bits, *planes: Plane) -> Self:
         """The block with `pages` set in the named planes."""
+        pages = bits.once(pages)
         return self._with({plane: self.planes[plane] | pages for plane in planes})
 
     def clear(self, pages: Bits, *planes: Plane) -> Self:
         """The block with `pages` cleared in the named planes."""
+        pages = bits.once(pages)
         return self._with({plane: self.planes[plane] & ~pages for plane in planes})
 
     def _with(self, changed: dict[Plane, Bits]) -> Self:

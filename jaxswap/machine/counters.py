@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable.geometry import size_name
@@ -26,8 +27,8 @@ SCALARS = (
     "faults",
     "pgmajfault",
     "pswpin",
-    "pswpout",
     "swpin_zero",
+    "pswpout",
     "swpout_zero",
     "pgscan",
     "pgsteal",
@@ -112,13 +113,12 @@ def flat(counts: Counts) -> np.ndarray:
 
 
 def count(n: Counts, on: Flag, **amounts: Lane | int) -> Counts:
-    """Add to counters without sizes, by name."""
-    row = jnp.arange(len(SCALARS), dtype=jnp.int32)[:, None]
-    total = n.scalars
-    for name, amount in amounts.items():
-        here = (row == SCALARS.index(name)) & on[None]
-        total = total + jnp.where(here, jnp.broadcast_to(amount, on.shape).astype(jnp.uint32)[None], jnp.uint32(0))
-    return replace(n, scalars=total)
+    """Add to counters without sizes: some that stand side by side in SCALARS, in that order."""
+    start = SCALARS.index(next(iter(amounts)))
+    assert SCALARS[start : start + len(amounts)] == tuple(amounts)
+    added = [jnp.where(on, jnp.broadcast_to(amount, on.shape).astype(jnp.uint32), 0) for amount in amounts.values()]
+    rows = n.scalars[start : start + len(amounts)] + jnp.stack(added)
+    return replace(n, scalars=lax.optimization_barrier(lax.dynamic_update_slice(n.scalars, rows, (start, 0))))
 
 
 def count_order(n: Counts, name: str, order: Lane, on: Flag) -> Counts:

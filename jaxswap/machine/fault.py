@@ -53,9 +53,7 @@ def _blocks_inside(page: Lane, low: Lane, high: Lane) -> Mask:
 
 def _run_around(obstacles: bits.Bits, page: Lane) -> tuple[Lane, Lane]:
     """The members around `page`, itself left out of the question, that are no obstacle: [low, high)."""
-    low = bits.last(obstacles & bits.below(page)) + 1
-    high = bits.first(obstacles & ~bits.below(page + 1))
-    return low, high
+    return bits.up_to(obstacles, page - 1) + 1, bits.from_on(obstacles, page + 1)
 
 
 def _touch_orders(planes: Block, page: Lane, edges: Mask) -> Mask:
@@ -90,7 +88,7 @@ def _add_check(
         found = jnp.zeros(slot.shape, jnp.uint32)
         for order in range(2, 9):
             base = at >> order << order
-            first = bits.first(conflict & ~bits.below(base))
+            first = bits.from_on(conflict, base)
             found = found | jnp.where(bits.has(cached, first), jnp.uint32(1 << order), jnp.uint32(0))
         return found
 
@@ -138,7 +136,7 @@ def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) 
     offset = bits.ctz((page ^ slot).astype(jnp.uint32))
     aligned = edges & ((jnp.uint32(2) << jnp.minimum(offset, 9).astype(jnp.uint32)) - jnp.uint32(1))
     breaks = ~planes[Plane.NEXT]
-    run = bits.last(breaks & bits.below(page + 1)), bits.first(breaks & ~bits.below(page + 1))
+    run = bits.up_to(breaks, page), bits.from_on(breaks, page + 1)
     consecutive = aligned & _blocks_inside(page, *run)
     table, checked = _add_check(state.clusters, jnp.where(swapped, slot, 0), _only(consecutive, swapin))
     state = replace(state, clusters=checked)
@@ -284,7 +282,7 @@ def _read(
     state: MachineState, access: Access, order: Lane, size: Lane, slot: Lane, zero: Flag, on: Flag
 ) -> MachineState:
     """swap_read_folio; a page read ahead by MADV_WILLNEED stays in the swap cache."""
-    n = count(state.n, on, swpin_zero=jnp.where(zero, size, 0), pswpin=jnp.where(zero, 0, size))
+    n = count(state.n, on, pswpin=jnp.where(zero, 0, size), swpin_zero=jnp.where(zero, size, 0))
     n = count_order(n, "swpin", order, on & ~zero)
     ahead = on & access.willneed
 

@@ -62,7 +62,7 @@ def _free_slots(state: MachineState, block: Lane, planes: Block, pages: Bits) ->
         on = bits.some(left)
         page = bits.first(left)
         slot, state = places.slot_of(state, block * 512 + page)
-        end = bits.first(~(left & planes[Plane.NEXT]) & ~bits.below(page + 1))
+        end = bits.from_on(~(left & planes[Plane.NEXT]), jnp.minimum(page + 1, 512))
         size = jnp.minimum(end - page, clusters.CLUSTER - slot % clusters.CLUSTER)
         state = replace(state, clusters=clusters.put(state.clusters, slot, size, on))
         return state, left & ~bits.below(page + size)

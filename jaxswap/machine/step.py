@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int32
+from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.machine import blocks, program
 from jaxswap.machine.advise import cold, page_out
@@ -105,51 +106,65 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
 def _stream(state: MachineState, ops: Program, cursor: Lane, end: Int32[Array, ""]) -> _Event:
     """The next accesses of a stream, up to the first that faults."""
     lanes = cursor.shape[0]
-    ahead = jnp.arange(WINDOW, dtype=jnp.int32)[:, None]
+    index = np.arange(WINDOW, dtype=np.int32)[:, None]
     if lanes == 1:
         window = lax.dynamic_slice(ops.accesses, (cursor[0],), (WINDOW,))[:, None]
     else:
-        window = jnp.take(ops.accesses, cursor[None] + ahead, mode="clip")
-    valid = cursor[None] + ahead < end
+        window = jnp.take(ops.accesses, cursor[None] + index, mode="clip")
+    valid = cursor[None] + index < end
     page, write = (window >> 1).astype(jnp.int32), (window & 1).astype(jnp.int32)
     block, word = page // 512, page // 32 % 16
     at = block * BLOCK_WORDS + word + write * 16
     lane = jnp.arange(lanes, dtype=jnp.int32)[None]
     bit = (page & 31).astype(jnp.uint32)
 
-    def plane(number: int) -> Bool[Array, "window L"]:
-        return (state.blocks[at + number * 16, lane] >> bit) & 1 == 1
+    def where(plane: int) -> UInt32[Array, " L"]:
+        """The accesses of the window that are not in a plane, one bit each."""
+        out = valid & ((state.blocks[at + plane * 16, lane] >> bit) & 1 == 0)
+        members = jnp.where(out, np.uint32(1) << index.astype(np.uint32), np.uint32(0))
+        members = members.reshape(WINDOW) if lanes == 1 else members
+        return lax.reduce(members, np.uint32(0), lax.bitwise_or, (0,)).reshape(cursor.shape)
 
-    faults = valid & ~plane(READY)
-    marks = valid & ~plane(QUIET)
-    index = jnp.broadcast_to(ahead, page.shape)
-    fault_at = jnp.min(jnp.where(faults, index, WINDOW), axis=0)
-    marks = marks & (index < fault_at[None])
-    mark_at = jnp.min(jnp.where(marks, index, WINDOW), axis=0)
+    def pick(values: Array, position: Lane) -> Array:
+        position = jnp.minimum(position, WINDOW - 1)
+        if lanes == 1:
+            return lax.dynamic_index_in_dim(values, position[0], 0, keepdims=False)
+        return jnp.take_along_axis(values, position[None], axis=0)[0]
 
-    def pick(values: Array, position: Lane) -> Lane:
-        return jnp.sum(jnp.where(index == position[None], values, 0), axis=0).astype(jnp.int32)
+    loud = where(QUIET)
+    faults = lax.cond(jnp.any(loud != 0), lambda: where(READY), lambda: jnp.zeros_like(loud))
+    fault_at = bits.ctz(faults)
+    marks = loud & ((jnp.uint32(1) << fault_at.astype(jnp.uint32)) - jnp.uint32(1))
+    marks = jnp.where(fault_at >= WINDOW, loud, marks)
+    marked = pick(block, bits.ctz(marks))
 
-    marked = pick(block, mark_at)
-    here = marks & (block == marked[None])
-    elsewhere = jnp.min(jnp.where(marks & ~here, index, WINDOW), axis=0)
+    def sets() -> tuple[Bits, Bits, Lane]:
+        here = ((marks[None] >> index.astype(np.uint32)) & 1 == 1) & (block == marked[None])
+        each = jnp.where(here, jnp.uint32(1) << bit, jnp.uint32(0))
+        own = word[:, None] == np.arange(16, dtype=np.int32)[None, :, None]
 
-    def gather(chosen: Bool[Array, "window L"]) -> Bits:
-        one = jnp.where(chosen, jnp.uint32(1) << bit, jnp.uint32(0))
-        each = jnp.where(word[:, None] == jnp.arange(16, dtype=jnp.int32)[None, :, None], one[:, None], jnp.uint32(0))
-        return lax.reduce(each, jnp.uint32(0), lax.bitwise_or, (0,))
+        def gather(kind: int) -> Bits:
+            chosen = jnp.where(own & (write == kind)[:, None], each[:, None], jnp.uint32(0))
+            return lax.reduce(chosen, np.uint32(0), lax.bitwise_or, (0,))
 
+        left = jnp.where(here, np.uint32(0), (marks[None] >> index.astype(np.uint32)) & 1)
+        elsewhere = jnp.min(jnp.where(left == 1, index, WINDOW), axis=0)
+        return gather(0), gather(1), elsewhere
+
+    def none() -> tuple[Bits, Bits, Lane]:
+        empty = jnp.zeros((16, lanes), jnp.uint32)
+        return empty, empty, jnp.full_like(cursor, WINDOW)
+
+    read, written, elsewhere = lax.cond(jnp.any(marks != 0), sets, none)
     stop = jnp.minimum(fault_at, elsewhere)
-    left = jnp.minimum(end - cursor, WINDOW)
-    reached = fault_at <= elsewhere
     return _Event(
         block=marked,
-        read=gather(here & (write == 0)),
-        written=gather(here & (write == 1)),
+        read=read,
+        written=written,
         page=pick(page, fault_at),
         write=pick(write, fault_at) == 1,
-        faults=reached & (fault_at < WINDOW),
-        cursor=cursor + jnp.minimum(stop, left),
+        faults=(fault_at <= elsewhere) & (fault_at < WINDOW),
+        cursor=cursor + jnp.minimum(stop, jnp.minimum(end - cursor, WINDOW)),
         vma=jnp.take(ops.access_vma, cursor + jnp.minimum(fault_at, WINDOW - 1), mode="clip"),
     )
 

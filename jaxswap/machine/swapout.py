@@ -141,8 +141,8 @@ def _swap_out(
     n = count(
         state.n,
         on,
-        swpout_zero=jnp.where(zero, size, 0),
         pswpout=jnp.where(zero, 0, size),
+        swpout_zero=jnp.where(zero, size, 0),
     )
     state = replace(
         state,

@@ -188,7 +188,7 @@ def _mean(results: Sequence[WorkloadResult], counter: str, index: int) -> float:
 def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
     sysfs = sweep.candidates[best.sysfs]
     lines = [
-        f"Best setting that sysfs can express: {sysfs.mthp or 'none'}{_standing(sweep, best, best.sysfs)}"
+        f"Best setting that sysfs can express: {sysfs.mthp or 'none'}{_standing(sweep, results, best, best.sysfs)}"
     ]
     lines += _changes(sweep, results, best.sysfs)
     lines += [f"    {line}" for line in sysfs_lines(sysfs.mthp)]
@@ -197,7 +197,7 @@ def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> 
     else:
         heuristic = sweep.candidates[best.heuristic]
         lines.append(
-            f"Best heuristic (needs a kernel patch): {heuristic}{_standing(sweep, best, best.heuristic)}"
+            f"Best heuristic (needs a kernel patch): {heuristic}{_standing(sweep, results, best, best.heuristic)}"
         )
         lines += _changes(sweep, results, best.heuristic)
         order = best.ranking.order.tolist()
@@ -206,14 +206,15 @@ def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> 
     return "\n".join(lines)
 
 
-def _standing(sweep: Sweep, best: Winners, index: int) -> str:
+def _standing(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners, index: int) -> str:
     """How a winner stands to the reference, where it is not simply better."""
     if index == sweep.reference:
         return " (the reference: nothing sysfs can express is better)"
     if best.ranking.beats[index]:
         return ""
     if isinstance(sweep.config.objective, Dominance) and best.ranking.violation[index] > 0:
-        return " (does NOT dominate the reference: more major faults or useless pages)"
+        where = "" if len(results) == 1 else " on some workload"
+        return f" (does NOT dominate the reference: more major faults or useless pages{where})"
     return " (not better than the reference)"
 
 

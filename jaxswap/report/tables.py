@@ -45,14 +45,14 @@ def number(value: float) -> str:
 
 def change(value: float, base: float) -> str:
     """ "12.3 -> 4.5 (-63%)"."""
-    percent = (
-        f" ({100 * (value / base - 1):+.0f}%)"
-        if base and value != base
-        else " (same)"
-        if value == base
-        else ""
-    )
-    return f"{number(base)} -> {number(value)}{percent}"
+    text = f"{number(base)} -> {number(value)}"
+    if value == base:
+        return f"{text} (same)"
+    if not base:
+        return text
+    percent = 100 * (value / base - 1)
+    digits = 0 if abs(percent) >= 1 else 1 if abs(percent) >= 0.1 else 2
+    return f"{text} ({percent:+.{digits}f}%)"
 
 
 def mebibytes(size: int) -> str:

@@ -22,7 +22,7 @@ class Winners:
 def winners(sweep: Sweep, results: Sequence[WorkloadResult] | None = None) -> Winners:
     """The best-ranked candidate that sysfs can express, and the best-ranked heuristic that it cannot.
 
-    A heuristic under which the machine did exactly what it does under some sysfs setting needs no patch and is
+    A heuristic under which the machine did exactly what it does under a sysfs setting needs no patch and is
     passed over. (Refusals and what the heuristic read may differ: they change nothing.)
     """
     results = sweep.results if results is None else results

@@ -18,6 +18,11 @@ def _thin(x: Shaped[Array, "16 L"]) -> Shaped[Array, "..."]:
     return x.reshape(WORDS) if x.shape[1] == 1 else x
 
 
+def once(bits: Bits) -> Bits:
+    """The same set, computed once: XLA would repeat the work in every use of it."""
+    return lax.optimization_barrier(bits)
+
+
 def below(n: Scalar) -> Bits:
     """The members smaller than n (0 to 512)."""
     k = jnp.clip(n[None] - _BASE, 0, 32)
@@ -26,46 +31,82 @@ def below(n: Scalar) -> Bits:
 
 def span(start: Scalar, end: Scalar) -> Bits:
     """The members from start to end - 1."""
-    return below(end) & ~below(start)
+    return once(below(end) & ~below(start))
 
 
 def one(i: Scalar) -> Bits:
     """The set {i}; empty for i outside 0 to 511."""
     inside = (i[None] >= _BASE) & (i[None] < _BASE + 32)
-    return jnp.where(inside, jnp.uint32(1) << (i & 31).astype(jnp.uint32)[None], jnp.uint32(0))
+    return once(jnp.where(inside, jnp.uint32(1) << (i & 31).astype(jnp.uint32)[None], jnp.uint32(0)))
 
 
 def only(bits: Bits, on: Bool[Array, " L"]) -> Bits:
     """The set in the lanes that are on, else the empty set."""
-    return jnp.where(on[None], bits, jnp.uint32(0))
+    return once(jnp.where(on[None], bits, jnp.uint32(0)))
+
+
+def _word(bits: Bits, word: Scalar) -> UInt32[Array, " L"]:
+    if word.shape[0] == 1:
+        return lax.dynamic_index_in_dim(bits, word[0], 0, keepdims=False)
+    return jnp.take_along_axis(bits, word[None], axis=0)[0]
 
 
 def has(bits: Bits, i: Scalar) -> Bool[Array, " L"]:
     """Whether i is a member; False for i outside 0 to 511."""
-    word = jnp.clip(i >> 5, 0, WORDS - 1)
-    if i.shape[0] == 1:
-        found = lax.dynamic_index_in_dim(bits, word[0], 0, keepdims=False)
-    else:
-        found = jnp.take_along_axis(bits, word[None], axis=0)[0]
+    found = _word(bits, jnp.clip(i >> 5, 0, WORDS - 1))
     inside = (i >= 0) & (i < SIZE)
     return inside & ((found >> (i & 31).astype(jnp.uint32)) & 1 == 1)
 
 
+def _reduce_or(words: UInt32[Array, "16 L"]) -> UInt32[Array, " L"]:
+    return lax.reduce(_thin(words), np.uint32(0), lax.bitwise_or, (0,)).reshape(words.shape[1:])
+
+
 def some(bits: Bits) -> Bool[Array, " L"]:
     """Whether the set has a member."""
-    return (lax.reduce(_thin(bits), np.uint32(0), lax.bitwise_or, (0,)) != 0).reshape(bits.shape[1:])
+    return _reduce_or(bits) != 0
+
+
+def _words_used(bits: Bits) -> UInt32[Array, " L"]:
+    """One bit for each word that has a member."""
+    return _reduce_or(jnp.where(bits != 0, np.uint32(1) << np.arange(WORDS, dtype=np.uint32)[:, None], 0))
 
 
 def first(bits: Bits) -> Scalar:
     """The smallest member, or 512."""
-    low = lax.population_count((bits & (~bits + jnp.uint32(1))) - jnp.uint32(1)).astype(jnp.int32)
-    return jnp.min(_thin(jnp.where(bits != 0, _BASE + low, SIZE)), axis=0).reshape(bits.shape[1:])
+    bits = once(bits)
+    used = _words_used(bits)
+    word = jnp.minimum(ctz(used), WORDS - 1)
+    return jnp.where(used != 0, word * 32 + ctz(_word(bits, word)), SIZE)
 
 
 def last(bits: Bits) -> Scalar:
     """The largest member, or -1."""
-    high = 31 - lax.clz(bits).astype(jnp.int32)
-    return jnp.max(_thin(jnp.where(bits != 0, _BASE + high, -1)), axis=0).reshape(bits.shape[1:])
+    bits = once(bits)
+    word = jnp.maximum(highest(_words_used(bits)), 0)
+    return word * 32 + highest(_word(bits, word))
+
+
+def from_on(bits: Bits, i: Scalar) -> Scalar:
+    """The smallest member that is at least i (0 to 512), or 512."""
+    bits = once(bits)
+    word = jnp.minimum(i >> 5, WORDS - 1)
+    here = _word(bits, word) & (_ALL << (i & 31).astype(jnp.uint32))
+    above = _words_used(bits) & (np.uint32(0xFFFE) << word.astype(jnp.uint32))
+    next = jnp.minimum(ctz(above), WORDS - 1)
+    beyond = jnp.where(above != 0, next * 32 + ctz(_word(bits, next)), SIZE)
+    return jnp.where(i >= SIZE, SIZE, jnp.where(here != 0, word * 32 + ctz(here), beyond))
+
+
+def up_to(bits: Bits, i: Scalar) -> Scalar:
+    """The largest member that is at most i (-1 to 511), or -1."""
+    bits = once(bits)
+    word = jnp.maximum(i >> 5, 0)
+    here = _word(bits, word) & (_ALL >> (31 - (i & 31)).astype(jnp.uint32))
+    under = _words_used(bits) & ((jnp.uint32(1) << word.astype(jnp.uint32)) - jnp.uint32(1))
+    prior = jnp.maximum(highest(under), 0)
+    below = jnp.where(under != 0, prior * 32 + highest(_word(bits, prior)), -1)
+    return jnp.where(i < 0, -1, jnp.where(here != 0, word * 32 + highest(here), below))
 
 
 def size(bits: Bits) -> Scalar:

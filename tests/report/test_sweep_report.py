@@ -127,5 +127,6 @@ def test_rows_table_puts_what_never_changes_above() -> None:
 def test_numbers() -> None:
     assert [number(value) for value in (0, 0.1234, 12.345, 1234.56)] == ["0", "0.123", "12.35", "1,234.6"]
     assert change(5, 10) == "10.00 -> 5.00 (-50%)"
+    assert change(9.996, 10) == "10.00 -> 10.00 (-0.04%)"
     assert change(10, 10) == "10.00 -> 10.00 (same)"
     assert change(1, 0) == "0 -> 1.00"
