@@ -187,18 +187,16 @@ def _mean(results: Sequence[WorkloadResult], counter: str, index: int) -> float:
 
 def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
     sysfs = sweep.candidates[best.sysfs]
-    lines = [
-        f"Best setting that sysfs can express: {sysfs.mthp or 'none'}{_standing(sweep, results, best, best.sysfs)}"
-    ]
+    standing = _standing(sweep, results, best, best.sysfs)
+    lines = [f"Best setting that sysfs can express: {sysfs.mthp or 'none'}{standing}"]
     lines += _changes(sweep, results, best.sysfs)
     lines += [f"    {line}" for line in sysfs_lines(sysfs.mthp)]
     if best.heuristic is None:
         lines.append("Best heuristic: none ran to its end and did anything that sysfs cannot express.")
     else:
         heuristic = sweep.candidates[best.heuristic]
-        lines.append(
-            f"Best heuristic (needs a kernel patch): {heuristic}{_standing(sweep, results, best, best.heuristic)}"
-        )
+        standing = _standing(sweep, results, best, best.heuristic)
+        lines.append(f"Best heuristic (needs a kernel patch): {heuristic}{standing}")
         lines += _changes(sweep, results, best.heuristic)
         order = best.ranking.order.tolist()
         if order.index(best.heuristic) > order.index(best.sysfs):
