@@ -1,6 +1,6 @@
-"""Compiling the step takes longest here, and these tests run few operations: they do without LLVM's optimiser.
+"""Compiling the step takes longest here, and these tests run few operations: they do without the optimiser.
 
-A module whose tests look at speed or at compiled code asks for `optimised` instead.
+Modules whose tests look at speed or at compiled code are named in OPTIMISED.
 """
 
 from collections.abc import Iterator
