@@ -187,40 +187,32 @@ def _mean(results: Sequence[WorkloadResult], counter: str, index: int) -> float:
 
 def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
     sysfs = sweep.candidates[best.sysfs]
-    standing = _standing(sweep, results, best, best.sysfs)
-    lines = [f"Best setting that sysfs can express: {sysfs.mthp or 'none'}{standing}"]
-    lines += _changes(sweep, results, best.sysfs)
+    lines = [f"Best setting that sysfs can express: {sysfs.mthp or 'none'}"]
+    lines += _standing(sweep, results, best, best.sysfs)
     lines += [f"    {line}" for line in sysfs_lines(sysfs.mthp)]
     if best.heuristic is None:
         lines.append("Best heuristic: none ran to its end and did anything that sysfs cannot express.")
     else:
-        heuristic = sweep.candidates[best.heuristic]
-        standing = _standing(sweep, results, best, best.heuristic)
-        lines.append(f"Best heuristic (needs a kernel patch): {heuristic}{standing}")
-        lines += _changes(sweep, results, best.heuristic)
+        lines.append(f"Best heuristic (needs a kernel patch): {sweep.candidates[best.heuristic]}")
+        lines += _standing(sweep, results, best, best.heuristic)
         order = best.ranking.order.tolist()
         if order.index(best.heuristic) > order.index(best.sysfs):
-            lines.append("    ranks behind the sysfs setting: no patch is needed for the best result here")
+            lines.append("    ranks behind the sysfs setting: the best result here needs no patch")
     return "\n".join(lines)
 
 
-def _standing(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners, index: int) -> str:
-    """How a winner stands to the reference, where it is not simply better."""
+def _standing(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners, index: int) -> list[str]:
+    """How a winner stands to the reference: in words where it is not better, then by the three main counts."""
     if index == sweep.reference:
-        return " (the reference: nothing sysfs can express is better)"
-    if best.ranking.beats[index]:
-        return ""
+        return ["    the reference itself: nothing that sysfs can express is better"]
+    lines = []
     if isinstance(sweep.config.objective, Dominance) and best.ranking.violation[index] > 0:
         where = "" if len(results) == 1 else " on some workload"
-        return f" (does NOT dominate the reference: more major faults or useless pages{where})"
-    return " (not better than the reference)"
-
-
-def _changes(sweep: Sweep, results: Sequence[WorkloadResult], index: int) -> list[str]:
-    if index == sweep.reference:
-        return []
+        lines.append(f"    does NOT dominate the reference: more major faults or useless pages{where}")
+    elif not best.ranking.beats[index]:
+        lines.append("    not better than the reference")
     means = _means(sweep, results)
-    return [
+    return lines + [
         f"    {_AXIS_NAMES[name]:<18} {change(means[name][index], means[name][sweep.reference])}"
         for name in AXES
     ]
