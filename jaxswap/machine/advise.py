@@ -11,29 +11,26 @@ import jax.numpy as jnp
 from jaxswap.machine import blocks, lru
 from jaxswap.machine.counters import count
 from jaxswap.machine.state import Flag, Lane, MachineState, Plane
-from jaxswap.machine.swapout import shrink, split_pages
+from jaxswap.machine.swapout import split_pages
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import load1, repeat
 
 
-def page_out(state: MachineState, block: Lane, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """MADV_PAGEOUT: present folios go, in ascending order, whatever their references."""
+def advise(
+    state: MachineState, block: Lane, start: Lane, end: Lane, cold: Flag, on: Flag
+) -> tuple[MachineState, Bits]:
+    """MADV_COLD where `cold`, else MADV_PAGEOUT: (state, folios to page out, by lowest page).
+
+    PAGEOUT takes present folios in ascending order, whatever their references. COLD clears those and moves active folios
+    to the head of the inactive list.
+    """
     state = _split_across(state, block, start, end, on)
     planes, state = blocks.get(state, block)
     pages = bits.only(bits.span(start, end), on) & planes[Plane.PRESENT]
-    state = shrink(state, block, planes.heads(pages))
-    zero = jnp.zeros_like(block)
-    # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
-    return replace(state, age_at_end=zero, cost_at_end=zero, reclaimed=zero)
-
-
-def cold(state: MachineState, block: Lane, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """MADV_COLD: present folios lose their references; active ones move to the head of the inactive list."""
-    state = _split_across(state, block, start, end, on)
-    planes, state = blocks.get(state, block)
-    pages = bits.only(bits.span(start, end), on) & planes[Plane.PRESENT]
-    active = pages & planes[Plane.ACTIVE]
+    cooled = bits.only(pages, cold)
+    active = cooled & planes[Plane.ACTIVE]
+    heads = bits.once(planes.heads(pages))
 
     def deactivate(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
         state, left = carry
@@ -43,11 +40,10 @@ def cold(state: MachineState, block: Lane, start: Lane, end: Lane, on: Flag) -> 
         state = lru.add(state, block * 512 + page, ~more, size, more)
         return replace(state, n=count(state.n, more, pgdeactivate=size)), left & ~bits.one(page)
 
-    heads = planes.heads(active)
-    state, _ = repeat(lambda carry: bits.some(carry[1]), deactivate, (state, heads))
-    after = planes.clear(pages, Plane.YOUNG, Plane.REFERENCED)
+    state, _ = repeat(lambda carry: bits.some(carry[1]), deactivate, (state, heads & active))
+    after = planes.clear(cooled, Plane.YOUNG, Plane.REFERENCED)
     after = after.set(active, Plane.WORKINGSET).clear(active, Plane.ACTIVE)
-    return blocks.put(state, block, planes, after, on)
+    return blocks.put(state, block, planes, after, on & cold), bits.only(heads, ~cold)
 
 
 def _split_across(state: MachineState, block: Lane, start: Lane, end: Lane, on: Flag) -> MachineState:

@@ -5,9 +5,10 @@ thp_swapin_suitable_orders), mm/swap_state.c (__swap_cache_add_check, swap_cache
 mm/workingset.c (workingset_refault), mm/madvise.c (swapin_walk_pmd_entry), 7.3.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -15,12 +16,13 @@ from jax import lax
 from jaxswap.machine import blocks, heuristic, lru, places
 from jaxswap.machine.blocks import Block
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
-from jaxswap.machine.reclaim import charge, fitting_orders, note_cost
+from jaxswap.machine.reclaim import fitting_orders, note_cost
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import ARRIVAL, FOLIO_FLAGS, SWAP_CLUSTER_MAX
+from jaxswap.machine.work import CHARGE, IDLE, MAX_RECLAIM_RETRIES, Work, nothing
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.lanes import load1, repeat, store1, when
+from jaxswap.swaptable.lanes import load1, store1, when
 
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
 ANON_ORDERS = 0b1_1111_1100
@@ -109,11 +111,44 @@ def _top(mask: Mask) -> Lane:
     return jnp.maximum(bits.highest(mask), 0)
 
 
-def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) -> tuple[MachineState, Flag]:
-    """Handle the fault of each lane that is on: (state, whether the access is done).
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Plan:
+    """What a fault has found out before memory is charged for it.
 
-    A block without a page table only gets that first; the access then comes again.
+    needs_table: the block has no page table and gets only that; the access then comes again. touch, swapin,
+    zeropage, swapped, cached: what it is. read_none: a read that maps the shared zero page. allowed .. orders: order
+    masks as sysfs and the region, the VMA's edges, alignment, the PTEs and the heuristic left them. slot, shadow: of
+    the page. table: the add check's answers.
     """
+
+    needs_table: Flag
+    touch: Flag
+    swapin: Flag
+    zeropage: Flag
+    swapped: Flag
+    cached: Flag
+    read_none: Flag
+    allowed: Mask
+    edges: Mask
+    aligned: Mask
+    candidates: Mask
+    orders: Mask
+    slot: Lane
+    shadow: Mask
+    table: _Table
+
+
+def no_plan(lanes: int) -> Plan:
+    """A plan for no fault."""
+    off, none, zero = jnp.zeros(lanes, bool), jnp.zeros(lanes, jnp.uint32), jnp.zeros(lanes, jnp.int32)
+    return Plan(*[off] * 7, *[none] * 5, zero, none, _Table(none, none, none, off))
+
+
+def begin(
+    state: MachineState, params: MachineParams, access: Access, on: Flag
+) -> tuple[MachineState, Plan, Work]:
+    """Look at the fault of each lane that is on: (state, plan, the charge to make)."""
     block, page = access.page // 512, access.page % 512
     table_there, tables = load1(state.tables, block)
     needs_table = on & (table_there == 0) & ~access.willneed
@@ -145,48 +180,60 @@ def fault(state: MachineState, params: MachineParams, access: Access, on: Flag) 
     candidates = _only(candidates, touch | swapin)
     suitable = jnp.where(touch, candidates, table.suitable)
     state, orders = heuristic.decide(state, params, Features(touch, candidates, suitable), touch | swapin)
+    plan = Plan(
+        needs_table, touch, swapin, zeropage, swapped, cached, read_none,
+        allowed, edges, aligned, candidates, orders, slot, shadow, table,
+    )  # fmt: skip
+
+    # Where a large charge may not reclaim, orders that do not fit now are refused at once.
     tried = orders & suitable
-
     may_reclaim = access.advice == HUGE
-    charged = touch | swapin | (zeropage & access.write) | needs_table
     at_once = jnp.where(may_reclaim, tried, tried & fitting_orders(state, params))
-    refused = _above(tried, _top(at_once)) & ~_only(tried, may_reclaim)
-
-    def attempt(carry: tuple) -> tuple:
-        state, order, refused, pending = carry
-        state, done = charge(state, params, order, may_reclaim | (order == 0), pending)
-        failed = pending & ~done & (order > 0)
-        refused = refused | jnp.where(failed, jnp.uint32(1) << order.astype(jnp.uint32), jnp.uint32(0))
-        lower = _top(tried & ((jnp.uint32(1) << order.astype(jnp.uint32)) - jnp.uint32(1)))
-        return state, jnp.where(failed, lower, order), refused, failed
-
+    refused = _only(_above(tried, _top(at_once)), ~may_reclaim)
+    charged = touch | swapin | (zeropage & access.write) | needs_table
     fails = lax.population_count(refused).astype(jnp.int32)
     state = replace(state, n=count(state.n, fails > 0, memcg_max=fails))
-    start = (state, _top(at_once), refused, charged)
-    state, got, refused, _ = repeat(lambda carry: carry[3], attempt, start)
-
-    state = _account(
-        state, params, access, allowed, edges, aligned, candidates, orders, table, refused, got, touch, swapin
+    work = replace(
+        nothing(on.shape[0]),
+        phase=jnp.where(charged, CHARGE, IDLE),
+        order=_top(at_once),
+        tried=tried,
+        refused=refused,
+        may_reclaim=may_reclaim,
+        first=charged,
+        retries=jnp.full_like(page, MAX_RECLAIM_RETRIES),
     )
-    alive = ~state.oom
-    on, touch, swapin = on & alive, touch & alive, swapin & alive
-    state = replace(state, tables=store1(state.tables, block, jnp.ones_like(block), needs_table & alive))
+    return state, plan, work
 
+
+def end(
+    state: MachineState, params: MachineParams, access: Access, plan: Plan, work: Work, on: Flag
+) -> tuple[MachineState, Flag]:
+    """Map what was charged: (state, whether the access is done)."""
+    block, page = access.page // 512, access.page % 512
+    got = work.order
+    state = _account(state, params, access, plan, work.refused, got)
+    alive = on & ~state.oom
+    on = alive & ~plan.needs_table
+    touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on
+    tables = store1(state.tables, block, jnp.ones_like(block), plan.needs_table & alive)
     # Reclaim may have changed other pages of the block.
-    before, state = blocks.get(state, block)
+    before, state = blocks.get(replace(state, tables=tables), block)
     size = jnp.int32(1) << got
     base = page >> got << got
     shift = base - page
-    state, active, workingset = _refault(state, size, shadow, swapin)
-    state = _read(state, access, got, size, slot + shift, table.zero, swapin)
-    arrive = touch | swapin | (on & zeropage & access.write)
+    state, active, workingset = _refault(state, size, plan.shadow, swapin)
+    state = _read(state, access, got, size, plan.slot + shift, plan.table.zero, swapin)
+    arrive = touch | swapin | (zeropage & access.write)
     state = lru.add(state, access.page + shift, active, size, arrive)
 
+    read_none = plan.read_none & on
     mapped = on & ~access.willneed & ~read_none
-    back = mapped & swapped
+    back = mapped & plan.swapped
+    slot = plan.slot + shift
     state = replace(
         state,
-        clusters=when(back, lambda c: clusters.put(c, slot + shift, size, back), state.clusters),
+        clusters=when(back, lambda c: clusters.put(c, slot, size, back), state.clusters),
         n=count(state.n, on & ~access.willneed, faults=1, pgmajfault=swapin),
     )
     folio = bits.span(base, base + size)
@@ -208,34 +255,23 @@ def touched(planes: Block, pages: bits.Bits, write: Flag, zero: Flag) -> Block:
 
 
 def _account(
-    state: MachineState,
-    params: MachineParams,
-    access: Access,
-    allowed: Mask,
-    edges: Mask,
-    aligned: Mask,
-    candidates: Mask,
-    orders: Mask,
-    table: _Table,
-    refused: Mask,
-    got: Lane,
-    touch: Flag,
-    swapin: Flag,
+    state: MachineState, params: MachineParams, access: Access, plan: Plan, refused: Mask, got: Lane
 ) -> MachineState:
     """Count what was tried and refused, and tell the heuristic."""
-    large = (touch | swapin) & ~access.willneed
+    swapin = plan.swapin & ~access.willneed
+    large = plan.touch | swapin
     refused = _only(refused, large)
-    conflicts = _above(orders & (table.cached | table.zero_flag), got)
-    failed = refused | _only(conflicts, swapin)
-    state = heuristic.learn(state, params, Outcome(touch, failed, got), large)
-    usable = jnp.where(touch, edges, aligned)
+    conflicts = _only(_above(plan.orders & (plan.table.cached | plan.table.zero_flag), got), swapin)
+    failed = refused | conflicts
+    state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), large)
+    usable = jnp.where(plan.touch, plan.edges, plan.aligned)
     reasons = {
-        "vma_edge": _above(allowed & ~edges, got),
-        "alignment": _only(_above(edges & ~aligned, got), swapin),
-        "pte_gap": _above(usable & ~candidates, got),
-        "policy": _above(candidates & ~orders, got),
-        "zero_flag": conflicts & table.zero_flag,
-        "cached": conflicts & table.cached,
+        "vma_edge": _above(plan.allowed & ~plan.edges, got),
+        "alignment": _only(_above(plan.edges & ~plan.aligned, got), swapin),
+        "pte_gap": _above(usable & ~plan.candidates, got),
+        "policy": _above(plan.candidates & ~plan.orders, got),
+        "zero_flag": conflicts & plan.table.zero_flag,
+        "cached": conflicts & plan.table.cached,
         "charge": refused,
     }
     reasons = {name: _only(mask, large) for name, mask in reasons.items()}
@@ -249,15 +285,15 @@ def _account(
             n,
             swpin_fallback=_only(failed, swapin),
             swpin_fallback_charge=_only(refused, swapin),
-            anon_fault_fallback=_only(refused, touch),
-            anon_fault_fallback_charge=_only(refused, touch),
+            anon_fault_fallback=_only(refused, plan.touch),
+            anon_fault_fallback_charge=_only(refused, plan.touch),
             charge_refused=refused,
         )
         folios = lax.population_count(refused).astype(jnp.int32)
         return count(n, refused != 0, thrown_folios=folios, thrown_pages=refused.astype(jnp.int32))
 
     n = when(some, tell, state.n)
-    return replace(state, n=count_order(n, "anon_fault_alloc", got, touch))
+    return replace(state, n=count_order(n, "anon_fault_alloc", got, plan.touch & ~state.oom))
 
 
 def _refault(state: MachineState, size: Lane, shadow: Mask, on: Flag) -> tuple[MachineState, Flag, Flag]:

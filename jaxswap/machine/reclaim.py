@@ -13,14 +13,25 @@ from jax import lax
 
 from jaxswap.machine import blocks, lru
 from jaxswap.machine.counters import count
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane, pages_room
-from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, shrink
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, shrink_folio
+from jaxswap.machine.work import (
+    ACTIVE,
+    BATCH,
+    CHARGE,
+    END,
+    IDLE,
+    INACTIVE,
+    MAX_RECLAIM_RETRIES,
+    NEXT,
+    PASS,
+    Work,
+)
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, when
 
 SWAPPINESS = 60
 MEMCG_CHARGE_BATCH = 64
-MAX_RECLAIM_RETRIES = 16
 PAGE_ALLOC_COSTLY_ORDER = 3
 DEF_PRIORITY = 12
 
@@ -33,42 +44,66 @@ def fitting_orders(state: MachineState, params: MachineParams) -> Mask:
     return jnp.sum(jnp.where(fits, pages, 0), axis=0).astype(jnp.uint32)
 
 
-def _try(state: MachineState, params: MachineParams, pages: Lane, batch: Lane, on: Flag) -> tuple[MachineState, Flag]:
-    """One round of try_charge: the stock, a batch, the pages alone."""
-    stocked = state.stock >= pages
-    total = state.used + state.stock
-    take = jnp.where(total + batch <= params.limit, batch, pages)
+def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[MachineState, Work]:
+    """Do all the work: write folios out, get charges through. A small charge that fails for good sets `oom`."""
+
+    def left(carry: tuple[MachineState, Work]) -> Flag:
+        work = carry[1]
+        return (work.phase != IDLE) | bits.some(work.heads | work.pieces)
+
+    def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = carry
+        free = ~bits.some(work.heads | work.pieces)
+        state, work = _charge(state, params, work, free & (work.phase == CHARGE))
+        reclaiming = free & (work.phase >= PASS)
+        state, work = when(reclaiming, lambda c: _reclaim(*c, params, reclaiming), (state, work))
+        return when(bits.some(work.heads | work.pieces), lambda c: shrink_folio(*c), (state, work))
+
+    return repeat(left, turn, (state, work))
+
+
+def _set(work: Work, on: Flag, **values: Lane | Flag | int | bool) -> Work:
+    """The work with fields set in the lanes that are on."""
+    new = {}
+    for name, value in values.items():
+        old = getattr(work, name)
+        new[name] = jnp.where(on, jnp.asarray(value).astype(old.dtype), old)
+    return replace(work, **new)
+
+
+def _charge(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
+    """A round of try_charge_memcg: the stock, a batch, the pages alone; else reclaim, or a lower order."""
+    pages = jnp.int32(1) << work.order
+    batch = jnp.where(work.first, jnp.maximum(pages, MEMCG_CHARGE_BATCH), pages)
+    stocked, total = state.stock >= pages, state.used + state.stock
     done = on & (stocked | (total + pages <= params.limit))
+    take = jnp.where(total + batch <= params.limit, batch, pages)
     stock = jnp.where(stocked, state.stock - pages, state.stock + take - pages)
-    used = jnp.where(done, state.used + pages, state.used)
-    return replace(state, used=used, stock=jnp.where(done, stock, state.stock)), done
+    failed = on & ~done
+    state = replace(
+        state,
+        used=jnp.where(done, state.used + pages, state.used),
+        stock=jnp.where(done, stock, state.stock),
+        n=count(state.n, failed, memcg_max=1),
+    )
+    may = work.may_reclaim | (work.order == 0)
+    work = _set(work, done, phase=IDLE)
+    work = _set(
+        work, failed & may, phase=PASS, first=False, priority=DEF_PRIORITY, attempt=0, total=0, skipped=False
+    )
+    return state, _give_up(work, failed & ~may)
 
 
-def charge(
-    state: MachineState, params: MachineParams, order: Lane, may_reclaim: Flag, on: Flag
-) -> tuple[MachineState, Flag]:
-    """try_charge_memcg of 2^order pages: (state, succeeded). A small charge that fails for good sets `oom`."""
-    pages = jnp.int32(1) << order
-    state, done = _try(state, params, pages, jnp.maximum(pages, MEMCG_CHARGE_BATCH), on)
-
-    def attempt(carry: tuple) -> tuple:
-        state, pending, drained, retries, done = carry
-        state = replace(state, n=count(state.n, pending, memcg_max=1))
-        pending = pending & may_reclaim
-        state, progress = reclaim(state, params, jnp.maximum(pages, SWAP_CLUSTER_MAX), pending)
-        short = pending & (params.limit - state.used - state.stock < pages)
-        drain = short & ~drained
-        state = replace(state, stock=jnp.where(drain, 0, state.stock))
-        stuck = short & drained & ~(progress & (pages <= 1 << PAGE_ALLOC_COSTLY_ORDER))
-        failed = stuck & (retries == 0)
-        state = replace(state, oom=state.oom | (failed & (order <= PAGE_ALLOC_COSTLY_ORDER)))
-        pending = pending & ~failed
-        state, ok = _try(state, params, pages, pages, pending)
-        return state, pending & ~ok, drained | drain, retries - stuck, done | ok
-
-    start = (state, on & ~done, jnp.zeros_like(on), jnp.full_like(order, MAX_RECLAIM_RETRIES), done)
-    state, _, _, _, done = repeat(lambda carry: carry[1], attempt, start)
-    return state, done
+def _give_up(work: Work, on: Flag) -> Work:
+    """This order is refused: charge the next lower one, or none where this was order 0."""
+    bit = jnp.uint32(1) << work.order.astype(jnp.uint32)
+    lower = jnp.maximum(bits.highest(work.tried & (bit - jnp.uint32(1))), 0)
+    large = on & (work.order > 0)
+    work = replace(work, refused=jnp.where(large, work.refused | bit, work.refused))
+    work = _set(work, on & ~large, phase=IDLE)
+    return _set(
+        work, large, phase=CHARGE, order=lower, first=True, drained=False, retries=MAX_RECLAIM_RETRIES
+    )
 
 
 def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
@@ -78,89 +113,88 @@ def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
     return replace(state, anon_cost=jnp.where(on, total, state.anon_cost))
 
 
-def reclaim(state: MachineState, params: MachineParams, target: Lane, on: Flag) -> tuple[MachineState, Flag]:
-    """try_to_free_mem_cgroup_pages: (state, whether anything was reclaimed)."""
-
-    def turn(carry: tuple) -> tuple:
-        state, priority, attempt, total, skipped, going = carry
-        state, done, skip = _shrink_lruvec(state, priority, target, attempt == 2, going)
-        total, skipped = total + done, skipped | skip
-        last = going & ((total >= target) | (priority == 0))
-        state = replace(state, refaults_seen=jnp.where(last, state.activations, state.refaults_seen))
-        attempt = attempt + last
-        over = last & ((total > 0) | (attempt == 3) | ((attempt == 2) & ~skipped))
-        priority = jnp.where(last, DEF_PRIORITY, priority - 1)
-        return state, priority, attempt, total, skipped, going & ~over
-
-    zero = jnp.zeros_like(target)
-    start = (state, jnp.full_like(target, DEF_PRIORITY), zero, zero, jnp.zeros_like(on), on)
-    state, _, _, total, _, _ = repeat(lambda carry: carry[5], turn, start)
-    return state, total > 0
+def _reclaim(
+    state: MachineState, work: Work, params: MachineParams, on: Flag
+) -> tuple[MachineState, Work]:
+    """try_to_free_mem_cgroup_pages up to the next folio: one is rotated, deactivated or put to the work."""
+    pages = jnp.int32(1) << work.order
+    target = jnp.maximum(pages, SWAP_CLUSTER_MAX)
+    state, work = _begin_pass(state, work, on & (work.phase == PASS))
+    work = _next_batch(work, target, on & (work.phase == BATCH))
+    state, work = _scan_inactive(state, work, on & (work.phase == INACTIVE))
+    state, work = _scan_active(state, work, on & (work.phase == ACTIVE))
+    state, work = _end_pass(state, work, target, on & (work.phase == NEXT))
+    return _end_reclaim(state, params, work, pages, on & (work.phase == END))
 
 
-def _shrink_lruvec(
-    state: MachineState, priority: Lane, target: Lane, force: Flag, on: Flag
-) -> tuple[MachineState, Lane, Flag]:
-    """One pass over both lists at one priority: (state, pages reclaimed, an active scan was left out)."""
+def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+    """prepare_scan_control and get_scan_count at one priority."""
     inactive, active, cost = state.inactive, state.active, state.anon_cost
-    low = on & (inactive < active)
-    deactivate = force | low | (state.activations != state.refaults_seen)
+    low = inactive < active
+    deactivate = (work.attempt == 2) | low | (state.activations != state.refaults_seen)
     anon = SWAPPINESS * (3 * cost + 1) // (2 * cost + 1)
     file = (200 - SWAPPINESS) * (3 * cost + 1) // (cost + 1)
 
     def share(size: Lane) -> Lane:
-        scan = size >> priority
-        scan = jnp.where(priority > 0, scan * anon // (anon + file), scan)
-        return jnp.where(on & (state.clusters.free > 0), scan, 0)
+        scan = size >> work.priority
+        scan = jnp.where(work.priority > 0, scan * anon // (anon + file), scan)
+        return jnp.where(state.clusters.free > 0, scan, 0)
 
-    left, left_active = share(inactive), share(active)
     state = replace(
         state,
         flushed_active=jnp.where(on, active, state.flushed_active),
         flushed_total=jnp.where(on, active + inactive, state.flushed_total),
     )
-
-    def turn(carry: tuple) -> tuple:
-        state, left, left_active, done, skipped, going = carry
-        # The last turn only rebalances the lists.
-        last = going & ~((left > 0) & (done < target))
-        batch = jnp.where(going & ~last, jnp.minimum(left, SWAP_CLUSTER_MAX), 0)
-        batch_active = jnp.where(going & ~last, jnp.minimum(left_active, SWAP_CLUSTER_MAX), 0)
-        state, gained = _shrink_inactive_list(state, batch)
-        scan = jnp.where(deactivate, batch_active, 0)
-        state = _shrink_active_list(state, jnp.where(last & low, SWAP_CLUSTER_MAX, scan))
-        skipped = skipped | ((batch_active > 0) & ~deactivate)
-        return state, left - batch, left_active - batch_active, done + gained, skipped, going & ~last
-
-    zero = jnp.zeros_like(target)
-    start = (state, left, left_active, zero, jnp.zeros_like(on), on)
-    state, _, _, done, skipped, _ = repeat(lambda carry: carry[5], turn, start)
-    return state, done, skipped
+    return state, _set(
+        work,
+        on,
+        phase=BATCH,
+        left=share(inactive),
+        left_active=share(active),
+        done=0,
+        deactivate=deactivate,
+        low=low,
+    )
 
 
-def _shrink_inactive_list(state: MachineState, want: Lane) -> tuple[MachineState, Lane]:
-    """Scan `want` pages from the tail of the inactive list: (state, pages reclaimed)."""
-    no = jnp.zeros(want.shape, bool)
-    sentinel = lru.sentinel(state, no)
+def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
+    """The next turn of shrink_lruvec's loop; the last one only rebalances the lists."""
+    last = ~((work.left > 0) & (work.done < target))
+    batch = jnp.where(last, 0, jnp.minimum(work.left, SWAP_CLUSTER_MAX))
+    active = jnp.where(last, 0, jnp.minimum(work.left_active, SWAP_CLUSTER_MAX))
+    rebalance = jnp.where(work.low, SWAP_CLUSTER_MAX, 0)
+    return _set(
+        work,
+        on,
+        phase=INACTIVE,
+        last=last,
+        left=work.left - batch,
+        left_active=work.left_active - active,
+        want=batch,
+        scanned=0,
+        kept=-1,
+        want_active=jnp.where(last, rebalance, jnp.where(work.deactivate, active, 0)),
+        scanned_active=0,
+        skipped=work.skipped | ((active > 0) & ~work.deactivate),
+    )
 
-    def more(carry: tuple) -> Flag:
-        state, scanned, kept = carry
-        tail, _ = lru.tail(state, no)
-        return (scanned < want) & (tail != sentinel) & (tail != kept)
 
-    def visit(carry: tuple) -> tuple:
-        state, scanned, kept = carry
-        on = more(carry)
-        v, state = lru.tail(state, no)
+def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+    """shrink_inactive_list: look at the folio at the tail, or settle the batch where that is done."""
+    no = jnp.zeros(on.shape, bool)
+    v, state = lru.tail(state, no)
+    more = on & (work.scanned < work.want) & (v != lru.sentinel(state, no)) & (v != work.kept)
+
+    def visit(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = carry
         block, page = v // 512, v % 512
         planes, state = blocks.get(state, block)
         order = jnp.where(planes.has(Plane.PRESENT, page), planes.order(page), 0)
         size = jnp.int32(1) << order
-        folio = planes.folio(page, order)
+        folio = bits.only(planes.folio(page, order), more)
         references = _references(folio, planes[Plane.YOUNG], planes.has(Plane.PARTIAL, page))
-        young = on & (references > 0)
+        young = more & (references > 0)
         activate = young & (planes.has(Plane.REFERENCED, page) | (references > 1))
-        keep = young & ~activate
 
         def rotate(state: MachineState) -> MachineState:
             before, state = blocks.get(state, block)
@@ -177,26 +211,36 @@ def _shrink_inactive_list(state: MachineState, want: Lane) -> tuple[MachineState
             )
 
         state = when(young, rotate, state)
-        state = shrink(state, block, bits.only(bits.one(page), on & ~young))
-        scanned = scanned + jnp.where(on, size, 0)
-        return state, scanned, jnp.where(keep & (kept < 0), v, kept)
+        evict = more & ~young
+        work = replace(
+            work,
+            heads=jnp.where(evict[None], bits.one(page), work.heads),
+            block=jnp.where(evict, block, work.block),
+            scanned=work.scanned + jnp.where(more, size, 0),
+            kept=jnp.where(young & ~activate & (work.kept < 0), v, work.kept),
+        )
+        return state, work
 
-    zero = jnp.zeros_like(want)
-    state, scanned, _ = repeat(more, visit, (state, zero, zero - 1))
-    some, done = scanned > 0, state.reclaimed
-    n = count(state.n, some, pgscan=scanned, pgsteal=done)
-    state = note_cost(replace(state, n=n), state.cost_at_end + scanned - done, some)
+    state, work = when(more, visit, (state, work))
+    over = on & ~more
+    some, done = over & (work.scanned > 0), state.reclaimed
+    state = replace(state, n=count(state.n, some, pgscan=work.scanned, pgsteal=done))
+    state = note_cost(state, state.cost_at_end + work.scanned - done, some)
     state = replace(
-        state, age=state.age + state.age_at_end, age_at_end=zero, cost_at_end=zero, reclaimed=zero
+        state,
+        age=state.age + jnp.where(over, state.age_at_end, 0),
+        age_at_end=jnp.where(over, 0, state.age_at_end),
+        cost_at_end=jnp.where(over, 0, state.cost_at_end),
+        reclaimed=jnp.where(over, 0, state.reclaimed),
     )
-    return state, done
+    return state, _set(work, over, phase=ACTIVE, done=work.done + done)
 
 
 def _references(folio: bits.Bits, young: bits.Bits, partial: Flag) -> Lane:
     """folio_referenced: runs of mapped pages with a young one. A whole folio is one run."""
     young = folio & young
 
-    def runs(_: None) -> Lane:
+    def runs() -> Lane:
         # Spread each run's young pages down to its first page, and count the first pages.
         reach, spread = folio, young
         for shift in (1, 2, 4, 8, 16, 32, 64, 128):
@@ -204,10 +248,7 @@ def _references(folio: bits.Bits, young: bits.Bits, partial: Flag) -> Lane:
             reach = reach & _down(reach, shift)
         return bits.size(spread & folio & ~bits.up(folio))
 
-    def whole(_: None) -> Lane:
-        return bits.some(young).astype(jnp.int32)
-
-    return lax.cond(jnp.any(partial), runs, whole, None)
+    return lax.cond(jnp.any(partial), runs, lambda: bits.some(young).astype(jnp.int32))
 
 
 def _down(members: bits.Bits, shift: int) -> bits.Bits:
@@ -215,36 +256,64 @@ def _down(members: bits.Bits, shift: int) -> bits.Bits:
     words, small = divmod(shift, 32)
     moved = jnp.concatenate([members[words:], jnp.zeros_like(members[:words])])
     if small == 0:
-        return lax.optimization_barrier(moved)
+        return bits.once(moved)
     above = jnp.concatenate([moved[1:], jnp.zeros_like(moved[:1])])
-    return lax.optimization_barrier((moved >> jnp.uint32(small)) | (above << jnp.uint32(32 - small)))
+    return bits.once((moved >> jnp.uint32(small)) | (above << jnp.uint32(32 - small)))
 
 
-def _shrink_active_list(state: MachineState, want: Lane) -> MachineState:
-    """Move `want` pages from the tail of the active list to the head of the inactive one."""
-    yes = jnp.ones(want.shape, bool)
-    sentinel = pages_room(state) + 1
+def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+    """shrink_active_list: move the folio at the tail to the head of the inactive list, or end the batch."""
+    yes = jnp.ones(on.shape, bool)
+    v, state = lru.tail(state, yes)
+    more = on & (work.scanned_active < work.want_active) & (v != lru.sentinel(state, yes))
 
-    def more(carry: tuple) -> Flag:
-        state, scanned = carry
-        return (scanned < want) & (lru.tail(state, yes)[0] != sentinel)
-
-    def visit(carry: tuple) -> tuple:
-        state, scanned = carry
-        on = more(carry)
-        v, state = lru.tail(state, yes)
+    def visit(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = carry
         block, page = v // 512, v % 512
         planes, state = blocks.get(state, block)
         mapped = planes.has(Plane.PRESENT, page)
         order = jnp.where(mapped, planes.order(page), 0)
         size = jnp.int32(1) << order
         folio = jnp.where(mapped[None], planes.folio(page, order), bits.one(page))
-        pages = bits.only(folio, on)
+        pages = bits.only(folio, more)
         after = planes.clear(pages, Plane.YOUNG, Plane.ACTIVE).set(pages, Plane.WORKINGSET)
-        state = blocks.put(state, block, planes, after, on)
-        state = lru.remove(state, v, yes, size, on)
-        state = lru.add(state, v, ~yes, size, on)
-        state = replace(state, n=count(state.n, on, pgdeactivate=size))
-        return state, scanned + jnp.where(on, size, 0)
+        state = blocks.put(state, block, planes, after, more)
+        state = lru.remove(state, v, yes, size, more)
+        state = lru.add(state, v, ~yes, size, more)
+        state = replace(state, n=count(state.n, more, pgdeactivate=size))
+        return state, replace(work, scanned_active=work.scanned_active + jnp.where(more, size, 0))
 
-    return repeat(more, visit, (state, jnp.zeros_like(want)))[0]
+    state, work = when(more, visit, (state, work))
+    return state, _set(work, on & ~more, phase=jnp.where(work.last, NEXT, BATCH))
+
+
+def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[MachineState, Work]:
+    """do_try_to_free_pages: the next priority; after the last, once more if nothing came, then by force."""
+    total = work.total + work.done
+    last = on & ((total >= target) | (work.priority == 0))
+    state = replace(state, refaults_seen=jnp.where(last, state.activations, state.refaults_seen))
+    attempt = work.attempt + last
+    over = last & ((total > 0) | (attempt == 3) | ((attempt == 2) & ~work.skipped))
+    return state, _set(
+        work,
+        on,
+        phase=jnp.where(over, END, PASS),
+        total=total,
+        attempt=attempt,
+        priority=jnp.where(last, DEF_PRIORITY, work.priority - 1),
+    )
+
+
+def _end_reclaim(
+    state: MachineState, params: MachineParams, work: Work, pages: Lane, on: Flag
+) -> tuple[MachineState, Work]:
+    """try_charge_memcg after a reclaim: drain the stock once, retry, or fail."""
+    short = on & (params.limit - state.used - state.stock < pages)
+    drain = short & ~work.drained
+    state = replace(state, stock=jnp.where(drain, 0, state.stock))
+    progress = (work.total > 0) & (pages <= 1 << PAGE_ALLOC_COSTLY_ORDER)
+    stuck = short & work.drained & ~progress
+    failed = stuck & (work.retries == 0)
+    state = replace(state, oom=state.oom | (failed & (work.order <= PAGE_ALLOC_COSTLY_ORDER)))
+    work = replace(work, retries=work.retries - stuck, drained=work.drained | drain)
+    return state, _give_up(_set(work, on & ~failed, phase=CHARGE), failed)

@@ -12,12 +12,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import blocks, program
-from jaxswap.machine.advise import cold, page_out
-from jaxswap.machine.fault import Access, fault, touched
+from jaxswap.machine import blocks, fault, program
+from jaxswap.machine.advise import advise
+from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
+from jaxswap.machine.reclaim import finish
 from jaxswap.machine.release import dont_need
 from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, Flag, Lane, MachineParams, MachineState, Plane
+from jaxswap.machine.work import nothing
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import repeat, when
@@ -45,12 +47,13 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         return jnp.broadcast_to(x, lanes)
 
     block, first, stop = spread(ops.block[i]), spread(start), spread(end)
-    zero, ahead = spread(kind == program.ZERO), spread(kind == program.WILLNEED)
-    accesses = kind <= program.WILLNEED
+    zero, ahead, cold = (spread(kind == k) for k in (program.ZERO, program.WILLNEED, program.COLD))
+    releases = spread(kind == program.DONTNEED)
+    advises = cold | (kind == program.PAGEOUT)
 
     def going(carry: tuple[MachineState, Lane]) -> Flag:
         state, cursor = carry
-        return accesses & (cursor < end) & ~state.oom
+        return (cursor < end) & ~state.oom
 
     def advance(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, cursor = carry
@@ -70,6 +73,15 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
             return blocks.put(state, event.block, planes, touched(after, event.written, marks, zero), marks)
 
         state = when(marks, mark, state)
+
+        release = on & releases
+        state = when(release, lambda s: dont_need(s, block, first, stop, release), state)
+        advised = on & advises
+        heads = jnp.zeros((16, *lanes), jnp.uint32)
+        state, heads = when(
+            advised, lambda c: advise(c[0], block, first, stop, cold, advised), (state, heads)
+        )
+
         faults = on & event.faults
         offset = event.page // 512 * 512
         access = Access(
@@ -81,26 +93,29 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
             end=jnp.clip(jnp.take(ops.vma_end, event.vma, mode="clip") - offset, 0, 512),
             advice=jnp.take(ops.vma_advice, event.vma, mode="clip"),
         )
-
-        def serve(carry: tuple[MachineState, Bool[Array, " L"]]) -> tuple[MachineState, Flag]:
-            return fault(carry[0], params, access, faults)
-
-        state, done = when(faults, serve, (state, jnp.zeros(lanes, bool)))
+        state, plan, work = when(
+            faults,
+            lambda c: fault.begin(c[0], params, access, faults),
+            (state, fault.no_plan(lanes[0]), nothing(lanes[0])),
+        )
+        work = replace(work, block=block, heads=heads)
+        state, work = finish(state, params, work)
+        state, done = when(
+            faults,
+            lambda c: fault.end(c[0], params, access, plan, work, faults),
+            (state, jnp.zeros(lanes, bool)),
+        )
+        # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
+        keep = ~advised
+        state = replace(
+            state,
+            age_at_end=jnp.where(keep, state.age_at_end, 0),
+            cost_at_end=jnp.where(keep, state.cost_at_end, 0),
+            reclaimed=jnp.where(keep, state.reclaimed, 0),
+        )
         return state, jnp.where(on, event.cursor + (faults & done), cursor)
 
-    state, _ = repeat(going, advance, (state, first))
-
-    def only(state: MachineState, kinds: int) -> Flag:
-        return spread(kind == kinds) & ~state.oom
-
-    for number, act in (
-        (program.DONTNEED, dont_need),
-        (program.PAGEOUT, page_out),
-        (program.COLD, cold),
-    ):
-        on = only(state, number)
-        state = when(on, lambda s, act=act, on=on: act(s, block, first, stop, on), state)
-    return state
+    return repeat(going, advance, (state, first))[0]
 
 
 def _stream(state: MachineState, ops: Program, cursor: Lane, end: Int32[Array, ""]) -> _Event:
@@ -181,10 +196,11 @@ def _range(
     ready = present | jnp.where(write[None], jnp.uint32(0), planes[Plane.ZEROPAGE])
     uncached = planes[Plane.SWAPPED] & ~planes[Plane.INCACHE]
     waiting = jnp.where(kind == program.WILLNEED, uncached, ~ready) & pages
+    waiting = jnp.where(kind > program.WILLNEED, jnp.uint32(0), waiting)
     at = bits.first(waiting)
     faults = at < 512
     before = pages & bits.below(at) & present
-    before = jnp.where(kind == program.WILLNEED, jnp.uint32(0), before)
+    before = jnp.where(kind >= program.WILLNEED, jnp.uint32(0), before)
     return _Event(
         block=block,
         read=jnp.where(write[None], jnp.uint32(0), before),

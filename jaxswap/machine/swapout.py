@@ -13,9 +13,10 @@ from jaxswap.machine.blocks import ORDER, Block
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.state import Flag, Lane, MachineState, Plane
 from jaxswap.machine.usefulness import leave
+from jaxswap.machine.work import Work
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
-from jaxswap.swaptable.lanes import repeat, when
+from jaxswap.swaptable.lanes import when
 
 SWAP_CLUSTER_MAX = 32
 FOLIO_FLAGS = (Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET, Plane.PARTIAL)
@@ -39,82 +40,73 @@ def split_pages(
     return replace(state, used=used, n=count_order(state.n, "split", order, on)), planes, pieces
 
 
-def shrink(state: MachineState, block: Lane, heads: Bits) -> MachineState:
-    """shrink_folio_list for unreferenced folios of one block: `heads` are their lowest pages, taken in ascending order.
+def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
+    """shrink_folio_list for the next folio of the work, unreferenced, in the lanes that have one.
 
-    A large folio that finds no slots, or has lost pages, is split; its pieces follow at once: the first, then
-    from the last down. A small folio that finds no slot is activated.
+    Heads go in ascending order. A large folio that finds no slots, or has lost pages, is split; its pieces follow at
+    once: the first, then from the last down. A small folio that finds no slot is activated.
     """
+    block = work.block
+    piece = bits.some(work.pieces)
+    on = piece | bits.some(work.heads)
+    before, state = blocks.get(state, block)
+    planes = before
+    nearest = jnp.where(work.fresh, bits.first(work.pieces), bits.last(work.pieces))
+    page = jnp.clip(jnp.where(piece, nearest, bits.first(work.heads)), 0, 511)
+    chosen = bits.one(page)
+    cached = on & ~piece & ~planes.has(Plane.PRESENT, page)
+    partial = on & ~piece & planes.has(Plane.PARTIAL, page)
+    active = planes.has(Plane.ACTIVE, page)
+    order = jnp.where(piece | cached, 0, planes.order(page))
+    size = jnp.int32(1) << order
+    folio = jnp.where((piece | cached)[None], chosen, planes.folio(page, order))
+    folio = bits.only(folio, on)
+    v = block * 512 + page
+    state = lru.remove(state, v, active, size, on & ~piece)
+    workingset = planes.has(Plane.WORKINGSET, page) | active
+    planes = planes.clear(folio, Plane.REFERENCED, Plane.ACTIVE)
+    planes = planes.set(bits.only(folio, workingset), Plane.WORKINGSET)
 
-    def act(carry: tuple[MachineState, Bits, Bits, Flag]) -> tuple[MachineState, Bits, Bits, Flag]:
-        state, heads, pieces, fresh = carry
-        piece = bits.some(pieces)
-        on = piece | bits.some(heads)
-        before, state = blocks.get(state, block)
-        planes = before
-        nearest = jnp.where(fresh, bits.first(pieces), bits.last(pieces))
-        page = jnp.minimum(jnp.where(piece, nearest, bits.first(heads)), 511)
-        chosen = bits.one(page)
-        cached = on & ~piece & ~planes.has(Plane.PRESENT, page)
-        partial = on & ~piece & planes.has(Plane.PARTIAL, page)
-        active = planes.has(Plane.ACTIVE, page)
-        order = jnp.where(piece | cached, 0, planes.order(page))
-        size = jnp.int32(1) << order
-        folio = jnp.where((piece | cached)[None], chosen, planes.folio(page, order))
-        folio = bits.only(folio, on)
-        v = block * 512 + page
-        state = lru.remove(state, v, active, size, on & ~piece)
-        workingset = planes.has(Plane.WORKINGSET, page) | active
-        planes = planes.clear(folio, Plane.REFERENCED, Plane.ACTIVE)
-        planes = planes.set(bits.only(folio, workingset), Plane.WORKINGSET)
+    whole = on & ~cached & ~partial
+    allocated, slot = clusters.alloc(state.clusters, order, whole)
+    state = replace(state, clusters=allocated)
+    out = whole & (slot >= 0)
+    split = on & ~cached & ~out & (order > 0)
+    stay = whole & ~out & (order == 0)
 
-        whole = on & ~cached & ~partial
-        allocated, slot = clusters.alloc(state.clusters, order, whole)
-        state = replace(state, clusters=allocated)
-        out = whole & (slot >= 0)
-        split = on & ~cached & ~out & (order > 0)
-        stay = whole & ~out & (order == 0)
+    state, planes = _swap_out(state, planes, folio, v, page, order, slot, out)
+    kept, state = places.slot_of(state, v)
+    state, planes = _drop_cached(state, planes, chosen, kept, cached)
+    gone = out | cached
+    shadow = (state.age.astype(jnp.uint32) << 1) | workingset.astype(jnp.uint32)
+    state = places.write(state, v, size, jnp.where(cached, kept, slot), shadow, gone)
+    lost = jnp.where(gone, size, 0)
+    state = replace(
+        state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost
+    )
+    planes = planes.set(bits.only(chosen, stay), Plane.ACTIVE)
+    state = blocks.put(state, block, before, planes, on)
 
-        state, planes = _swap_out(state, planes, folio, v, page, order, slot, out)
-        kept, state = places.slot_of(state, v)
-        state, planes = _drop_cached(state, planes, chosen, kept, cached)
-        gone = out | cached
-        shadow = (state.age.astype(jnp.uint32) << 1) | workingset.astype(jnp.uint32)
-        state = places.write(state, v, size, jnp.where(cached, kept, slot), shadow, gone)
-        lost = jnp.where(gone, size, 0)
-        state = replace(
+    def divide(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
+        before, state = blocks.get(carry[0], block)
+        state = replace(state, n=count_order(state.n, "swpout_fallback", order, split & ~partial))
+        state, planes, parts = split_pages(state, before, folio, order, split)
+        return blocks.put(state, block, before, planes, split), parts
+
+    state, parts = when(split, divide, (state, jnp.zeros_like(folio)))
+
+    def activate(state: MachineState) -> MachineState:
+        state = lru.add(state, v, stay, size, stay)
+        return replace(
             state,
-            age=state.age + lost,
-            used=state.used - lost,
-            reclaimed=state.reclaimed + lost,
-            n=count_order(state.n, "swpout_fallback", order, split & ~partial),
+            n=count(state.n, stay, pgactivate=size),
+            age_at_end=state.age_at_end + jnp.where(stay, size, 0),
         )
 
-        planes = planes.set(bits.only(chosen, stay), Plane.ACTIVE)
-        state = blocks.put(state, block, before, planes, on)
-
-        def divide(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
-            before, state = blocks.get(carry[0], block)
-            state, planes, parts = split_pages(state, before, folio, order, split)
-            return blocks.put(state, block, before, planes, split), parts
-
-        state, parts = when(split, divide, (state, jnp.zeros_like(pieces)))
-
-        def activate(state: MachineState) -> MachineState:
-            state = lru.add(state, v, stay, size, stay)
-            return replace(
-                state,
-                n=count(state.n, stay, pgactivate=size),
-                age_at_end=state.age_at_end + jnp.where(stay, size, 0),
-            )
-
-        state = when(stay, activate, state)
-        heads = jnp.where(piece[None], heads, heads & ~chosen)
-        pieces = jnp.where(split[None], parts, pieces & ~chosen)
-        return state, heads, pieces, split
-
-    start = (state, heads, jnp.zeros_like(heads), jnp.zeros(heads.shape[1:], bool))
-    return repeat(lambda carry: bits.some(carry[1] | carry[2]), act, start)[0]
+    state = when(stay, activate, state)
+    heads = jnp.where(piece[None], work.heads, work.heads & ~chosen)
+    pieces = jnp.where(split[None], parts, work.pieces & ~chosen)
+    return state, replace(work, heads=heads, pieces=pieces, fresh=split)
 
 
 def _swap_out(
