@@ -202,7 +202,7 @@ def _winners(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> 
 
 
 def _standing(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners, index: int) -> list[str]:
-    """How a winner stands to the reference: in words where it is not better, then by the three main counts."""
+    """How a winner stands to the reference: in words where not better, then by the three main counts."""
     if index == sweep.reference:
         return ["    the reference itself: nothing that sysfs can express is better"]
     lines = []
