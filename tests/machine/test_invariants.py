@@ -1,4 +1,4 @@
-"""What must hold in every state, whatever operations came before: nothing is lost, shared or counted twice."""
+"""What holds in every state, whatever operations came before: nothing is lost, shared or counted twice."""
 
 import random
 from collections import Counter

@@ -1,0 +1,114 @@
+"""Lanes are machines of their own: what one counts depends on no other, however they are grouped or chunked."""
+
+import random
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxswap.machine import COUNTERS, Lane, replay_lanes
+from jaxswap.machine.replay import Replay
+from jaxswap.policy import POLICIES
+from jaxswap.workload import Workload, parse_workload
+from tests.machine.workloads import random_text
+
+LANES = 8
+SWAP = 4000 * 4096
+
+
+def random_lanes(seed: int) -> list[Lane]:
+    """Lanes that differ in sizes, heuristic and its parameters, and limit."""
+    rng = random.Random(seed)
+    lanes = []
+    for number in range(LANES):
+        sizes = [size for size in (16, 32, 64, 128, 256, 1024) if rng.random() < 0.5]
+        policy = list(POLICIES)[(number + seed) % len(POLICIES)]
+        params = {param.name: rng.randint(param.low, min(param.high, 8)) for param in POLICIES[policy].params}
+        limit = rng.choice([None, rng.randint(80, 1200) * 4096])
+        mthp = " ".join(f"{size}{rng.choice(['', '', 'm'])}" for size in sizes)
+        lanes.append(Lane(mthp, policy, params, limit, SWAP))
+    return lanes
+
+
+def workload_of(seed: int) -> Workload:
+    return parse_workload(random_text(seed, 110, mapped=seed % 3 == 0), name=f"random-{seed}")
+
+
+def differing(ours: np.ndarray, theirs: np.ndarray) -> list[str]:
+    return [f"lane {lane} {COUNTERS[column]}" for lane, column in np.argwhere(ours != theirs)[:5]]
+
+
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=12)
+def test_lock_step_equals_one_by_one(seed: int) -> None:
+    """Groups of one lane and of four in lock step, over the devices there are."""
+    workload, lanes = workload_of(seed), random_lanes(seed)
+    alone, together = (replay_lanes(workload, lanes, width=width) for width in (1, 4))
+    assert not differing(alone.counters, together.counters)
+    assert np.array_equal(alone.oom, together.oom)
+    assert alone.counter("pswpout").any()
+
+
+def test_the_lanes_of_these_tests_differ() -> None:
+    """Most heuristics and limits show in the counters: equal results do not come from equal lanes."""
+    counters = replay_lanes(workload_of(1), random_lanes(1), width=1).counters
+    assert len({tuple(row) for row in counters.tolist()}) >= LANES - 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lane_does_not_depend_on_the_others(seed: int) -> None:
+    workload, lanes = workload_of(seed), random_lanes(seed)
+    found = replay_lanes(workload, lanes, width=1).counters
+    order = random.Random(seed).sample(range(LANES), LANES)
+    shuffled = replay_lanes(workload, [lanes[i] for i in order], width=1).counters
+    assert not differing(found[order], shuffled)
+    strangers = [lanes[0], *random_lanes(seed + 100)[1:]]
+    assert not differing(found[:1], replay_lanes(workload, strangers, width=1).counters[:1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_lock_step_a_lane_does_not_depend_on_the_others(seed: int) -> None:
+    workload, lanes = workload_of(seed), random_lanes(seed)
+    found = replay_lanes(workload, lanes, width=4).counters
+    order = random.Random(seed).sample(range(LANES), LANES)
+    shuffled = replay_lanes(workload, [lanes[i] for i in order], width=4).counters
+    assert not differing(found[order], shuffled)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("seed", range(2))
+def test_chunks_do_not_matter(seed: int, width: int) -> None:
+    """One call for all operations, one for each, and calls of random length."""
+    workload, lanes = workload_of(seed + 20), random_lanes(seed + 20)
+    whole = replay_lanes(workload, lanes, width=width)
+    replay, rng = Replay(workload, lanes, width=width), random.Random(seed)
+    at = 0
+    while at < replay.compiled.ops:
+        stop = min(at + rng.choice([1, 1, 2, 5, 30]), replay.compiled.ops)
+        replay.advance(at, stop)
+        at = stop
+    assert not differing(whole.counters, replay.result().counters)
+    assert np.array_equal(whole.oom, replay.oom())
+
+
+def test_progress_counts_lane_operations_between_chunks() -> None:
+    workload, lanes = workload_of(40), random_lanes(40)
+    seen: list[tuple[int, int]] = []
+    whole = replay_lanes(workload, lanes, width=1)
+    with mock.patch("jaxswap.machine.replay.CHUNK", 25):
+        found = replay_lanes(
+            workload, lanes, progress=lambda done, total: seen.append((done, total)), width=1
+        )
+    assert not differing(whole.counters, found.counters)
+    done, totals = zip(*seen, strict=True)
+    assert len(seen) > 3 and set(totals) == {done[-1]} and done[0] == 0
+    assert list(done) == sorted(set(done)) and done[-1] % LANES == 0
+
+
+def test_few_lanes_fill_the_groups_up() -> None:
+    """Five lanes in groups of four over the devices: the fillers are counted nowhere."""
+    workload, lanes = workload_of(3), random_lanes(3)
+    every = replay_lanes(workload, lanes, width=4).counters
+    assert not differing(every[:5], replay_lanes(workload, lanes[:5], width=4).counters)
