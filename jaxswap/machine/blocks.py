@@ -5,6 +5,7 @@ from typing import Self
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, STORED, Flag, Lane, MachineState, Plane
 from jaxswap.swaptable import bits
@@ -43,7 +44,12 @@ class Block:
     def folio(self, page: Lane, order: Lane) -> Bits:
         """Mapped pages of the folio of a present page."""
         base = page >> order << order
-        return bits.once(self[Plane.PRESENT] & self.of_order(order) & bits.span(base, base + (1 << order)))
+        whole = bits.span(base, base + (1 << order))
+
+        def partial() -> Bits:
+            return whole & self[Plane.PRESENT] & self.of_order(order)
+
+        return bits.once(lax.cond(jnp.any(self.has(Plane.PARTIAL, page)), partial, lambda: whole))
 
     def heads(self, pages: Bits) -> Bits:
         """First pages of the folios that lie wholly in `pages`."""

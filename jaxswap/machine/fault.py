@@ -18,7 +18,7 @@ from jaxswap.machine.blocks import Block
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.reclaim import fitting_orders, note_cost
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.swapout import ARRIVAL, FOLIO_FLAGS, SWAP_CLUSTER_MAX
+from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
 from jaxswap.machine.work import CHARGE, IDLE, MAX_RECLAIM_RETRIES, Work, nothing
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
@@ -238,13 +238,26 @@ def end(
     )
     folio = bits.span(base, base + size)
     here = bits.one(page)
-    planes = _adopt(before, bits.only(folio, arrive), active, workingset)
-    planes = _map(planes, bits.only(folio, mapped), got, back)
-    unread = bits.only(here, read_none)
-    planes = planes.set(unread, Plane.ZEROPAGE).clear(unread, Plane.NONZERO)
-    planes = planes.set(bits.only(here, swapin & access.willneed), Plane.INCACHE)
+    planes = _map(before, bits.only(folio, mapped), back)
     planes = touched(planes, bits.only(here, mapped), access.write, access.zero)
-    return blocks.put(state, block, before, planes, on), on
+    state = blocks.put(state, block, before, planes, on)
+
+    # What few faults change.
+    def settle(state: MachineState) -> MachineState:
+        before, state = blocks.get(state, block)
+        new = bits.only(folio, arrive)
+        planes = before.set(bits.only(new, active), Plane.ACTIVE)
+        planes = planes.set(bits.only(new, workingset), Plane.WORKINGSET)
+        planes = planes.clear(bits.only(folio, mapped), Plane.ZEROPAGE, Plane.INCACHE)
+        planes = planes.set(bits.only(here, swapin & access.willneed), Plane.INCACHE)
+        unread = bits.only(here, read_none)
+        planes = planes.set(unread, Plane.ZEROPAGE).clear(unread, Plane.NONZERO)
+        planes = planes.with_order(bits.only(folio, mapped), got)
+        planes = planes.set(bits.only(folio, back & (got > 0)), Plane.LARGE)
+        return blocks.put(state, block, before, planes, on)
+
+    few = active | plan.zeropage | plan.cached | read_none | access.willneed | (got > 0)
+    return when(on & few, settle, state), on
 
 
 def touched(planes: Block, pages: bits.Bits, write: Flag, zero: Flag) -> Block:
@@ -328,18 +341,11 @@ def _read(
     return replace(state, n=n, clusters=when(ahead, cache, state.clusters))
 
 
-def _adopt(planes: Block, pages: bits.Bits, active: Flag, workingset: Flag) -> Block:
-    """The block with the flags of a new folio on its pages."""
-    planes = planes.clear(pages, *FOLIO_FLAGS)
-    planes = planes.set(bits.only(pages, active), Plane.ACTIVE)
-    return planes.set(bits.only(pages, workingset), Plane.WORKINGSET)
+def _map(planes: Block, pages: bits.Bits, back: Flag) -> Block:
+    """The block with pages mapped: young, not yet touched; from swap (`back`) with their content, else empty.
 
-
-def _map(planes: Block, pages: bits.Bits, order: Lane, back: Flag) -> Block:
-    """The block with pages mapped: young, not yet touched; from swap (`back`) with their content, else empty."""
-    empty = bits.only(pages, ~back)
-    planes = planes.clear(pages, Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE, *ARRIVAL).clear(empty, Plane.NONZERO)
+    A page that is not present carries no flag of a folio or of an arrival, so none has to be cleared.
+    """
+    planes = planes.clear(pages, Plane.SWAPPED).clear(bits.only(pages, ~back), Plane.NONZERO)
     planes = planes.clear(pages | bits.up(pages), Plane.NEXT).set(pages, Plane.PRESENT, Plane.YOUNG)
-    planes = planes.with_order(pages, order)
-    planes = planes.set(bits.only(pages, back), Plane.CAMEBACK)
-    return planes.set(bits.only(pages, back & (order > 0)), Plane.LARGE)
+    return planes.set(bits.only(pages, back), Plane.CAMEBACK)

@@ -54,7 +54,8 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         free = ~bits.some(work.heads | work.pieces)
-        state, work = _charge(state, params, work, free & (work.phase == CHARGE))
+        charging = free & (work.phase == CHARGE)
+        state, work = when(charging, lambda c: _charge(*c, params, charging), (state, work))
         reclaiming = free & (work.phase >= PASS)
         state, work = when(reclaiming, lambda c: _reclaim(*c, params, reclaiming), (state, work))
         return when(bits.some(work.heads | work.pieces), lambda c: shrink_folio(*c), (state, work))
@@ -71,7 +72,7 @@ def _set(work: Work, on: Flag, **values: Lane | Flag | int | bool) -> Work:
     return replace(work, **new)
 
 
-def _charge(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def _charge(state: MachineState, work: Work, params: MachineParams, on: Flag) -> tuple[MachineState, Work]:
     """A round of try_charge_memcg: the stock, a batch, the pages alone; else reclaim, or a lower order."""
     pages = jnp.int32(1) << work.order
     batch = jnp.where(work.first, jnp.maximum(pages, MEMCG_CHARGE_BATCH), pages)

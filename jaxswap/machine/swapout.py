@@ -64,8 +64,6 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     v = block * 512 + page
     state = lru.remove(state, v, active, size, on & ~piece)
     workingset = planes.has(Plane.WORKINGSET, page) | active
-    planes = planes.clear(folio, Plane.REFERENCED, Plane.ACTIVE)
-    planes = planes.set(bits.only(folio, workingset), Plane.WORKINGSET)
 
     whole = on & ~cached & ~partial
     allocated, slot = clusters.alloc(state.clusters, order, whole)
@@ -76,7 +74,7 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
 
     state, planes = _swap_out(state, planes, folio, v, page, order, slot, out)
     kept, state = places.slot_of(state, v)
-    state, planes = _drop_cached(state, planes, chosen, kept, cached)
+    state = _drop_cached(state, kept, cached)
     gone = out | cached
     shadow = (state.age.astype(jnp.uint32) << 1) | workingset.astype(jnp.uint32)
     state = places.write(state, v, size, jnp.where(cached, kept, slot), shadow, gone)
@@ -84,8 +82,18 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     state = replace(
         state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost
     )
-    planes = planes.set(bits.only(chosen, stay), Plane.ACTIVE)
-    state = blocks.put(state, block, before, planes, on)
+    state = blocks.put(state, block, before, planes.clear(folio, Plane.REFERENCED), on)
+
+    # Flags that few folios carry.
+    def settle(state: MachineState) -> MachineState:
+        before, state = blocks.get(state, block)
+        planes = before.clear(folio, Plane.ACTIVE, Plane.WORKINGSET)
+        planes = planes.clear(bits.only(folio, gone), Plane.PARTIAL, Plane.LARGE, Plane.INCACHE, *ORDER)
+        planes = planes.set(bits.only(folio, ~gone & workingset), Plane.WORKINGSET)
+        return blocks.put(state, block, before, planes.set(bits.only(chosen, stay), Plane.ACTIVE), on)
+
+    few = ~out | (order > 0) | workingset | before.has(Plane.LARGE, page)
+    state = when(on & few, settle, state)
 
     def divide(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
         before, state = blocks.get(carry[0], block)
@@ -142,13 +150,11 @@ def _swap_out(
         clusters=when(zero, flag, state.clusters),
         cost_at_end=state.cost_at_end + jnp.where(written, SWAP_CLUSTER_MAX * size, 0),
     )
-    planes = planes.clear(pages, Plane.PRESENT, Plane.NEXT, *ORDER, *FOLIO_FLAGS, *ARRIVAL)
+    planes = planes.clear(pages, Plane.PRESENT, Plane.NEXT, Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK)
     return state, planes.set(pages, Plane.SWAPPED).set(chain, Plane.NEXT)
 
 
-def _drop_cached(
-    state: MachineState, planes: Block, chosen: Bits, slot: Lane, on: Flag
-) -> tuple[MachineState, Block]:
+def _drop_cached(state: MachineState, slot: Lane, on: Flag) -> MachineState:
     """Take a clean, unmapped folio out of the swap cache; its slot keeps its count."""
 
     def drop(state: MachineState) -> MachineState:
@@ -158,5 +164,4 @@ def _drop_cached(
             n=count(state.n, on, useless_swapin=1),
         )
 
-    pages = bits.only(chosen, on)
-    return when(on, drop, state), planes.clear(pages, Plane.INCACHE, *FOLIO_FLAGS)
+    return when(on, drop, state)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.geometry import CLUSTER, MAX_ORDER
-from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1
+from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, when
 
 Lane = Int32[Array, " L"]
 
@@ -104,23 +105,26 @@ def swapon(nslots: int, room: int, lanes: int) -> Clusters:
 
 def _move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Bool[Array, " L"]) -> Clusters:
     """Take a cluster off its list and put it at the tail of the list of `flag` (and `order`)."""
-    before, prev = load1(c.prev, cluster)
-    after, next = load1(c.next, cluster)
-    next = store1(next, before, after, on)
-    prev = store1(prev, after, before, on)
-    number = jnp.where(flag == NONFULL, _NONFULL + order, _FRAG + order)
-    number = jnp.where(flag == FREE, _FREE, jnp.where(flag == FULL, _FULL, number))
-    head = c.lists + number
-    tail, prev = load1(prev, head)
-    next = store1(store1(next, tail, cluster, on), cluster, head, on)
-    prev = store1(store1(prev, cluster, tail, on), head, cluster, on)
-    return replace(c, next=next, prev=prev)
+
+    def move(c: Clusters) -> Clusters:
+        before, prev = load1(c.prev, cluster)
+        after, next = load1(c.next, cluster)
+        next = store1(next, before, after, on)
+        prev = store1(prev, after, before, on)
+        number = jnp.where(flag == NONFULL, _NONFULL + order, _FRAG + order)
+        number = jnp.where(flag == FREE, _FREE, jnp.where(flag == FULL, _FULL, number))
+        head = c.lists + number
+        tail, prev = load1(prev, head)
+        next = store1(store1(next, tail, cluster, on), cluster, head, on)
+        prev = store1(store1(prev, cluster, tail, on), head, cluster, on)
+        return replace(c, next=next, prev=prev)
+
+    return when(on, move, c)
 
 
 def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, Lane]:
     """folio_alloc_swap: the first slot of 2^order consecutive free ones in one cluster, or -1."""
     size = jnp.int32(1) << order
-    ranks = jnp.take(jnp.asarray(_RANKS), order, axis=0, mode="clip").T
     hint, hints = load1(c.hints, order)
     c = replace(c, hints=hints)
 
@@ -130,12 +134,19 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
     def scan(carry: tuple) -> tuple:
         c, rank, found, active = carry
         # A cluster: the hinted one (rank 0), else the head of the first list whose turn it is.
-        heads, next = load(c.next, jnp.broadcast_to(c.lists, order.shape), LISTS)
-        empty = heads == c.lists + jnp.arange(LISTS, dtype=jnp.int32)[:, None]
-        turn = jnp.where(empty | (ranks < rank[None]), _NEVER, ranks)
-        best = jnp.min(turn, axis=0)
-        head = jnp.max(jnp.where(turn == best[None], heads, -1), axis=0)
         hinted = rank == 0
+
+        def listed() -> tuple[Lane, Lane]:
+            ranks = jnp.take(jnp.asarray(_RANKS), order, axis=0, mode="clip").T
+            heads, _ = load(c.next, jnp.broadcast_to(c.lists, order.shape), LISTS)
+            empty = heads == c.lists + jnp.arange(LISTS, dtype=jnp.int32)[:, None]
+            turn = jnp.where(empty | (ranks < rank[None]), _NEVER, ranks)
+            best = jnp.min(turn, axis=0)
+            return best, jnp.max(jnp.where(turn == best[None], heads, -1), axis=0)
+
+        none = jnp.full_like(rank, _NEVER)
+        best, head = lax.cond(jnp.any(active & ~hinted), listed, lambda: (none, none))
+        (best, head), next = lax.optimization_barrier(((best, head), c.next))
         cluster = jnp.where(hinted, hint // CLUSTER, jnp.where(best < _NEVER, head, 0))
         row, words = load(c.words, cluster * STRIDE, STRIDE)
         used, count = row[USED : USED + 16], row[COUNT].astype(jnp.int32)
@@ -143,7 +154,7 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
         usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG)) & ((order == 0) | (owner == order))
         chosen = active & jnp.where(hinted, usable, best < _NEVER)
         start = jnp.where(hinted & (count > 0), hint % CLUSTER, 0)
-        blocks = bits.free_blocks(used, order)
+        blocks = lax.cond(jnp.any(order > 0), lambda: bits.free_blocks(used, order), lambda: ~used)
         position = jnp.where(count + size <= CLUSTER, bits.from_on(blocks, start), CLUSTER)
         taken = chosen & (position < CLUSTER)
         owner = jnp.where(taken & (count == 0), order, owner)
