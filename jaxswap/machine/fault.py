@@ -73,16 +73,26 @@ class _Table(NamedTuple):
     zero: Flag  # the target's zero flag
 
 
-def _add_check(
-    c: clusters.Clusters, slot: Lane, candidates: Mask
-) -> tuple[_Table, clusters.Clusters]:
+def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Table, clusters.Clusters]:
     """__swap_cache_add_check of every candidate order of one cgroup's slot that is in use and not cached.
 
     A range is refused by its first conflicting slot in ascending order.
     """
     cached, zeros, c = clusters.planes(c, slot)
+    zero = bits.has(zeros, slot % 512)
+    none = jnp.zeros_like(candidates)
+    answers = lax.cond(
+        jnp.any(candidates != 0),
+        lambda: _check_orders(cached, zeros, zero, slot, candidates),
+        lambda: (none, none, none),
+    )
+    return _Table(*answers, zero), c
+
+
+def _check_orders(
+    cached: bits.Bits, zeros: bits.Bits, zero: Flag, slot: Lane, candidates: Mask
+) -> tuple[Mask, Mask, Mask]:
     at = slot % 512
-    zero = bits.has(zeros, at)
     conflict = cached | (zeros ^ jnp.where(zero[None], jnp.uint32(0xFFFF_FFFF), jnp.uint32(0)))
     suitable = candidates & _blocks_inside(at, *_run_around(conflict, at))
 
@@ -96,7 +106,7 @@ def _add_check(
 
     refused = candidates & ~suitable
     by_cache = lax.cond(jnp.any(refused != 0), reason, lambda: jnp.zeros(slot.shape, jnp.uint32))
-    return _Table(suitable, refused & by_cache, refused & ~by_cache, zero), c
+    return suitable, refused & by_cache, refused & ~by_cache
 
 
 def _above(mask: Mask, order: Lane) -> Mask:
@@ -212,7 +222,8 @@ def end(
     """Map what was charged: (state, whether the access is done)."""
     block, page = access.page // 512, access.page % 512
     got = work.order
-    state = _account(state, params, access, plan, work.refused, got)
+    asked = on & (plan.allowed != 0)
+    state = when(asked, lambda s: _account(s, params, access, plan, work.refused, got), state)
     alive = on & ~state.oom
     on = alive & ~plan.needs_table
     touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on

@@ -117,15 +117,26 @@ def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
 def _reclaim(
     state: MachineState, work: Work, params: MachineParams, on: Flag
 ) -> tuple[MachineState, Work]:
-    """try_to_free_mem_cgroup_pages up to the next folio: one is rotated, deactivated or put to the work."""
+    """try_to_free_mem_cgroup_pages, up to the next folio that is to be written out."""
     pages = jnp.int32(1) << work.order
     target = jnp.maximum(pages, SWAP_CLUSTER_MAX)
-    state, work = _begin_pass(state, work, on & (work.phase == PASS))
-    work = _next_batch(work, target, on & (work.phase == BATCH))
-    state, work = _scan_inactive(state, work, on & (work.phase == INACTIVE))
+
+    def start(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = _begin_pass(*carry, on & (carry[1].phase == PASS))
+        return state, _next_batch(work, target, on & (work.phase == BATCH))
+
+    state, work = when(on & (work.phase <= BATCH), start, (state, work))
+    scanning = on & (work.phase == INACTIVE)
+    state, work = _scan_inactive(state, work, scanning)
+    settled = scanning & ~bits.some(work.heads)
+    state, work = when(settled, lambda c: _settle(*c, settled), (state, work))
     state, work = _scan_active(state, work, on & (work.phase == ACTIVE))
-    state, work = _end_pass(state, work, target, on & (work.phase == NEXT))
-    return _end_reclaim(state, params, work, pages, on & (work.phase == END))
+
+    def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = _end_pass(*carry, target, on & (carry[1].phase == NEXT))
+        return _end_reclaim(state, params, work, pages, on & (work.phase == END))
+
+    return when(on & (work.phase >= NEXT), stop, (state, work))
 
 
 def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
@@ -175,19 +186,23 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
         scanned=0,
         kept=-1,
         want_active=jnp.where(last, rebalance, jnp.where(work.deactivate, active, 0)),
-        scanned_active=0,
         skipped=work.skipped | ((active > 0) & ~work.deactivate),
     )
 
 
 def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
-    """shrink_inactive_list: look at the folio at the tail, or settle the batch where that is done."""
+    """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, or the batch's end."""
     no = jnp.zeros(on.shape, bool)
-    v, state = lru.tail(state, no)
-    more = on & (work.scanned < work.want) & (v != lru.sentinel(state, no)) & (v != work.kept)
+    sentinel = lru.sentinel(state, no)
+
+    def tail(state: MachineState, work: Work) -> tuple[Lane, Flag, MachineState]:
+        v, state = lru.tail(state, no)
+        more = (work.scanned < work.want) & (v != sentinel) & (v != work.kept)
+        return v, on & more & ~bits.some(work.heads), state
 
     def visit(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
+        v, more, state = tail(state, work)
         block, page = v // 512, v % 512
         planes, state = blocks.get(state, block)
         order = jnp.where(planes.has(Plane.PRESENT, page), planes.order(page), 0)
@@ -198,43 +213,50 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
         activate = young & (planes.has(Plane.REFERENCED, page) | (references > 1))
 
         def rotate(state: MachineState) -> MachineState:
-            before, state = blocks.get(state, block)
             pages = bits.only(folio, young)
-            after = before.clear(pages, Plane.YOUNG).set(pages, Plane.REFERENCED)
-            after = after.set(bits.only(pages, activate), Plane.ACTIVE)
-            state = blocks.put(state, block, before, after, young)
+            after = planes.clear(pages, Plane.YOUNG).set(pages, Plane.REFERENCED)
+            state = blocks.put(state, block, planes, after, young)
             state = lru.remove(state, v, no, size, young)
-            state = lru.add(state, v, activate, size, young)
+            return lru.add(state, v, activate, size, young)
+
+        state = when(young, rotate, state)
+
+        def promote(state: MachineState) -> MachineState:
+            before, state = blocks.get(state, block)
+            after = before.set(bits.only(folio, activate), Plane.ACTIVE)
+            state = blocks.put(state, block, before, after, activate)
             return replace(
                 state,
                 n=count(state.n, activate, pgactivate=size),
                 age_at_end=state.age_at_end + jnp.where(activate, size, 0),
             )
 
-        state = when(young, rotate, state)
+        state = when(activate, promote, state)
         evict = more & ~young
-        work = replace(
+        return state, replace(
             work,
             heads=jnp.where(evict[None], bits.one(page), work.heads),
             block=jnp.where(evict, block, work.block),
             scanned=work.scanned + jnp.where(more, size, 0),
             kept=jnp.where(young & ~activate & (work.kept < 0), v, work.kept),
         )
-        return state, work
 
-    state, work = when(more, visit, (state, work))
-    over = on & ~more
-    some, done = over & (work.scanned > 0), state.reclaimed
+    return repeat(lambda carry: tail(*carry)[1], visit, (state, work))
+
+
+def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+    """What shrink_inactive_list does after a batch: counts, cost, age."""
+    some, done = on & (work.scanned > 0), state.reclaimed
     state = replace(state, n=count(state.n, some, pgscan=work.scanned, pgsteal=done))
     state = note_cost(state, state.cost_at_end + work.scanned - done, some)
     state = replace(
         state,
-        age=state.age + jnp.where(over, state.age_at_end, 0),
-        age_at_end=jnp.where(over, 0, state.age_at_end),
-        cost_at_end=jnp.where(over, 0, state.cost_at_end),
-        reclaimed=jnp.where(over, 0, state.reclaimed),
+        age=state.age + jnp.where(on, state.age_at_end, 0),
+        age_at_end=jnp.where(on, 0, state.age_at_end),
+        cost_at_end=jnp.where(on, 0, state.cost_at_end),
+        reclaimed=jnp.where(on, 0, state.reclaimed),
     )
-    return state, _set(work, over, phase=ACTIVE, done=work.done + done)
+    return state, _set(work, on, phase=ACTIVE, done=work.done + done)
 
 
 def _references(folio: bits.Bits, young: bits.Bits, partial: Flag) -> Lane:
@@ -263,13 +285,17 @@ def _down(members: bits.Bits, shift: int) -> bits.Bits:
 
 
 def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
-    """shrink_active_list: move the folio at the tail to the head of the inactive list, or end the batch."""
+    """shrink_active_list: move folios from the tail to the head of the inactive list, to the batch's end."""
     yes = jnp.ones(on.shape, bool)
-    v, state = lru.tail(state, yes)
-    more = on & (work.scanned_active < work.want_active) & (v != lru.sentinel(state, yes))
+    sentinel = lru.sentinel(state, yes)
 
-    def visit(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
+    def tail(state: MachineState, scanned: Lane) -> tuple[Lane, Flag, MachineState]:
+        v, state = lru.tail(state, yes)
+        return v, on & (scanned < work.want_active) & (v != sentinel), state
+
+    def visit(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, scanned = carry
+        v, more, state = tail(state, scanned)
         block, page = v // 512, v % 512
         planes, state = blocks.get(state, block)
         mapped = planes.has(Plane.PRESENT, page)
@@ -282,10 +308,10 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
         state = lru.remove(state, v, yes, size, more)
         state = lru.add(state, v, ~yes, size, more)
         state = replace(state, n=count(state.n, more, pgdeactivate=size))
-        return state, replace(work, scanned_active=work.scanned_active + jnp.where(more, size, 0))
+        return state, scanned + jnp.where(more, size, 0)
 
-    state, work = when(more, visit, (state, work))
-    return state, _set(work, on & ~more, phase=jnp.where(work.last, NEXT, BATCH))
+    state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))
+    return state, _set(work, on, phase=jnp.where(work.last, NEXT, BATCH))
 
 
 def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[MachineState, Work]:

@@ -27,7 +27,7 @@ class Work:
     first, `fresh` if none of them went yet. phase: as above. order: of the charge under way; tried: orders to
     fall back to; refused: orders given up; may_reclaim: large charges may reclaim; first: no round failed yet;
     drained, retries: of try_charge. The rest belongs to the reclaim: priority, attempt, total and skipped to all of
-    it; left, left_active, done, deactivate, low, last to a pass; want, scanned, kept, want_active, scanned_active
+    it; left, left_active, done, deactivate, low, last to a pass; want, scanned, kept, want_active
     to a batch.
     """
 
@@ -57,7 +57,6 @@ class Work:
     scanned: Lane
     kept: Lane
     want_active: Lane
-    scanned_active: Lane
 
 
 def nothing(lanes: int) -> Work:
