@@ -16,13 +16,15 @@ _PLAIN_SECONDS = 10.0
 
 
 class _Rate:
-    """Rate and time left since the first report: what comes before it is reading and compiling."""
+    """Rate and time left since the first part was done: what comes before is mostly compiling."""
 
     def __init__(self) -> None:
         self.start: tuple[float, int] | None = None
 
     def text(self, done: int, total: int) -> str:
         now = time.monotonic()
+        if not done:
+            return ""
         if self.start is None:
             self.start = (now, done)
             return ""

@@ -34,6 +34,7 @@ def test_terminal_shows_rate_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     with progress("sort", "1/3", stream) as report:
         report(0, 1000)
         report(500, 1000)
+        report(600, 1000)
     text = stream.getvalue()
     assert "1/3 sort" in text and "compiling" in text
     assert "\x1b[2K" in text
