@@ -4,8 +4,10 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
+import pkgutil
 import platform
 import sys
 from collections.abc import Sequence
@@ -223,10 +225,12 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
 
 
 def _bench(arguments: argparse.Namespace, command: list[str]) -> int:
-    from jaxswap.bench import machine_bench, swaptable_bench
+    import jaxswap.bench
     from jaxswap.report.tables import rows_table
 
-    for module in (swaptable_bench, machine_bench):
+    names = [module.name for module in pkgutil.iter_modules(jaxswap.bench.__path__)]
+    for name in (name for name in names if name.endswith("_bench")):
+        module = importlib.import_module(f"jaxswap.bench.{name}")
         rows = module.rows(quick=arguments.quick)
         for row in rows if arguments.json else []:
             print(json.dumps(row))

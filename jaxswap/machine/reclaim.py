@@ -11,9 +11,9 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jax import lax
 
-from jaxswap.machine import blocks, lru
+from jaxswap.machine import blocks, lru, words
 from jaxswap.machine.counters import count
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.state import QUIET, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, shrink_folio
 from jaxswap.machine.work import (
     ACTIVE,
@@ -34,6 +34,7 @@ SWAPPINESS = 60
 MEMCG_CHARGE_BATCH = 64
 PAGE_ALLOC_COSTLY_ORDER = 3
 DEF_PRIORITY = 12
+_LOOK = (Plane.PRESENT, Plane.YOUNG, Plane.REFERENCED, Plane.PARTIAL, *blocks.ORDER)
 
 
 def fitting_orders(state: MachineState, params: MachineParams) -> Mask:
@@ -204,26 +205,48 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
         state, work = carry
         v, more, state = tail(state, work)
         block, page = v // 512, v % 512
-        planes, state = blocks.get(state, block)
-        order = jnp.where(planes.has(Plane.PRESENT, page), planes.order(page), 0)
+        (present, young_word, referenced, partial, *orders), state = words.get(state, v, _LOOK)
+        order = jnp.where(words.has(present, v), words.order_of(*orders, v), 0)
         size = jnp.int32(1) << order
-        folio = bits.only(planes.folio(page, order), more)
-        references = _references(folio, planes[Plane.YOUNG], planes.has(Plane.PARTIAL, page))
-        young = more & (references > 0)
-        activate = young & (planes.has(Plane.REFERENCED, page) | (references > 1))
+        broken = more & words.has(partial, v)
+        spread = broken | (more & (order > 5))
 
-        def rotate(state: MachineState) -> MachineState:
-            pages = bits.only(folio, young)
-            after = planes.clear(pages, Plane.YOUNG).set(pages, Plane.REFERENCED)
-            state = blocks.put(state, block, planes, after, young)
+        def one_word() -> tuple[Lane, bits.Bits]:
+            found = (young_word & words.mask(v, order)) != 0
+            return found.astype(jnp.int32), jnp.zeros((16, *v.shape), jnp.uint32)
+
+        def many() -> tuple[Lane, bits.Bits]:
+            planes, _ = blocks.get(state, block)
+            folio = planes.folio(page, order)
+            return _references(folio, planes[Plane.YOUNG], broken), folio
+
+        references, folio = lax.cond(jnp.any(spread), many, one_word)
+        (references, folio), table = lax.optimization_barrier(((references, folio), state.blocks))
+        state = replace(state, blocks=table)
+        young = more & (references > 0)
+        activate = young & (words.has(referenced, v) | (references > 1))
+
+        def rotate(state: MachineState, at: Lane, on: Flag) -> MachineState:
+            whole = words.mask(at, order)
+            # A folio that has lost pages has only the others.
+            at_word = jnp.take_along_axis(folio, (at // 32 % 16)[None], axis=0)[0]
+            pages = jnp.where(broken, at_word, whole)
+            planes = (Plane.YOUNG, Plane.REFERENCED, QUIET, QUIET + 1)
+            (young, referenced, quiet, quiet_write), state = words.get(state, at, planes)
+            after = (young & ~pages, referenced | pages, quiet & ~pages, quiet_write & ~pages)
+            return words.put(state, at, dict(zip(planes, after, strict=True)), on)
+
+        state = words.each(v, order, rotate, state, young)
+
+        def move(state: MachineState) -> MachineState:
             state = lru.remove(state, v, no, size, young)
             return lru.add(state, v, activate, size, young)
 
-        state = when(young, rotate, state)
+        state = when(young, move, state)
 
         def promote(state: MachineState) -> MachineState:
             before, state = blocks.get(state, block)
-            after = before.set(bits.only(folio, activate), Plane.ACTIVE)
+            after = before.set(bits.only(before.folio(page, order), activate), Plane.ACTIVE)
             state = blocks.put(state, block, before, after, activate)
             return replace(
                 state,
@@ -297,14 +320,26 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
         state, scanned = carry
         v, more, state = tail(state, scanned)
         block, page = v // 512, v % 512
-        planes, state = blocks.get(state, block)
-        mapped = planes.has(Plane.PRESENT, page)
-        order = jnp.where(mapped, planes.order(page), 0)
+        (present, partial, *orders), state = words.get(state, v, (Plane.PRESENT, Plane.PARTIAL, *blocks.ORDER))
+        order = jnp.where(words.has(present, v), words.order_of(*orders, v), 0)
         size = jnp.int32(1) << order
-        folio = jnp.where(mapped[None], planes.folio(page, order), bits.one(page))
-        pages = bits.only(folio, more)
-        after = planes.clear(pages, Plane.YOUNG, Plane.ACTIVE).set(pages, Plane.WORKINGSET)
-        state = blocks.put(state, block, planes, after, more)
+        broken = more & words.has(partial, v)
+
+        def whole(state: MachineState, at: Lane, on: Flag) -> MachineState:
+            pages = words.mask(at, order)
+            planes = (Plane.YOUNG, Plane.ACTIVE, QUIET, QUIET + 1, Plane.WORKINGSET)
+            (*cleared, workingset), state = words.get(state, at, planes)
+            after = (*(word & ~pages for word in cleared), workingset | pages)
+            return words.put(state, at, dict(zip(planes, after, strict=True)), on)
+
+        def partly(state: MachineState) -> MachineState:
+            before, state = blocks.get(state, block)
+            pages = bits.only(before.folio(page, order), broken)
+            after = before.clear(pages, Plane.YOUNG, Plane.ACTIVE).set(pages, Plane.WORKINGSET)
+            return blocks.put(state, block, before, after, broken)
+
+        state = words.each(v, order, whole, state, more & ~broken)
+        state = when(broken, partly, state)
         state = lru.remove(state, v, yes, size, more)
         state = lru.add(state, v, ~yes, size, more)
         state = replace(state, n=count(state.n, more, pgdeactivate=size))

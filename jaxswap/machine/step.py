@@ -10,25 +10,33 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int32, UInt32
+from jaxtyping import Array, Bool, Int32, Shaped, UInt32
 
-from jaxswap.machine import blocks, fault, program
+from jaxswap.machine import blocks, fault, program, words
 from jaxswap.machine.advise import advise
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import finish
 from jaxswap.machine.release import dont_need
-from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, Flag, Lane, MachineParams, MachineState, Plane
+from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.work import nothing
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import repeat, when
 
 
-class _Event(NamedTuple):
-    """What a lane does next: mark pages of a block as accessed, then perhaps fault, then stand at `cursor`."""
+_INDEX = np.arange(WINDOW, dtype=np.int32)[:, None]
+_ALL = np.uint32(0xFFFF_FFFF)
+_MARKED = (Plane.YOUNG, Plane.TOUCHED, Plane.NONZERO, QUIET, QUIET + 1)
 
-    block: Lane
+
+class _Event(NamedTuple):
+    """What a lane does next: mark pages as accessed, then perhaps fault, then stand at `cursor`.
+
+    marks: accesses of a stream's window, one bit each. read, written: pages of the operation's block.
+    """
+
+    marks: Mask
     read: Bits
     written: Bits
     page: Lane
@@ -65,12 +73,13 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         )
         event, table = lax.optimization_barrier((event, state.blocks))
         state = replace(state, blocks=table)
+        state = _mark_stream(state, ops, cursor, jnp.where(on, event.marks, jnp.uint32(0)))
         marks = on & bits.some(event.read | event.written)
 
         def mark(state: MachineState) -> MachineState:
-            planes, state = blocks.get(state, event.block)
+            planes, state = blocks.get(state, block)
             after = touched(planes, event.read, ~marks, zero)
-            return blocks.put(state, event.block, planes, touched(after, event.written, marks, zero), marks)
+            return blocks.put(state, block, planes, touched(after, event.written, marks, zero), marks)
 
         state = when(marks, mark, state)
 
@@ -118,70 +127,80 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
     return repeat(going, advance, (state, first))[0]
 
 
-def _stream(state: MachineState, ops: Program, cursor: Lane, end: Int32[Array, ""]) -> _Event:
-    """The next accesses of a stream, up to the first that faults."""
-    lanes = cursor.shape[0]
-    index = np.arange(WINDOW, dtype=np.int32)[:, None]
-    if lanes == 1:
+def _window(ops: Program, cursor: Lane) -> tuple[Int32[Array, "window L"], UInt32[Array, "window L"]]:
+    """Pages of the next accesses of a stream, and whether each writes (1 or 0)."""
+    if cursor.shape == (1,):
         window = lax.dynamic_slice(ops.accesses, (cursor[0],), (WINDOW,))[:, None]
     else:
-        window = jnp.take(ops.accesses, cursor[None] + index, mode="clip")
-    valid = cursor[None] + index < end
-    page, write = (window >> 1).astype(jnp.int32), (window & 1).astype(jnp.int32)
-    block, word = page // 512, page // 32 % 16
-    at = block * BLOCK_WORDS + word + write * 16
-    lane = jnp.arange(lanes, dtype=jnp.int32)[None]
+        window = jnp.take(ops.accesses, cursor[None] + _INDEX, mode="clip")
+    return (window >> 1).astype(jnp.int32), window & 1
+
+
+def _pack(chosen: Bool[Array, "window L"]) -> Mask:
+    """One bit for each access of a window."""
+    return _gather(jnp.where(chosen, np.uint32(1) << _INDEX.astype(np.uint32), np.uint32(0)))
+
+
+def _gather(words: UInt32[Array, "window L"]) -> Mask:
+    flat = words.reshape(WINDOW) if words.shape[1] == 1 else words
+    return lax.reduce(flat, np.uint32(0), lax.bitwise_or, (0,)).reshape(words.shape[1:])
+
+
+def _pick(values: Shaped[Array, "window L"], position: Lane) -> Shaped[Array, " L"]:
+    position = jnp.minimum(position, WINDOW - 1)
+    if position.shape == (1,):
+        return lax.dynamic_index_in_dim(values, position[0], 0, keepdims=False)
+    return jnp.take_along_axis(values, position[None], axis=0)[0]
+
+
+def _stream(state: MachineState, ops: Program, cursor: Lane, end: Int32[Array, ""]) -> _Event:
+    """The next accesses of a stream, up to the first that faults."""
+    valid = cursor[None] + _INDEX < end
+    page, write = _window(ops, cursor)
+    at = page // 512 * BLOCK_WORDS + page // 32 % 16 + write.astype(jnp.int32) * 16
+    lane = jnp.arange(cursor.shape[0], dtype=jnp.int32)[None]
     bit = (page & 31).astype(jnp.uint32)
 
-    def where(plane: int) -> UInt32[Array, " L"]:
-        """The accesses of the window that are not in a plane, one bit each."""
-        out = valid & ((state.blocks[at + plane * 16, lane] >> bit) & 1 == 0)
-        members = jnp.where(out, np.uint32(1) << index.astype(np.uint32), np.uint32(0))
-        members = members.reshape(WINDOW) if lanes == 1 else members
-        return lax.reduce(members, np.uint32(0), lax.bitwise_or, (0,)).reshape(cursor.shape)
+    def outside(plane: int) -> Mask:
+        """The accesses of the window that are not in a plane."""
+        return _pack(valid & ((state.blocks[at + plane * 16, lane] >> bit) & 1 == 0))
 
-    def pick(values: Array, position: Lane) -> Array:
-        position = jnp.minimum(position, WINDOW - 1)
-        if lanes == 1:
-            return lax.dynamic_index_in_dim(values, position[0], 0, keepdims=False)
-        return jnp.take_along_axis(values, position[None], axis=0)[0]
-
-    loud = where(QUIET)
-    faults = lax.cond(jnp.any(loud != 0), lambda: where(READY), lambda: jnp.zeros_like(loud))
+    loud = outside(QUIET)
+    faults = lax.cond(jnp.any(loud != 0), lambda: outside(READY), lambda: jnp.zeros_like(loud))
     fault_at = bits.ctz(faults)
-    marks = loud & ((jnp.uint32(1) << fault_at.astype(jnp.uint32)) - jnp.uint32(1))
-    marks = jnp.where(fault_at >= WINDOW, loud, marks)
-    marked = pick(block, bits.ctz(marks))
-
-    def sets() -> tuple[Bits, Bits, Lane]:
-        here = ((marks[None] >> index.astype(np.uint32)) & 1 == 1) & (block == marked[None])
-        each = jnp.where(here, jnp.uint32(1) << bit, jnp.uint32(0))
-        own = word[:, None] == np.arange(16, dtype=np.int32)[None, :, None]
-
-        def gather(kind: int) -> Bits:
-            chosen = jnp.where(own & (write == kind)[:, None], each[:, None], jnp.uint32(0))
-            return lax.reduce(chosen, np.uint32(0), lax.bitwise_or, (0,))
-
-        left = jnp.where(here, np.uint32(0), (marks[None] >> index.astype(np.uint32)) & 1)
-        elsewhere = jnp.min(jnp.where(left == 1, index, WINDOW), axis=0)
-        return gather(0), gather(1), elsewhere
-
-    def none() -> tuple[Bits, Bits, Lane]:
-        empty = jnp.zeros((16, lanes), jnp.uint32)
-        return empty, empty, jnp.full_like(cursor, WINDOW)
-
-    read, written, elsewhere = lax.cond(jnp.any(marks != 0), sets, none)
-    stop = jnp.minimum(fault_at, elsewhere)
+    before = jnp.where(fault_at >= WINDOW, _ALL, (jnp.uint32(1) << (fault_at & 31).astype(jnp.uint32)) - 1)
+    empty = jnp.zeros((16, *cursor.shape), jnp.uint32)
     return _Event(
-        block=marked,
-        read=read,
-        written=written,
-        page=pick(page, fault_at),
-        write=pick(write, fault_at) == 1,
-        faults=(fault_at <= elsewhere) & (fault_at < WINDOW),
-        cursor=cursor + jnp.minimum(stop, jnp.minimum(end - cursor, WINDOW)),
+        marks=loud & before,
+        read=empty,
+        written=empty,
+        page=_pick(page, fault_at),
+        write=_pick(write, fault_at) == 1,
+        faults=fault_at < WINDOW,
+        cursor=cursor + jnp.minimum(fault_at, jnp.minimum(end - cursor, WINDOW)),
         vma=jnp.take(ops.access_vma, cursor + jnp.minimum(fault_at, WINDOW - 1), mode="clip"),
     )
+
+
+def _mark_stream(state: MachineState, ops: Program, cursor: Lane, marks: Mask) -> MachineState:
+    """Mark the pages of some accesses of the window at `cursor`, which are present, a word of 32 pages a turn."""
+
+    def turn(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
+        state, left = carry
+        on = left != 0
+        page, write = _window(ops, cursor)
+        first = _pick(page, bits.ctz(left))
+        same = (left[None] >> _INDEX.astype(np.uint32)) & 1 == 1
+        same = same & (page // 32 == first[None] // 32)
+        bit = jnp.where(same, jnp.uint32(1) << (page & 31).astype(jnp.uint32), jnp.uint32(0))
+        pages, written = _gather(bit), _gather(jnp.where(write == 1, bit, jnp.uint32(0)))
+        (young, touched, nonzero, quiet, quiet_write), state = words.get(state, first, _MARKED)
+        nonzero = nonzero | written
+        after = (young | pages, touched | pages, nonzero, quiet | pages, quiet_write | (pages & nonzero))
+        state = words.put(state, first, dict(zip(_MARKED, after, strict=True)), on)
+        return state, left & ~_pack(same)
+
+    return repeat(lambda carry: carry[1] != 0, turn, (state, marks))[0]
 
 
 def _range(
@@ -202,7 +221,7 @@ def _range(
     before = pages & bits.below(at) & present
     before = jnp.where(kind >= program.WILLNEED, jnp.uint32(0), before)
     return _Event(
-        block=block,
+        marks=jnp.zeros(cursor.shape, jnp.uint32),
         read=jnp.where(write[None], jnp.uint32(0), before),
         written=jnp.where(write[None], before, jnp.uint32(0)),
         page=block * 512 + jnp.where(faults, at, 0),

@@ -1,9 +1,11 @@
 """The commands as a user types them: exit statuses, one clear line on stderr, nothing half written."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,3 +111,16 @@ parser.set_defaults(run=run)
 cli._parser = lambda: parser
 sys.exit(cli.main([]))
 """
+
+
+def test_bench_prints_the_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+
+    monkeypatch.setattr("pkgutil.iter_modules", lambda path: [SimpleNamespace(name="swaptable_bench")])
+    rows = [{"name": "a", "seconds": 0.5, "quick": True}, {"name": "b", "seconds": None, "quick": True}]
+    monkeypatch.setattr(swaptable_bench, "rows", lambda quick: [row | {"quick": quick} for row in rows])
+    assert main(["bench", "--quick"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["quick True", "name  seconds"]
+    assert main(["bench", "--json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        row | {"quick": False} for row in rows
+    ]
