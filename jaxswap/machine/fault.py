@@ -5,10 +5,9 @@ thp_swapin_suitable_orders), mm/swap_state.c (__swap_cache_add_check, swap_cache
 mm/workingset.c (workingset_refault), mm/madvise.c (swapin_walk_pmd_entry), 7.3.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -19,7 +18,6 @@ from jaxswap.machine.counters import Counts, count, count_order, count_orders, c
 from jaxswap.machine.reclaim import fitting_orders, note_cost
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
-from jaxswap.machine.work import CHARGE, IDLE, MAX_RECLAIM_RETRIES, Work, nothing
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.lanes import load1, store1, when
@@ -121,9 +119,7 @@ def _top(mask: Mask) -> Lane:
     return jnp.maximum(bits.highest(mask), 0)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a fault has found out before memory is charged for it.
 
     needs_table: the block has no page table and gets only that; the access then comes again. touch, swapin,
@@ -149,15 +145,19 @@ class Plan:
     table: _Table
 
 
-def no_plan(lanes: int) -> Plan:
-    """A plan for no fault."""
-    off, none, zero = jnp.zeros(lanes, bool), jnp.zeros(lanes, jnp.uint32), jnp.zeros(lanes, jnp.int32)
-    return Plan(*[off] * 7, *[none] * 5, zero, none, _Table(none, none, none, off))
+class Ask(NamedTuple):
+    """The charge a fault asks for: the order to begin with, orders to fall back to, orders refused at once."""
+
+    on: Flag
+    order: Lane
+    tried: Mask
+    refused: Mask
+    may_reclaim: Flag
 
 
 def begin(
     state: MachineState, params: MachineParams, access: Access, on: Flag
-) -> tuple[MachineState, Plan, Work]:
+) -> tuple[MachineState, Plan, Ask]:
     """Look at the fault of each lane that is on: (state, plan, the charge to make)."""
     block, page = access.page // 512, access.page % 512
     table_there, tables = load1(state.tables, block)
@@ -203,27 +203,16 @@ def begin(
     charged = touch | swapin | (zeropage & access.write) | needs_table
     fails = lax.population_count(refused).astype(jnp.int32)
     state = replace(state, n=count(state.n, fails > 0, memcg_max=fails))
-    work = replace(
-        nothing(on.shape[0]),
-        phase=jnp.where(charged, CHARGE, IDLE),
-        order=_top(at_once),
-        tried=tried,
-        refused=refused,
-        may_reclaim=may_reclaim,
-        first=charged,
-        retries=jnp.full_like(page, MAX_RECLAIM_RETRIES),
-    )
-    return state, plan, work
+    return state, plan, Ask(charged, _top(at_once), tried, refused, may_reclaim)
 
 
 def end(
-    state: MachineState, params: MachineParams, access: Access, plan: Plan, work: Work, on: Flag
+    state: MachineState, params: MachineParams, access: Access, plan: Plan, got: Lane, refused: Mask, on: Flag
 ) -> tuple[MachineState, Flag]:
-    """Map what was charged: (state, whether the access is done)."""
+    """Map what was charged, an order each: (state, whether the access is done)."""
     block, page = access.page // 512, access.page % 512
-    got = work.order
     asked = on & (plan.allowed != 0)
-    state = when(asked, lambda s: _account(s, params, access, plan, work.refused, got), state)
+    state = when(asked, lambda s: _account(s, params, access, plan, refused, got), state)
     alive = on & ~state.oom
     on = alive & ~plan.needs_table
     touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on

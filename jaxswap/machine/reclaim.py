@@ -45,6 +45,24 @@ def fitting_orders(state: MachineState, params: MachineParams) -> Mask:
     return jnp.sum(jnp.where(fits, pages, 0), axis=0).astype(jnp.uint32)
 
 
+def try_charge(
+    state: MachineState, params: MachineParams, order: Lane, first: Flag, on: Flag
+) -> tuple[MachineState, Flag]:
+    """Charge 2^order pages without reclaim: from the stock, by a batch in the first round, or alone."""
+    pages = jnp.int32(1) << order
+    batch = jnp.where(first, jnp.maximum(pages, MEMCG_CHARGE_BATCH), pages)
+    stocked, total = state.stock >= pages, state.used + state.stock
+    done = on & (stocked | (total + pages <= params.limit))
+    take = jnp.where(total + batch <= params.limit, batch, pages)
+    stock = jnp.where(stocked, state.stock - pages, state.stock + take - pages)
+    state = replace(
+        state,
+        used=jnp.where(done, state.used + pages, state.used),
+        stock=jnp.where(done, stock, state.stock),
+    )
+    return state, done
+
+
 def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[MachineState, Work]:
     """Do all the work: write folios out, get charges through. A small charge that fails for good sets `oom`."""
 
@@ -74,20 +92,10 @@ def _set(work: Work, on: Flag, **values: Lane | Flag | int | bool) -> Work:
 
 
 def _charge(state: MachineState, work: Work, params: MachineParams, on: Flag) -> tuple[MachineState, Work]:
-    """A round of try_charge_memcg: the stock, a batch, the pages alone; else reclaim, or a lower order."""
-    pages = jnp.int32(1) << work.order
-    batch = jnp.where(work.first, jnp.maximum(pages, MEMCG_CHARGE_BATCH), pages)
-    stocked, total = state.stock >= pages, state.used + state.stock
-    done = on & (stocked | (total + pages <= params.limit))
-    take = jnp.where(total + batch <= params.limit, batch, pages)
-    stock = jnp.where(stocked, state.stock - pages, state.stock + take - pages)
+    """A round of try_charge_memcg; where it fails, reclaim comes next, or a lower order."""
+    state, done = try_charge(state, params, work.order, work.first, on)
     failed = on & ~done
-    state = replace(
-        state,
-        used=jnp.where(done, state.used + pages, state.used),
-        stock=jnp.where(done, stock, state.stock),
-        n=count(state.n, failed, memcg_max=1),
-    )
+    state = replace(state, n=count(state.n, failed, memcg_max=1))
     may = work.may_reclaim | (work.order == 0)
     work = _set(work, done, phase=IDLE)
     work = _set(

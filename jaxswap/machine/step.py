@@ -16,10 +16,10 @@ from jaxswap.machine import blocks, fault, program, words
 from jaxswap.machine.advise import advise
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
-from jaxswap.machine.reclaim import finish
+from jaxswap.machine.reclaim import finish, try_charge
 from jaxswap.machine.release import dont_need
 from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.work import nothing
+from jaxswap.machine.work import charge_work
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import repeat, when
@@ -102,18 +102,22 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
             end=jnp.clip(jnp.take(ops.vma_end, event.vma, mode="clip") - offset, 0, 512),
             advice=jnp.take(ops.vma_advice, event.vma, mode="clip"),
         )
-        state, plan, work = when(
-            faults,
-            lambda c: fault.begin(c[0], params, access, faults),
-            (state, fault.no_plan(lanes[0]), nothing(lanes[0])),
-        )
-        work = replace(work, block=block, heads=heads)
-        state, work = finish(state, params, work)
-        state, done = when(
-            faults,
-            lambda c: fault.end(c[0], params, access, plan, work, faults),
-            (state, jnp.zeros(lanes, bool)),
-        )
+
+        def serve(carry: tuple[MachineState, Flag]) -> tuple[MachineState, Flag]:
+            state, plan, ask = fault.begin(carry[0], params, access, faults)
+            state, charged = try_charge(state, params, ask.order, ask.on, ask.on)
+            unmet = ask.on & ~charged
+
+            def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
+                work = charge_work(ask.order, ask.tried, ask.refused, ask.may_reclaim, unmet)
+                state, work = finish(carry[0], params, replace(work, block=block, heads=heads))
+                return state, work.order, work.refused
+
+            more = unmet | bits.some(heads)
+            state, got, refused = when(more, insist, (state, ask.order, ask.refused))
+            return fault.end(state, params, access, plan, got, refused, faults)
+
+        state, done = when(faults | bits.some(heads), serve, (state, jnp.zeros(lanes, bool)))
         # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
         keep = ~advised
         state = replace(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from jaxswap.machine.state import Flag, Lane, Mask
 from jaxswap.swaptable.bits import Bits
@@ -59,19 +58,35 @@ class Work:
     want_active: Lane
 
 
-def nothing(lanes: int) -> Work:
-    """No work."""
-
-    def zero(dtype: type = jnp.int32) -> Array:
-        return jnp.zeros((lanes,), dtype)
-
-    flags = {"fresh", "may_reclaim", "first", "drained", "skipped", "deactivate", "low", "last"}
-    values = {}
-    for name in Work.__dataclass_fields__:
-        if name in ("heads", "pieces"):
-            values[name] = jnp.zeros((16, lanes), jnp.uint32)
-        elif name in ("tried", "refused"):
-            values[name] = zero(jnp.uint32)
-        else:
-            values[name] = zero(bool) if name in flags else zero()
-    return Work(**values)
+def charge_work(order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, on: Flag) -> Work:
+    """The work of charging 2^order pages in the lanes that are on, falling back through `tried`; nothing to write out."""
+    zero, off = jnp.zeros_like(order), jnp.zeros_like(on)
+    none = jnp.zeros((16, *order.shape), jnp.uint32)
+    return Work(
+        block=zero,
+        heads=none,
+        pieces=none,
+        fresh=off,
+        phase=jnp.where(on, CHARGE, IDLE),
+        order=order,
+        tried=tried,
+        refused=refused,
+        may_reclaim=may_reclaim,
+        first=on,
+        drained=off,
+        retries=jnp.full_like(order, MAX_RECLAIM_RETRIES),
+        priority=zero,
+        attempt=zero,
+        total=zero,
+        skipped=off,
+        left=zero,
+        left_active=zero,
+        done=zero,
+        deactivate=off,
+        low=off,
+        last=off,
+        want=zero,
+        scanned=zero,
+        kept=zero,
+        want_active=zero,
+    )
