@@ -22,8 +22,8 @@ def advise(
 ) -> tuple[MachineState, Bits]:
     """MADV_COLD where `cold`, else MADV_PAGEOUT: (state, folios to page out, by lowest page).
 
-    PAGEOUT takes present folios in ascending order, whatever their references. COLD clears those and moves active folios
-    to the head of the inactive list.
+    PAGEOUT takes present folios in ascending order, whatever their references. COLD clears those and moves
+    active folios to the head of the inactive list.
     """
     state = _split_across(state, block, start, end, on)
     planes, state = blocks.get(state, block)

@@ -88,7 +88,7 @@ def get(state: MachineState, block: Lane) -> tuple[Block, MachineState]:
 
 
 def put(state: MachineState, block: Lane, before: Block, planes: Block, on: Flag) -> MachineState:
-    """The state with those planes of a block written that are not the ones of `before`, and what derives from them."""
+    """The state with the planes written that are not those of `before`, and what derives from them."""
     changed = [plane for plane in Plane if planes[plane] is not before[plane]]
     words = {int(plane): planes[plane] for plane in changed}
     present, zeropage = planes[Plane.PRESENT], planes[Plane.ZEROPAGE]

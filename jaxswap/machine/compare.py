@@ -41,13 +41,17 @@ class Comparison:
     def __str__(self) -> str:
         text = ", ".join(
             f"{name} equal {equal}/{total}"
-            for name, (equal, total) in (("page maps", self.maps), ("folios", self.folios), ("counters", self.counters))
+            for name, (equal, total) in (
+                ("page maps", self.maps),
+                ("folios", self.folios),
+                ("counters", self.counters),
+            )
         )
         return text + "".join(f"\n  {difference}" for difference in self.differences[:1])
 
 
 def compare(replay: OneReplay, recording: Recording) -> Comparison:
-    """Compare block by block, in order: every page of every DUMP, every folio, every counter of the region."""
+    """Compare block by block: every page of every DUMP, every folio, every counter of the region."""
     score = {"DUMP": [0, 0], "FOLIOS": [0, 0], "STATS": [0, 0]}
     differences: list[Difference] = []
     mine = [block for block in replay.blocks if block[0] in score]
@@ -55,7 +59,9 @@ def compare(replay: OneReplay, recording: Recording) -> Comparison:
     for own, real in zip(mine, theirs, strict=False):
         name = f"{real[0]} {real[1]}"
         if own[:2] != real[:2]:
-            differences.append(Difference(name, f"the replay has {own[0]} {own[1]} here; is it the same workload?"))
+            differences.append(
+                Difference(name, f"the replay has {own[0]} {own[1]} here; is it the same workload?")
+            )
             break
         if real[0] == "STATS":
             equal, total, found = _counters(own[2], real[2])
@@ -70,7 +76,10 @@ def compare(replay: OneReplay, recording: Recording) -> Comparison:
     else:
         if len(mine) != len(theirs):
             differences.append(
-                Difference("end", f"the replay shows {len(mine)} blocks, the recording {len(theirs)}; is it the same workload?")
+                Difference(
+                    "end",
+                    f"the replay shows {len(mine)} blocks, the recording {len(theirs)}; the same workload?",
+                )
             )
     maps, folios, counters = (tuple(score[kind]) for kind in ("DUMP", "FOLIOS", "STATS"))
     return Comparison(maps, folios, counters, tuple(differences))
@@ -100,7 +109,7 @@ def _where(run: tuple, page: int) -> str:
 def _folios(own: list[tuple], real: list[tuple]) -> str:
     for mine, theirs in zip(own, real, strict=False):
         if tuple(mine[:3]) != tuple(theirs[:3]):
-            return f"the replay has {mine[0]} {mine[1]} {mine[2]}, the kernel {theirs[0]} {theirs[1]} {theirs[2]}"
+            return "the replay has {} {} {}, the kernel {} {} {}".format(*mine[:3], *theirs[:3])
     return "" if len(own) == len(real) else f"the replay has {len(own)} runs, the kernel {len(real)}"
 
 

@@ -80,13 +80,13 @@ COUNTERS: tuple[str, ...] = (
     *(f"{size_name(o)}/{name}" for name in SIZED for o in ORDERS),
     *(f"refused/{path}/{reason}/{size_name(o)}" for path in PATHS for reason in REASONS for o in ORDERS),
 )
-"""Flat names, in the order of ReplayResult.counters. `accesses` is the workload's, the same for every lane."""
+"""Flat names, in the order of ReplayResult.counters. `accesses` is the workload's, for every lane."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Counts:
-    """scalars: one of SCALARS a row. sized: WIDTH rows for each of SIZED. refused: for each path, WIDTH rows a reason."""
+    """scalars: a row each of SCALARS. sized: WIDTH rows each of SIZED. refused: WIDTH rows a path, reason."""
 
     scalars: UInt32[Array, "scalars L"]
     sized: UInt32[Array, "sized L"]
@@ -101,7 +101,9 @@ def zeros(lanes: int) -> Counts:
 
 def flat(counts: Counts) -> np.ndarray:
     """Counters as numpy, [..., lanes, names of COUNTERS without `accesses`]."""
-    scalars, sized, refused = (np.moveaxis(np.asarray(x), -2, -1) for x in (counts.scalars, counts.sized, counts.refused))
+    scalars, sized, refused = (
+        np.moveaxis(np.asarray(x), -2, -1) for x in (counts.scalars, counts.sized, counts.refused)
+    )
     sized = sized[..., : WIDTH * len(SIZED)]
     sizes = slice(ORDERS.start, ORDERS.stop)
 
@@ -116,7 +118,9 @@ def count(n: Counts, on: Flag, **amounts: Lane | int) -> Counts:
     """Add to counters without sizes: some that stand side by side in SCALARS, in that order."""
     start = SCALARS.index(next(iter(amounts)))
     assert SCALARS[start : start + len(amounts)] == tuple(amounts)
-    added = [jnp.where(on, jnp.broadcast_to(amount, on.shape).astype(jnp.uint32), 0) for amount in amounts.values()]
+    added = [
+        jnp.where(on, jnp.broadcast_to(amount, on.shape).astype(jnp.uint32), 0) for amount in amounts.values()
+    ]
     rows = n.scalars[start : start + len(amounts)] + jnp.stack(added)
     return replace(n, scalars=lax.optimization_barrier(lax.dynamic_update_slice(n.scalars, rows, (start, 0))))
 

@@ -30,8 +30,8 @@ _ORDERS = np.arange(2, 9, dtype=np.int32)[:, None]
 class Access(NamedTuple):
     """One access, or MADV_WILLNEED of one page, that cannot go on without the kernel.
 
-    page: of the region. write, zero (overwrites with zeros), willneed. start, end: of its VMA, cut to the 2 MiB
-    block, as pages of the block. advice: of the VMA.
+    page: of the region. write, zero (overwrites with zeros), willneed. start, end: of its VMA, cut to the 2
+    MiB block, as pages of the block. advice: of the VMA.
     """
 
     page: Lane
@@ -123,9 +123,9 @@ class Plan(NamedTuple):
     """What a fault has found out before memory is charged for it.
 
     needs_table: the block has no page table and gets only that; the access then comes again. touch, swapin,
-    zeropage, swapped, cached: what it is. read_none: a read that maps the shared zero page. allowed .. orders: order
-    masks as sysfs and the region, the VMA's edges, alignment, the PTEs and the heuristic left them. slot, shadow: of
-    the page. table: the add check's answers.
+    zeropage, swapped, cached: what it is. read_none: a read that maps the shared zero page. allowed ..
+    orders: order masks as sysfs and the region, the VMA's edges, alignment, the PTEs and the heuristic left
+    them. slot, shadow: of the page. table: the add check's answers.
     """
 
     needs_table: Flag
@@ -146,7 +146,7 @@ class Plan(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """The charge a fault asks for: the order to begin with, orders to fall back to, orders refused at once."""
+    """The charge a fault asks for: the order to begin with, those to fall back to, those refused at once."""
 
     on: Flag
     order: Lane

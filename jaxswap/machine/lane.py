@@ -20,8 +20,8 @@ MOST_SWAP = 1 << 41  # bytes; slot numbers are 31 bits
 class Lane:
     """One simulated machine.
 
-    mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit: memory.max in
-    bytes, None for none. swap: bytes of the zram device.
+    mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
+    memory.max in bytes, None for none. swap: bytes of the zram device.
     """
 
     mthp: str = ""
@@ -43,7 +43,9 @@ class Lane:
             order = SIZES.get(int(match[1])) if match else None
             if match is None or order is None:
                 sizes = ", ".join(map(str, SIZES))
-                raise InputError(f"mthp: {word!r} is no size this machine has; sizes are {sizes} (kB), m for madvise")
+                raise InputError(
+                    f"mthp: {word!r} is no size this machine has; sizes are {sizes} (kB), m for madvise"
+                )
             if match[2]:
                 madvise |= 1 << order
             else:
@@ -64,7 +66,9 @@ class Lane:
         for param in rule.params:
             value = self.policy_params.get(param.name, param.default)
             if not param.low <= value <= param.high:
-                raise InputError(f"policy {self.policy}: {param.name}={value} is not in {param.low}..{param.high}")
+                raise InputError(
+                    f"policy {self.policy}: {param.name}={value} is not in {param.low}..{param.high}"
+                )
             values.append(value)
         return values
 
@@ -73,9 +77,13 @@ class Lane:
         self.masks()
         self.parameters()
         if not 2 * PAGE <= self.swap <= MOST_SWAP:
-            raise InputError(f"swap: {self.swap} bytes; a device has at least {2 * PAGE} and at most {MOST_SWAP}")
+            raise InputError(
+                f"swap: {self.swap} bytes; a device has at least {2 * PAGE} and at most {MOST_SWAP}"
+            )
         if self.limit is not None and not PAGE <= self.limit < NO_LIMIT * PAGE:
-            raise InputError(f"limit: {self.limit} bytes; memory.max is at least one page and below {NO_LIMIT * PAGE}")
+            raise InputError(
+                f"limit: {self.limit} bytes; memory.max is at least one page and below {NO_LIMIT * PAGE}"
+            )
 
 
 def params_of(lanes: Sequence[Lane]) -> MachineParams:

@@ -27,7 +27,9 @@ class Pages:
     @property
     def order(self) -> np.ndarray:
         """Order of each present page's folio."""
-        return sum(self[plane].astype(np.int64) << i for i, plane in enumerate(list(Plane)[Plane.O0 : Plane.O3 + 1]))
+        return sum(
+            self[plane].astype(np.int64) << i for i, plane in enumerate(list(Plane)[Plane.O0 : Plane.O3 + 1])
+        )
 
 
 def pages_of(state: MachineState, npages: int) -> Pages:
@@ -48,16 +50,19 @@ def _runs(keys: np.ndarray) -> list[tuple[int, int]]:
 
 def dump(pages: Pages) -> list[tuple[str, int, int, int, int]]:
     """The runs of a DUMP: (state, start, length, swap type, slot)."""
-    state = np.where(pages[Plane.SWAPPED], SWAPPED, (pages[Plane.PRESENT] | pages[Plane.ZEROPAGE]).astype(int))
+    state = np.where(
+        pages[Plane.SWAPPED], SWAPPED, (pages[Plane.PRESENT] | pages[Plane.ZEROPAGE]).astype(int)
+    )
     number = np.arange(len(state))
     keys = np.where(state == SWAPPED, pages.slots - number + (len(state) + 2), -state)
     return [
-        ("NPS"[state[at]], at, n, 0, int(pages.slots[at]) if state[at] == SWAPPED else 0) for at, n in _runs(keys)
+        ("NPS"[state[at]], at, n, 0, int(pages.slots[at]) if state[at] == SWAPPED else 0)
+        for at, n in _runs(keys)
     ]
 
 
 def folios(pages: Pages) -> list[tuple[str, int, int, str]]:
-    """The runs of FOLIOS: ("F", head, mapped pages), ("TAIL", page, 1), ("s", start, length), flags left out."""
+    """The runs of FOLIOS: ("F", head, mapped pages), ("TAIL", page, 1), ("s", start, length); no flags."""
     found: list[tuple[str, int, int, str]] = []
     order = pages.order
     present, zero = pages[Plane.PRESENT], pages[Plane.ZEROPAGE]
@@ -120,5 +125,3 @@ def leaving(blocks: UInt32[np.ndarray, "words lanes"]) -> dict[str, Int64[np.nda
 def named(values: np.ndarray) -> dict[str, int]:
     """One lane's counters by name."""
     return dict(zip(COUNTERS[1:], values.tolist(), strict=True))
-
-

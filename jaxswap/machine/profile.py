@@ -19,7 +19,11 @@ class Profile:
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
-        Profile("7.2", 1, "swap table phase IV as merged; the same page maps and counters as 7.3 on one CPU with zram"),
+        Profile(
+            "7.2",
+            1,
+            "swap table phase IV as merged; the same page maps and counters as 7.3 on one CPU with zram",
+        ),
         Profile("7.3", 1, "swap table phase IV as merged; checked against Debian's 7.3.4"),
     )
 }

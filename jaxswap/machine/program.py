@@ -1,7 +1,7 @@
 """A workload compiled for replay: what every lane does, worked out once on the host.
 
-Runs of single accesses become one STREAM operation over an access table. Operations on ranges are cut at 2 MiB
-blocks and VMA borders. Each operation carries its VMA, so a machine keeps none.
+Runs of single accesses become one STREAM operation over an access table. Operations on ranges are cut at 2
+MiB blocks and VMA borders. Each operation carries its VMA, so a machine keeps none.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from jaxswap.workload import Kind, Workload
 # Kinds of compiled operations.
 STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, PAGEOUT, COLD = range(8)
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
+# Shorter programs are filled up to these, so that most share one compiled machine.
+LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
 SHORT_RUN = 8  # runs up to this length are single accesses of a stream
 WINDOW = 32  # accesses looked at together; the access table ends in as many fillers
 
@@ -39,8 +41,8 @@ _ADVICE = {"plain": PLAIN, "huge": HUGE, "nohuge": NOHUGE}
 class Program:
     """The same for all lanes, so without a lane axis.
 
-    kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access table.
-    vma: VMA of an operation on a range. accesses: page << 1 | write. access_vma: VMA of each access.
+    kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
+    table. vma: VMA of an operation on a range. accesses: page << 1 | write. access_vma: VMA of each access.
     vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was.
     """
 
@@ -61,8 +63,8 @@ class Compiled:
     """A program, and where in it the workload's labelled operations stand.
 
     ops: how many operations (the arrays are padded). marks: (operation before which it stands, index in the
-    workload) of every DUMP, FOLIOS, STATS and ECHO. lane_operations: operations as the workload counts them, single
-    accesses one each.
+    workload) of every DUMP, FOLIOS, STATS and ECHO. lane_operations: operations as the workload counts them,
+    single accesses one each.
     """
 
     program: Program
@@ -187,9 +189,9 @@ def compile_workload(workload: Workload) -> Compiled:
             marks.append((len(ops), i))
         i += 1
 
-    def padded(values: list | np.ndarray, dtype: type, least: int = 0) -> Array:
+    def padded(values: list | np.ndarray, dtype: type, least: int = LEAST_OPERATIONS, more: int = 0) -> Array:
         data = np.asarray(values, dtype)
-        size = 1 << max(8, (len(data) + least - 1).bit_length())
+        size = max(least, 1 << (len(data) + more - 1).bit_length())
         return jnp.asarray(np.concatenate([data, np.zeros(size - len(data), dtype)]))
 
     table = np.array(ops, np.int32).reshape(-1, 5)
@@ -201,8 +203,8 @@ def compile_workload(workload: Workload) -> Compiled:
         start=padded(table[:, 2], np.int32),
         end=padded(table[:, 3], np.int32),
         vma=padded(table[:, 4], np.int32),
-        accesses=padded(accesses, np.uint32, WINDOW),
-        access_vma=padded(owners, np.int32, WINDOW),
+        accesses=padded(accesses, np.uint32, LEAST_ACCESSES, WINDOW),
+        access_vma=padded(owners, np.int32, LEAST_ACCESSES, WINDOW),
         vma_start=padded(vmas.start, np.int32),
         vma_end=padded(vmas.end, np.int32),
         vma_advice=padded([_ADVICE[advice] for advice in vmas.advice], np.int32),

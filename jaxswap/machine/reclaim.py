@@ -64,7 +64,7 @@ def try_charge(
 
 
 def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[MachineState, Work]:
-    """Do all the work: write folios out, get charges through. A small charge that fails for good sets `oom`."""
+    """Do all the work: write folios out, get charges through. A small charge that fails sets `oom`."""
 
     def left(carry: tuple[MachineState, Work]) -> Flag:
         work = carry[1]
@@ -123,9 +123,7 @@ def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
     return replace(state, anon_cost=jnp.where(on, total, state.anon_cost))
 
 
-def _reclaim(
-    state: MachineState, work: Work, params: MachineParams, on: Flag
-) -> tuple[MachineState, Work]:
+def _reclaim(state: MachineState, work: Work, params: MachineParams, on: Flag) -> tuple[MachineState, Work]:
     """try_to_free_mem_cgroup_pages, up to the next folio that is to be written out."""
     pages = jnp.int32(1) << work.order
     target = jnp.maximum(pages, SWAP_CLUSTER_MAX)
@@ -200,7 +198,7 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
 
 
 def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
-    """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, or the batch's end."""
+    """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go."""
     no = jnp.zeros(on.shape, bool)
     sentinel = lru.sentinel(state, no)
 
@@ -328,7 +326,9 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
         state, scanned = carry
         v, more, state = tail(state, scanned)
         block, page = v // 512, v % 512
-        (present, partial, *orders), state = words.get(state, v, (Plane.PRESENT, Plane.PARTIAL, *blocks.ORDER))
+        (present, partial, *orders), state = words.get(
+            state, v, (Plane.PRESENT, Plane.PARTIAL, *blocks.ORDER)
+        )
         order = jnp.where(words.has(present, v), words.order_of(*orders, v), 0)
         size = jnp.int32(1) << order
         broken = more & words.has(partial, v)

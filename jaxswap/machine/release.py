@@ -31,7 +31,7 @@ def dont_need(state: MachineState, block: Lane, start: Lane, end: Lane, on: Flag
 
 
 def _unmap(state: MachineState, block: Lane, planes: Block, pages: Bits) -> tuple[MachineState, Bits]:
-    """Take pages from their folios, freeing those left without any: (state, pages left in folios that lost some)."""
+    """Take pages from their folios and free empty ones: (state, pages left in folios that lost some)."""
 
     def folio(carry: tuple[MachineState, Bits, Bits]) -> tuple[MachineState, Bits, Bits]:
         state, left, partial = carry
@@ -82,5 +82,3 @@ def _drop_cached(state: MachineState, block: Lane, planes: Block, pages: Bits) -
         return replace(state, used=state.used - on, n=n), left & ~bits.one(page)
 
     return repeat(lambda carry: bits.some(carry[1]), drop, (state, pages))[0]
-
-

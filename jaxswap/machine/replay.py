@@ -1,7 +1,7 @@
 """Replaying a workload on lanes: `[groups, words, width]` state, groups shared out over the devices.
 
-On CPU a group is one lane and each device takes its groups one after the other (`lax.map`); elsewhere one group
-holds many lanes that go in lock step. The machine is the same.
+On CPU a group is one lane and each device takes its groups one after the other (`lax.map`); elsewhere one
+group holds many lanes that go in lock step. The machine is the same.
 """
 
 import functools
@@ -22,7 +22,7 @@ from jaxswap.machine import counters, observe
 from jaxswap.machine.lane import Lane, params_of
 from jaxswap.machine.profile import PROFILES, model_version
 from jaxswap.machine.program import Compiled, Program, compile_workload
-from jaxswap.machine.state import MachineParams, MachineState, init, room
+from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
 from jaxswap.machine.step import step
 from jaxswap.workload import Kind, Workload, write_recording
 
@@ -71,7 +71,9 @@ class OneReplay:
             "workload": self.workload.name,
             "mthp": lane.mthp,
             "swap": f"zram {lane.swap >> 20}M" if lane.swap % (1 << 20) == 0 else f"zram {lane.swap >> 10}K",
-            "policy": ":".join([lane.policy, ",".join(f"{k}={v}" for k, v in lane.policy_params.items())]).rstrip(":"),
+            "policy": ":".join(
+                [lane.policy, ",".join(f"{k}={v}" for k, v in lane.policy_params.items())]
+            ).rstrip(":"),
         }
         if lane.limit is not None:
             header |= {"lru": "classic", "memory.max": f"{lane.limit >> 10}K"}
@@ -85,7 +87,9 @@ def advance(
 ) -> MachineState:
     """Operations span[0] .. span[1] - 1 on all groups; counters start at zero."""
 
-    def group(carry: tuple[MachineState, MachineParams], ops: Program, span: Int32[Array, "2"]) -> MachineState:
+    def group(
+        carry: tuple[MachineState, MachineParams], ops: Program, span: Int32[Array, "2"]
+    ) -> MachineState:
         state, params = carry
         state = replace(state, n=jax.tree.map(jnp.zeros_like, state.n))
         return lax.fori_loop(span[0], span[1], lambda i, state: step(state, params, ops, i), state)
@@ -109,9 +113,9 @@ def replay_lanes(
 ) -> ReplayResult:
     """Replay a workload on every lane.
 
-    progress(done, total) is called between chunks, in lane-operations. width: lanes of a group that go in lock step;
-    by default 1 on CPU and all of a device's elsewhere. Raises InputError for a lane that cannot be built, a
-    workload operation the machine does not have, or too little memory.
+    progress(done, total) is called between chunks, in lane-operations. width: lanes of a group that go in
+    lock step; by default 1 on CPU and all of a device's elsewhere. Raises InputError for a lane that cannot
+    be built, a workload operation the machine does not have, or too little memory.
     """
     run = Replay(workload, lanes, profile, width)
     bounds = _chunks(run.compiled, len(lanes))
@@ -152,7 +156,10 @@ def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneRepla
 
 def _chunks(compiled: Compiled, lanes: int) -> list[tuple[int, int, int]]:
     """(first operation, behind the last, lane-operations done by then) of each call."""
-    kinds, starts, ends = (np.asarray(x)[: compiled.ops] for x in (compiled.program.kind, compiled.program.start, compiled.program.end))
+    kinds, starts, ends = (
+        np.asarray(x)[: compiled.ops]
+        for x in (compiled.program.kind, compiled.program.start, compiled.program.end)
+    )
     weight = np.where(kinds == 0, ends - starts, 1).cumsum() if compiled.ops else np.zeros(0, np.int64)
     bounds, at = [], 0
     while at < compiled.ops:
@@ -168,7 +175,12 @@ class Replay:
     """A replay under way: compiled workload, states of all lanes, counters added up so far."""
 
     def __init__(
-        self, workload: Workload, lanes: Sequence[Lane], profile: str = "7.3", width: int | None = None, devices: int | None = None
+        self,
+        workload: Workload,
+        lanes: Sequence[Lane],
+        profile: str = "7.3",
+        width: int | None = None,
+        devices: int | None = None,
     ) -> None:
         if profile not in PROFILES:
             raise InputError(f"kernel: no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -190,12 +202,15 @@ class Replay:
         # The last lane is repeated to fill the groups up.
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
         slots = swaps.pop()
-        pages, clusters = room(workload.npages), max(16, 1 << ((slots - 1) // 512).bit_length())
+        pages, clusters = room(workload.npages), max(LEAST_CLUSTERS, 1 << ((slots - 1) // 512).bit_length())
         one = jax.eval_shape(lambda: init(pages, slots, clusters, self.width))
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
-        start = jax.tree.map(lambda x: np.broadcast_to(x, (self.groups, *x.shape)), jax.device_get(init(pages, slots, clusters, self.width)))
+        start = jax.tree.map(
+            lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
+            jax.device_get(init(pages, slots, clusters, self.width)),
+        )
         self.states: MachineState = jax.device_put(start, spread)
         self.params: MachineParams = jax.device_put(jax.tree.map(self._grouped, params_of(filled)), spread)
         self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))

@@ -25,11 +25,11 @@ Mask = UInt32[Array, " L"]
 class Plane(enum.IntEnum):
     """Bit planes of a block.
 
-    PRESENT: anonymous page mapped. ZEROPAGE: shared zero page mapped. SWAPPED: a swap PTE. NEXT: swapped, and its
-    slot is the one behind the slot of the page before. NONZERO: content. YOUNG: accessed since the last look.
-    TOUCHED: accessed by the program since it arrived. CAMEBACK, LARGE: arrived by swap-in, in a large folio.
-    O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page of it. PARTIAL: the
-    folio has lost pages. INCACHE: swapped, with a folio in the swap cache.
+    PRESENT: anonymous page mapped. ZEROPAGE: shared zero page mapped. SWAPPED: a swap PTE. NEXT: swapped,
+    and its slot is the one behind the slot of the page before. NONZERO: content. YOUNG: accessed since the
+    last look. TOUCHED: accessed by the program since it arrived. CAMEBACK, LARGE: arrived by swap-in, in a
+    large folio. O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every
+    page of it. PARTIAL: the folio has lost pages. INCACHE: swapped, with a folio in the swap cache.
     """
 
     PRESENT = 0
@@ -59,6 +59,7 @@ PLANES = STORED + 4
 BLOCK_WORDS = PLANES * 16
 
 NO_LIMIT = 1 << 30
+LEAST_PAGES, LEAST_CLUSTERS = 16384, 64  # smaller machines share one compiled program
 INACTIVE, ACTIVE_LIST = 0, 1  # sentinels behind the pages in the LRU link tables
 POLICY_WORDS = 8
 
@@ -87,8 +88,8 @@ class MachineState:
     blocks: PLANES planes of 16 words a block. places: for 16 pages their 16 slots, then their 16 shadows
     (nonresident age << 1 | workingset). tables: blocks with a page table. next, prev: LRU links by
     page. sizes: pages on the inactive and the active list. used: pages charged; stock: pages charged ahead.
-    age: nonresident_age. anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two as
-    of the last statistics flush. n: counters. memory: the heuristic's. oom: killed.
+    age: nonresident_age. anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two
+    as of the last statistics flush. n: counters. memory: the heuristic's. oom: killed.
     """
 
     blocks: UInt32[Array, "words L"]
@@ -117,7 +118,7 @@ class MachineState:
 
 def room(pages: int) -> int:
     """Pages the arrays are made for: a power of two, so that few shapes are compiled."""
-    return max(2048, 1 << (pages - 1).bit_length())
+    return max(LEAST_PAGES, 1 << (pages - 1).bit_length())
 
 
 def init(pages: int, slots: int, cluster_room: int, lanes: int) -> MachineState:

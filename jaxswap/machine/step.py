@@ -1,7 +1,7 @@
 """One compiled operation on all lanes.
 
-The kind of an operation is one scalar for all lanes; inside a stream of accesses each lane goes at its own pace,
-from one access that changes something to the next.
+The kind of an operation is one scalar for all lanes; inside a stream of accesses each lane goes at its own
+pace, from one access that changes something to the next.
 """
 
 from dataclasses import replace
@@ -18,12 +18,21 @@ from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import finish, try_charge
 from jaxswap.machine.release import dont_need
-from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.state import (
+    BLOCK_WORDS,
+    QUIET,
+    READY,
+    Flag,
+    Lane,
+    MachineParams,
+    MachineState,
+    Mask,
+    Plane,
+)
 from jaxswap.machine.work import charge_work
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import repeat, when
-
 
 _INDEX = np.arange(WINDOW, dtype=np.int32)[:, None]
 _ALL = np.uint32(0xFFFF_FFFF)
@@ -187,7 +196,7 @@ def _stream(state: MachineState, ops: Program, cursor: Lane, end: Int32[Array, "
 
 
 def _mark_stream(state: MachineState, ops: Program, cursor: Lane, marks: Mask) -> MachineState:
-    """Mark the pages of some accesses of the window at `cursor`, which are present, a word of 32 pages a turn."""
+    """Mark the present pages of some accesses of the window at `cursor`, a word of 32 pages a turn."""
 
     def turn(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, left = carry

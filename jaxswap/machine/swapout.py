@@ -43,8 +43,8 @@ def split_pages(
 def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     """shrink_folio_list for the next folio of the work, unreferenced, in the lanes that have one.
 
-    Heads go in ascending order. A large folio that finds no slots, or has lost pages, is split; its pieces follow at
-    once: the first, then from the last down. A small folio that finds no slot is activated.
+    Heads go in ascending order. A large folio that finds no slots, or has lost pages, is split; its pieces
+    follow at once: the first, then from the last down. A small folio that finds no slot is activated.
     """
     block = work.block
     piece = bits.some(work.pieces)
@@ -79,9 +79,7 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     shadow = (state.age.astype(jnp.uint32) << 1) | workingset.astype(jnp.uint32)
     state = places.write(state, v, size, jnp.where(cached, kept, slot), shadow, gone)
     lost = jnp.where(gone, size, 0)
-    state = replace(
-        state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost
-    )
+    state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
     state = blocks.put(state, block, before, planes.clear(folio, Plane.REFERENCED), on)
 
     # Flags that few folios carry.

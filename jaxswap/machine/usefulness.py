@@ -10,7 +10,7 @@ from jaxswap.swaptable.bits import Bits
 
 
 def leave(state: MachineState, block: Block, pages: Bits, on: Flag) -> MachineState:
-    """Count `pages`, about to leave: useless if never accessed since they came, needed if they came back and were."""
+    """Count pages about to leave: useless if never accessed, needed if they came back and were."""
     touched, back = block[Plane.TOUCHED], pages & block[Plane.CAMEBACK]
     n = count(
         state.n,

@@ -5,7 +5,6 @@ Most folios lie within one word; larger ones take a turn a word. What concerns a
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import jax.numpy as jnp
 from jax import lax
@@ -13,7 +12,6 @@ from jax import lax
 from jaxswap.machine.state import BLOCK_WORDS, Flag, Lane, MachineState, Mask
 from jaxswap.swaptable.lanes import load1, repeat, store1
 
-T = TypeVar("T")
 _ALL = 0xFFFF_FFFF
 
 
@@ -51,9 +49,7 @@ def mask(page: Lane, order: Lane) -> Mask:
     return low << base.astype(jnp.uint32)
 
 
-def each(
-    page: Lane, order: Lane, act: Callable[[T, Lane, Flag], T], state: T, on: Flag
-) -> T:
+def each[T](page: Lane, order: Lane, act: Callable[[T, Lane, Flag], T], state: T, on: Flag) -> T:
     """`act(state, page, on)` for one page of every word of the folio of 2^order around `page`, ascending."""
     first = page >> order << order
     end = first + (jnp.int32(1) << order)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxswap.machine.state import Flag, Lane, Mask
 from jaxswap.swaptable.bits import Bits
 
-# Where a lane stands: nothing to charge; try the charge; begin a pass over the lists at one priority; take the next
-# batch; scan the inactive, then the active list; end the pass; end the reclaim.
+# Where a lane stands: nothing to charge; try the charge; begin a pass over the lists at one priority; take
+# the next batch; scan the inactive, then the active list; end the pass; end the reclaim.
 IDLE, CHARGE, PASS, BATCH, INACTIVE, ACTIVE, NEXT, END = range(8)
 MAX_RECLAIM_RETRIES = 16
 
@@ -22,12 +22,12 @@ MAX_RECLAIM_RETRIES = 16
 class Work:
     """One lane's unfinished work.
 
-    block, heads, pieces, fresh: folios of one block to write out, by lowest page; pieces of a split folio, which come
-    first, `fresh` if none of them went yet. phase: as above. order: of the charge under way; tried: orders to
-    fall back to; refused: orders given up; may_reclaim: large charges may reclaim; first: no round failed yet;
-    drained, retries: of try_charge. The rest belongs to the reclaim: priority, attempt, total and skipped to all of
-    it; left, left_active, done, deactivate, low, last to a pass; want, scanned, kept, want_active
-    to a batch.
+    block, heads, pieces, fresh: folios of one block to write out, by lowest page; pieces of a split folio,
+    which come first, `fresh` if none of them went yet. phase: as above. order: of the charge under way;
+    tried: orders to fall back to; refused: orders given up; may_reclaim: large charges may reclaim; first: no
+    round failed yet; drained, retries: of try_charge. The rest belongs to the reclaim: priority, attempt,
+    total and skipped to all of it; left, left_active, done, deactivate, low, last to a pass; want, scanned,
+    kept, want_active to a batch.
     """
 
     block: Lane
@@ -59,7 +59,7 @@ class Work:
 
 
 def charge_work(order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, on: Flag) -> Work:
-    """The work of charging 2^order pages in the lanes that are on, falling back through `tried`; nothing to write out."""
+    """The work of charging 2^order pages in the lanes that are on, falling back through `tried`."""
     zero, off = jnp.zeros_like(order), jnp.zeros_like(on)
     none = jnp.zeros((16, *order.shape), jnp.uint32)
     return Work(

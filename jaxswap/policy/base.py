@@ -22,8 +22,8 @@ class Features(NamedTuple):
     """What a heuristic may look at.
 
     first_touch: an anonymous first touch, else a swap-in. candidates: the orders the kernel would offer
-    (sysfs, VMA, alignment and PTE tests passed; never 0 or 1). suitable: those of them for which the add check of
-    the swap table would succeed now (reading it costs slots).
+    (sysfs, VMA, alignment and PTE tests passed; never 0 or 1). suitable: those of them for which the add
+    check of the swap table would succeed now (reading it costs slots).
     """
 
     first_touch: Flag
@@ -32,7 +32,8 @@ class Features(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The orders to try (others are refused as "policy"), the memory afterwards, PTEs and slots read for it."""
+    """The orders to try (others are refused as "policy"), the memory afterwards, PTEs and slots read for
+    it."""
 
     orders: Mask
     memory: Memory

@@ -64,16 +64,23 @@ def _backoff_learn(params: Params, memory: Memory, outcome: Outcome) -> Memory:
 _ORDER = Param("order", 4, 2, 8, "folio order: 2 is 16 kB, 4 is 64 kB, 8 is 1 MiB")
 
 RULES = (
-    Policy("kernel", "every order sysfs and the tests of the fault allow, from the top", _kernel, expressible_in_sysfs=True),
+    Policy(
+        "kernel",
+        "every order sysfs and the tests of the fault allow, from the top",
+        _kernel,
+        expressible_in_sysfs=True,
+    ),
     Policy("never", "swap-in at order 0 only; first touch as the kernel", _never),
     Policy("cap", "swap-in at orders up to `order`; first touch as the kernel", _cap, params=(_ORDER,)),
     Policy("single", "swap-in at `order` or 0; first touch as the kernel", _single, params=(_ORDER,)),
     Policy(
         "backoff",
-        "after a failure sit out 2, 4, 8 .. 2^limit faults of that path at order 0; a large folio got ends it",
+        "after a failure sit out 2, 4 .. 2^limit faults of that path at order 0, until a large folio is got",
         _backoff,
         _backoff_learn,
         (Param("limit", 6, 1, 16, "log2 of the longest wait, in faults"),),
     ),
-    Policy("lookahead", "read the swap table first and offer only orders the add check would pass", _lookahead),
+    Policy(
+        "lookahead", "read the swap table first and offer only orders the add check would pass", _lookahead
+    ),
 )

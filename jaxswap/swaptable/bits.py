@@ -149,7 +149,9 @@ def free_blocks(used: Bits, order: Scalar) -> Bits:
         within = jnp.where(order[None] >= level, free, within)
     stride = (jnp.uint32(1) << jnp.minimum(order, 5).astype(jnp.uint32))[None]
     # Bits at multiples of the stride: all ones divided by 2^stride - 1; a whole word has one.
-    pattern = jnp.where(stride >= 32, jnp.uint32(1), _ALL // ((jnp.uint32(1) << (stride & 31)) - jnp.uint32(1)))
+    pattern = jnp.where(
+        stride >= 32, jnp.uint32(1), _ALL // ((jnp.uint32(1) << (stride & 31)) - jnp.uint32(1))
+    )
 
     def above_a_word() -> Bits:
         word = jnp.arange(WORDS, dtype=jnp.uint32)[:, None]

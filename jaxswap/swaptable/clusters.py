@@ -5,6 +5,7 @@ alloc_swap_scan_cluster, relocate_cluster, partial_free_cluster, free_cluster): 
 synchronous block device without discard. Every array has a trailing lane axis L.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 
 import jax
@@ -54,7 +55,8 @@ class Clusters:
 
     words: STRIDE words a cluster: used (not NULL, bad slots included), cached (PFN) and zero-flag planes,
     count, order, flag. next, prev: list links by cluster number; sentinels from `lists` on.
-    hints: next slot of each order, 0 for none. free: slots that are NULL. lists: number of the first sentinel.
+    hints: next slot of each order, 0 for none. free: slots that are NULL. lists: number of the first
+    sentinel.
     """
 
     words: UInt32[Array, "words L"]
@@ -86,7 +88,7 @@ def swapon(nslots: int, room: int, lanes: int) -> Clusters:
     links = np.tile(np.arange(room + LISTS + SPARE, dtype=np.int32), (2, 1))
     for flag, head in ((FREE, room + _FREE), (NONFULL, room + _NONFULL)):
         chain = [head, *np.flatnonzero(words[:count, FLAG] == flag), head]
-        for a, b in zip(chain, chain[1:], strict=False):
+        for a, b in itertools.pairwise(chain):
             links[0, a], links[1, b] = b, a
     words = np.concatenate([words.reshape(-1), np.zeros(SPARE, np.uint32)])
 

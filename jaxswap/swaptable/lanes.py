@@ -10,7 +10,6 @@ first; otherwise XLA may keep a copy of the old table for it.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import jax.numpy as jnp
 from jax import lax
@@ -18,7 +17,6 @@ from jaxtyping import Array, Bool, Int32, Shaped
 
 SPARE = 512  # words at the end of every table that hold nothing
 
-T = TypeVar("T")
 Table = Shaped[Array, "words L"]
 
 
@@ -53,14 +51,12 @@ def store(
     return table.at[rows, jnp.arange(lanes)[None]].set(values, mode="drop", unique_indices=True)
 
 
-def store1(
-    table: Table, at: Int32[Array, " L"], value: Shaped[Array, " L"], on: Bool[Array, " L"]
-) -> Table:
+def store1(table: Table, at: Int32[Array, " L"], value: Shaped[Array, " L"], on: Bool[Array, " L"]) -> Table:
     """The table with one word written in the lanes that are on."""
     return store(table, at, jnp.broadcast_to(value, at.shape)[None], on)
 
 
-def when(on: Bool[Array, " L"], act: Callable[[T], T], state: T) -> T:
+def when[T](on: Bool[Array, " L"], act: Callable[[T], T], state: T) -> T:
     """`act(state)` if any lane is on, else `state`.
 
     A loop of at most one turn: unlike `lax.cond` it keeps the tables of the state in place. `act` itself
@@ -73,6 +69,6 @@ def when(on: Bool[Array, " L"], act: Callable[[T], T], state: T) -> T:
     return lax.while_loop(lambda carry: carry[0], body, (jnp.any(on), state))[1]
 
 
-def repeat(on: Callable[[T], Bool[Array, " L"]], act: Callable[[T], T], state: T) -> T:
+def repeat[T](on: Callable[[T], Bool[Array, " L"]], act: Callable[[T], T], state: T) -> T:
     """`act` again and again while `on(state)` holds in any lane; `act` leaves the other lanes alone."""
     return lax.while_loop(lambda carry: jnp.any(on(carry)), act, state)

@@ -90,7 +90,14 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
             kept = (Plane.ACTIVE, Plane.REFERENCED, Plane.WORKINGSET)
             flags = tuple(flag(plane, v) for plane in kept) if flag(Plane.INCACHE, v) else None
             shadow = int(shadows[v])
-            row = ("swapped", int(pages.slots[v]), shadow >> 1, bool(shadow & 1), flag(Plane.NONZERO, v), flags)
+            row = (
+                "swapped",
+                int(pages.slots[v]),
+                shadow >> 1,
+                bool(shadow & 1),
+                flag(Plane.NONZERO, v),
+                flags,
+            )
         else:
             row = ("zero",) if flag(Plane.ZEROPAGE, v) else ("none",)
         rows.append(row)
@@ -125,8 +132,12 @@ def _clusters(c: Clusters) -> dict[str, Any]:
     rows = []
     for row in words:
         if row[COUNT] or row[FLAG]:
-            planes = np.unpackbits(row[:48].copy().view(np.uint8), bitorder="little").astype(bool).reshape(3, 512)
-            rows.append((*(tuple(plane.tolist()) for plane in planes), *(int(row[i]) for i in (COUNT, ORDER, FLAG))))
+            planes = (
+                np.unpackbits(row[:48].copy().view(np.uint8), bitorder="little").astype(bool).reshape(3, 512)
+            )
+            rows.append(
+                (*(tuple(plane.tolist()) for plane in planes), *(int(row[i]) for i in (COUNT, ORDER, FLAG)))
+            )
     numbers = {(FREE, 0): 0, (FULL, 0): 1}
     for order in range(10):
         numbers |= {(NONFULL, order): 2 + order, (FRAG, order): 12 + order}

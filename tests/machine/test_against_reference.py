@@ -2,18 +2,16 @@
 
 import random
 
-import jax
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxswap.machine import COUNTERS, Lane, replay_lanes
+from jaxswap.machine import COUNTERS, Lane
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
 from jaxswap.workload import Kind, Workload, parse_workload
 from tests.machine.states import differences, of_machine, of_reference
-from tests.machine.workloads import PAGES, random_text
+from tests.machine.workloads import random_text
 from tests.reference.machine import Machine
 from tests.reference.run import Regions, step
 

@@ -1,4 +1,4 @@
-"""Lanes are machines of their own: what one counts depends on no other, however they are grouped or chunked."""
+"""Lanes are machines of their own: what one counts depends on no other, whatever the groups or chunks."""
 
 import random
 from unittest import mock

@@ -172,7 +172,12 @@ class Machine:
                 charge |= 1 << o
         alive = (got > 0 or self._charge(1, True)) and not self.oom
         self._learn(True, charge, got)
-        reasons = {"vma_edge": allowed & ~edges, "pte_gap": gaps, "policy": edges & ~gaps & ~mask, "charge": charge}
+        reasons = {
+            "vma_edge": allowed & ~edges,
+            "pte_gap": gaps,
+            "policy": edges & ~gaps & ~mask,
+            "charge": charge,
+        }
         self._refused("touch", reasons, got)
         if not alive:
             return
@@ -431,7 +436,9 @@ class Machine:
         for q in sorted(folio.pages):
             page = self.pages[q]
             if page.nonzero:
-                piece = Folio(q, 0, {q}, active=folio.active, referenced=folio.referenced, workingset=folio.workingset)
+                piece = Folio(
+                    q, 0, {q}, active=folio.active, referenced=folio.referenced, workingset=folio.workingset
+                )
                 page.folio = piece
                 self.usage += 1
                 pieces.append(piece)

@@ -88,9 +88,9 @@ class SwapDevice:
                     return found
         if (index := self._take(FREE, 0)) is not None and (found := self._scan(index, 0, order)) is not None:
             return found
-        if order < 9 and (index := self._take(FRAG, order)) is not None:
-            if (found := self._scan(index, 0, order)) is not None:
-                return found
+        index = self._take(FRAG, order) if order < 9 else None
+        if index is not None and (found := self._scan(index, 0, order)) is not None:
+            return found
         if order:
             return None
         for stolen in range(1, 10):

@@ -1,0 +1,137 @@
+"""What keeps the replay fast, seen in its compiled text, in how time grows, and in how often it compiles."""
+
+import random
+import re
+import time
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxswap.machine import Lane, replay_lanes
+from jaxswap.machine.replay import Replay, advance
+from jaxswap.workload import Workload, parse_workload
+from tests.machine.workloads import random_text
+
+BYTES_A_LANE = 76_000
+"""State of a lane with room for 2,048 pages and 16 clusters: 65,600 measured, and 15 %."""
+FUSIONS = 1_010
+"""Fusions in the program of a step, a stand-in for the kernels that a GPU launches: 873 measured, and 15 %."""
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def arguments(replay: Replay) -> tuple:
+    return replay.states, replay.params, replay.program, jnp.array([0, 1], jnp.int32)
+
+
+def replay_of(lanes: int, width: int, devices: int = 1) -> Replay:
+    workload = parse_workload(random_text(1, 100))
+    return Replay(workload, [Lane("64", swap=8000 * 4096)] * lanes, width=width, devices=devices)
+
+
+@pytest.fixture(scope="module")
+def one_lane() -> Replay:
+    return replay_of(1, 1)
+
+
+@pytest.fixture(scope="module")
+def text(one_lane: Replay) -> str:
+    """The compiled program of one lane."""
+    text = advance.trace(*arguments(one_lane), mesh=one_lane.mesh).lower().compile().as_text()
+    assert text is not None
+    return text
+
+
+def test_the_step_is_native_without_scatter_or_sort(text: str) -> None:
+    assert "xla_cpu_small_call" in text
+    assert " scatter(" not in text and " sort(" not in text
+
+
+def test_no_table_is_copied_in_a_step(text: str, one_lane: Replay) -> None:
+    """Groups' tables have a leading axis; a step's have not. Those are never copied."""
+    tables = {x.shape[1] for x in jax.tree.leaves(one_lane.states) if x.ndim == 3 and x.shape[1] > 256}
+    assert len(tables) >= 5
+    shapes = re.compile(rf" = \w+\[(?:{'|'.join(map(str, sorted(tables)))})(?:,1)?\]\S* copy\(")
+    copies = [line.strip()[:160] for line in text.splitlines() if shapes.search(line)]
+    assert not copies, copies[:3]
+
+
+def test_state_and_fusions_keep_to_their_budgets(text: str, one_lane: Replay) -> None:
+    held = sum(x.nbytes for x in jax.tree.leaves(one_lane.states))
+    fusions = text.count(" fusion(")
+    print(f"state {held} bytes a lane, {fusions} fusions")
+    assert held <= BYTES_A_LANE
+    assert 0 < fusions <= FUSIONS
+
+
+@pytest.mark.parametrize(("lanes", "width"), [(1, 1), (64, 64)], ids=["one-lane", "lock-step"])
+def test_the_replay_lowers_for_cuda(lanes: int, width: int) -> None:
+    replay = replay_of(lanes, width)
+    traced = advance.trace(*arguments(replay), mesh=replay.mesh)
+    assert "stablehlo.while" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Names of the programs compiled while a test runs."""
+    found: list[str] = []
+
+    def note(event: str, seconds: float, **more: object) -> None:
+        if event == COMPILED:
+            found.append(str(more.get("fun_name", event)))
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
+def test_workloads_lanes_and_kernels_of_one_shape_compile_once(compilations: list[str]) -> None:
+    """Contents of any kind are values: three workloads, sets of lanes and both profiles make one program."""
+    before = advance._cache_size()
+    for seed, profile in ((11, "7.3"), (12, "7.2"), (13, "7.3")):
+        rng = random.Random(seed)
+        lanes = [
+            Lane(
+                rng.choice(["16 64", "32m", ""]),
+                rng.choice(["kernel", "backoff", "never"]),
+                {},
+                limit,
+                5000 * 4096,
+            )
+            for limit in (None, rng.randint(100, 900) * 4096, 1 << 30)
+        ]
+        replay_lanes(parse_workload(random_text(seed, 60 + seed)), lanes, profile=profile)
+    assert advance._cache_size() - before <= 1
+    assert sum("advance" in name for name in compilations) <= 1
+
+
+def scattered(pages: int, span: int) -> Workload:
+    """The same 1,200 operations on the first `span` pages of a region, all of them in swap to begin with."""
+    rng = random.Random(9)
+    lines = [f"REGION {pages} plain", f"FILL 0 {span}", f"PAGEOUT 0 {span}"]
+    for _ in range(400):
+        v = rng.randrange(span // 16) * 16
+        lines += [f"READN {v} 16", f"PAGEOUT {v} 16", f"DONTNEED {rng.randrange(span - 4)} 2"]
+    return parse_workload("\n".join(lines) + "\n")
+
+
+def test_a_step_costs_the_same_in_tables_16_times_as_large() -> None:
+    """Operations spread over 16 times the pages and slots take at most four times as long, in one call."""
+    times = []
+    for scale in (1, 16):
+        workload = scattered(2048 * scale, 2000 * scale)
+        lane = Lane("64", swap=4000 * 4096 * scale)
+        best = float("inf")
+        for _ in range(5):
+            replay = Replay(workload, [lane], devices=1)
+            start = next(i for i, kind in enumerate(replay.compiled.program.kind.tolist()) if kind == 2)
+            replay.advance(0, start)
+            jax.block_until_ready(replay.states)
+            begin = time.perf_counter()
+            replay.advance(start, replay.compiled.ops)
+            jax.block_until_ready(replay.states)
+            best = min(best, (time.perf_counter() - begin) / (replay.compiled.ops - start))
+        times.append(best)
+    print(f"{1e9 * times[0]:.0f} and {1e9 * times[1]:.0f} ns an operation")
+    assert times[1] / times[0] < 4
