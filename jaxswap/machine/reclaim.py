@@ -77,7 +77,7 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         state, work = when(charging, lambda c: _charge(*c, params, charging), (state, work))
         reclaiming = free & (work.phase >= PASS)
         state, work = when(reclaiming, lambda c: _reclaim(*c, params, reclaiming), (state, work))
-        return when(bits.some(work.heads | work.pieces), lambda c: shrink_folio(*c), (state, work))
+        return repeat(lambda c: bits.some(c[1].heads | c[1].pieces), lambda c: shrink_folio(*c), (state, work))
 
     return repeat(left, turn, (state, work))
 

@@ -5,13 +5,14 @@ mm/huge_memory.c (split of a folio), mm/workingset.c (workingset_eviction), 7.3,
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxswap.machine import blocks, lru, places
+from jaxswap.machine import blocks, lru, places, words
 from jaxswap.machine.blocks import ORDER, Block
 from jaxswap.machine.counters import count, count_order
-from jaxswap.machine.state import Flag, Lane, MachineState, Plane
+from jaxswap.machine.state import QUIET, READY, Flag, Lane, MachineState, Plane
 from jaxswap.machine.usefulness import leave
 from jaxswap.machine.work import Work
 from jaxswap.swaptable import bits, clusters
@@ -21,6 +22,34 @@ from jaxswap.swaptable.lanes import when
 SWAP_CLUSTER_MAX = 32
 FOLIO_FLAGS = (Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET, Plane.PARTIAL)
 ARRIVAL = (Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK, Plane.LARGE)
+
+
+_FLAGS = (Plane.PRESENT, Plane.PARTIAL, Plane.ACTIVE, Plane.WORKINGSET, Plane.LARGE, *ORDER)
+_UNMAPPED = (
+    Plane.PRESENT,
+    Plane.SWAPPED,
+    Plane.NEXT,
+    Plane.NONZERO,
+    Plane.YOUNG,
+    Plane.TOUCHED,
+    Plane.CAMEBACK,
+    Plane.LARGE,
+    Plane.REFERENCED,
+    QUIET,
+    QUIET + 1,
+    READY,
+    READY + 1,
+)
+
+
+class _Judged(NamedTuple):
+    """What the pages of a folio were good for (as usefulness.leave), and whether one is not all zero."""
+
+    useless_swapin: Lane
+    useless_touch: Lane
+    needed_pages: Lane
+    covered_pages: Lane
+    nonzero: Flag
 
 
 def split_pages(
@@ -49,21 +78,19 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     block = work.block
     piece = bits.some(work.pieces)
     on = piece | bits.some(work.heads)
-    before, state = blocks.get(state, block)
-    planes = before
     nearest = jnp.where(work.fresh, bits.first(work.pieces), bits.last(work.pieces))
     page = jnp.clip(jnp.where(piece, nearest, bits.first(work.heads)), 0, 511)
     chosen = bits.one(page)
-    cached = on & ~piece & ~planes.has(Plane.PRESENT, page)
-    partial = on & ~piece & planes.has(Plane.PARTIAL, page)
-    active = planes.has(Plane.ACTIVE, page)
-    order = jnp.where(piece | cached, 0, planes.order(page))
-    size = jnp.int32(1) << order
-    folio = jnp.where((piece | cached)[None], chosen, planes.folio(page, order))
-    folio = bits.only(folio, on)
     v = block * 512 + page
+    flags, state = words.get(state, v, _FLAGS)
+    present, broken, active, workingset, large, *orders = (words.has(word, v) for word in flags)
+    cached = on & ~piece & ~present
+    partial = on & ~piece & broken
+    single = piece | cached
+    order = jnp.where(single, 0, sum(bit.astype(jnp.int32) << i for i, bit in enumerate(orders)))
+    size = jnp.int32(1) << order
     state = lru.remove(state, v, active, size, on & ~piece)
-    workingset = planes.has(Plane.WORKINGSET, page) | active
+    workingset = workingset | active
 
     whole = on & ~cached & ~partial
     allocated, slot = clusters.alloc(state.clusters, order, whole)
@@ -72,7 +99,7 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     split = on & ~cached & ~out & (order > 0)
     stay = whole & ~out & (order == 0)
 
-    state, planes = _swap_out(state, planes, folio, v, page, order, slot, out)
+    state = _swap_out(state, v, page, order, slot, out)
     kept, state = places.slot_of(state, v)
     state = _drop_cached(state, kept, cached)
     gone = out | cached
@@ -80,26 +107,26 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     state = places.write(state, v, size, jnp.where(cached, kept, slot), shadow, gone)
     lost = jnp.where(gone, size, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
-    state = blocks.put(state, block, before, planes.clear(folio, Plane.REFERENCED), on)
 
     # Flags that few folios carry.
     def settle(state: MachineState) -> MachineState:
         before, state = blocks.get(state, block)
-        planes = before.clear(folio, Plane.ACTIVE, Plane.WORKINGSET)
+        folio = bits.only(jnp.where(single[None], chosen, before.folio(page, order)), on)
+        planes = before.clear(folio, Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET)
         planes = planes.clear(bits.only(folio, gone), Plane.PARTIAL, Plane.LARGE, Plane.INCACHE, *ORDER)
         planes = planes.set(bits.only(folio, ~gone & workingset), Plane.WORKINGSET)
         return blocks.put(state, block, before, planes.set(bits.only(chosen, stay), Plane.ACTIVE), on)
 
-    few = ~out | (order > 0) | workingset | before.has(Plane.LARGE, page)
+    few = ~out | (order > 0) | workingset | large
     state = when(on & few, settle, state)
 
     def divide(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
         before, state = blocks.get(carry[0], block)
         state = replace(state, n=count_order(state.n, "swpout_fallback", order, split & ~partial))
-        state, planes, parts = split_pages(state, before, folio, order, split)
+        state, planes, parts = split_pages(state, before, before.folio(page, order), order, split)
         return blocks.put(state, block, before, planes, split), parts
 
-    state, parts = when(split, divide, (state, jnp.zeros_like(folio)))
+    state, parts = when(split, divide, (state, jnp.zeros_like(chosen)))
 
     def activate(state: MachineState) -> MachineState:
         state = lru.add(state, v, stay, size, stay)
@@ -115,41 +142,70 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     return state, replace(work, heads=heads, pieces=pieces, fresh=split)
 
 
-def _swap_out(
-    state: MachineState, planes: Block, folio: Bits, v: Lane, page: Lane, order: Lane, slot: Lane, on: Flag
-) -> tuple[MachineState, Block]:
-    """Unmap a folio that has slots from `slot` on, and write it out (swap_writeout)."""
-    pages = bits.only(folio, on)
+def _swap_out(state: MachineState, v: Lane, page: Lane, order: Lane, slot: Lane, on: Flag) -> MachineState:
+    """Unmap a whole folio that has slots from `slot` on, and write it out (swap_writeout)."""
     size = jnp.int32(1) << order
-    end = page + size
-    state = leave(state, planes, pages, on)
     low, state = places.slot_of(state, jnp.maximum(v - 1, 0))
     high, state = places.slot_of(state, v + size)
-    swapped = planes[Plane.SWAPPED]
-    before = on & bits.has(swapped, page - 1) & (low + 1 == slot)
-    behind = on & bits.has(swapped, end) & (high == slot + size)
-    chain = pages & ~bits.one(page)
-    chain = chain | bits.only(bits.one(page), before) | bits.only(bits.one(end), behind)
-    zero = on & ~bits.some(pages & planes[Plane.NONZERO])
-    written = on & ~zero
+    (below,), state = words.get(state, jnp.maximum(v - 1, 0), (Plane.SWAPPED,))
+    (above,), state = words.get(state, v + size, (Plane.SWAPPED,))
+    before = on & (page > 0) & words.has(below, v - 1) & (low + 1 == slot)
+    behind = on & (page + size < 512) & words.has(above, v + size) & (high == slot + size)
+
+    def unmap(carry: tuple[MachineState, _Judged], at: Lane, on: Flag) -> tuple[MachineState, _Judged]:
+        state, judged = carry
+        pages = jnp.where(on, words.mask(at, order), jnp.uint32(0))
+        (present, swapped, chain, nonzero, young, touched, back, large, *others), state = words.get(
+            state, at, _UNMAPPED
+        )
+        # Every page but the first follows the one before it.
+        follows = pages & ~jnp.where((at == v) & ~before, words.bit(at), jnp.uint32(0))
+        judged = _Judged(
+            judged.useless_swapin + words.size(pages & back & ~touched),
+            judged.useless_touch + words.size(pages & ~back & ~touched),
+            judged.needed_pages + words.size(pages & back & touched),
+            judged.covered_pages + words.size(pages & back & touched & large),
+            judged.nonzero | (pages & nonzero != 0),
+        )
+        after = {
+            Plane.PRESENT: present & ~pages,
+            Plane.SWAPPED: swapped | pages,
+            Plane.NEXT: chain | follows,
+            Plane.YOUNG: young & ~pages,
+            Plane.TOUCHED: touched & ~pages,
+            Plane.CAMEBACK: back & ~pages,
+        }
+        after |= {plane: word & ~pages for plane, word in zip(_UNMAPPED[8:], others, strict=True)}
+        return words.put(state, at, after, on), judged
+
+    none = jnp.zeros_like(v)
+    nothing = _Judged(none, none, none, none, jnp.zeros_like(on))
+    state, judged = words.each(v, order, unmap, (state, nothing), on)
+    zero, written = on & ~judged.nonzero, on & judged.nonzero
+
+    def join(state: MachineState) -> MachineState:
+        (chain,), state = words.get(state, v + size, (Plane.NEXT,))
+        return words.put(state, v + size, {Plane.NEXT: chain | words.bit(v + size)}, behind)
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
         return clusters.set_plane(c, clusters.ZERO, slot, size, zero, zero)
 
+    state = when(behind, join, state)
+    n = count(state.n, on, pswpout=jnp.where(zero, 0, size), swpout_zero=jnp.where(zero, size, 0))
     n = count(
-        state.n,
+        n,
         on,
-        pswpout=jnp.where(zero, 0, size),
-        swpout_zero=jnp.where(zero, size, 0),
+        useless_swapin=judged.useless_swapin,
+        useless_touch=judged.useless_touch,
+        needed_pages=judged.needed_pages,
+        covered_pages=judged.covered_pages,
     )
-    state = replace(
+    return replace(
         state,
         n=count_order(n, "swpout", order, written),
         clusters=when(zero, flag, state.clusters),
         cost_at_end=state.cost_at_end + jnp.where(written, SWAP_CLUSTER_MAX * size, 0),
     )
-    planes = planes.clear(pages, Plane.PRESENT, Plane.NEXT, Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK)
-    return state, planes.set(pages, Plane.SWAPPED).set(chain, Plane.NEXT)
 
 
 def _drop_cached(state: MachineState, slot: Lane, on: Flag) -> MachineState:
