@@ -35,6 +35,7 @@ class Block:
 
     def of_order(self, order: Lane) -> Bits:
         """Pages whose order field is `order`."""
+        order = bits.once(order)
         same = jnp.full_like(self.planes[0], 0xFFFF_FFFF)
         for i, plane in enumerate(ORDER):
             wanted = jnp.where(((order >> i) & 1)[None] == 1, jnp.uint32(0), jnp.uint32(0xFFFF_FFFF))

@@ -77,7 +77,7 @@ def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Tab
     A range is refused by its first conflicting slot in ascending order.
     """
     cached, zeros, c = clusters.planes(c, slot)
-    zero = bits.has(zeros, slot % 512)
+    zero = bits.has(zeros, slot & 511)
     none = jnp.zeros_like(candidates)
     answers = lax.cond(
         jnp.any(candidates != 0),
@@ -90,7 +90,7 @@ def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Tab
 def _check_orders(
     cached: bits.Bits, zeros: bits.Bits, zero: Flag, slot: Lane, candidates: Mask
 ) -> tuple[Mask, Mask, Mask]:
-    at = slot % 512
+    at = slot & 511
     conflict = cached | (zeros ^ jnp.where(zero[None], jnp.uint32(0xFFFF_FFFF), jnp.uint32(0)))
     suitable = candidates & _blocks_inside(at, *_run_around(conflict, at))
 
@@ -159,7 +159,7 @@ def begin(
     state: MachineState, params: MachineParams, access: Access, on: Flag
 ) -> tuple[MachineState, Plan, Ask]:
     """Look at the fault of each lane that is on: (state, plan, the charge to make)."""
-    block, page = access.page // 512, access.page % 512
+    block, page = access.page >> 9, access.page & 511
     table_there, tables = load1(state.tables, block)
     needs_table = on & (table_there == 0) & ~access.willneed
     on = on & ~needs_table
@@ -210,7 +210,7 @@ def end(
     state: MachineState, params: MachineParams, access: Access, plan: Plan, got: Lane, refused: Mask, on: Flag
 ) -> tuple[MachineState, Flag]:
     """Map what was charged, an order each: (state, whether the access is done)."""
-    block, page = access.page // 512, access.page % 512
+    block, page = access.page >> 9, access.page & 511
     asked = on & (plan.allowed != 0)
     state = when(asked, lambda s: _account(s, params, access, plan, refused, got), state)
     alive = on & ~state.oom

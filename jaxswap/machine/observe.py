@@ -37,8 +37,7 @@ def pages_of(state: MachineState, npages: int) -> Pages:
     words = np.asarray(state.blocks)[:-SPARE, 0].reshape(-1, PLANES, 16)[:, : len(Plane)]
     bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=2, bitorder="little")
     planes = bits.astype(bool).transpose(1, 0, 2).reshape(len(Plane), -1)[:, :npages]
-    places = np.asarray(state.places)[:-SPARE, 0].reshape(-1, 2, 16)
-    return Pages(planes, places[:, 0].reshape(-1)[:npages].astype(np.int64))
+    return Pages(planes, np.asarray(state.slots)[:npages, 0].astype(np.int64))
 
 
 def _runs(keys: np.ndarray) -> list[tuple[int, int]]:

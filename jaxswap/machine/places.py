@@ -1,48 +1,50 @@
-"""Where each swapped page is: its slot and its shadow (workingset history), sixteen pages at a time."""
+"""Where each swapped page is: its slot and its shadow (workingset history)."""
 
 from dataclasses import replace
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, UInt32
 
 from jaxswap.machine.state import Flag, Lane, MachineState
-from jaxswap.swaptable.lanes import load, load1, repeat, store
+from jaxswap.swaptable.lanes import load, load1, repeat, store, store1
 
-_PAGES = 16
-_WORDS = 2 * _PAGES
-
-
-def _word(page: Lane) -> Lane:
-    return page // _PAGES * _WORDS + page % _PAGES
+_CHUNK = 16  # pages written together
 
 
 def slot_of(state: MachineState, page: Lane) -> tuple[Lane, MachineState]:
     """Slot of a swapped page."""
-    slot, places = load1(state.places, _word(page))
-    return slot.astype(jnp.int32), replace(state, places=places)
+    slot, slots = load1(state.slots, page)
+    return slot, replace(state, slots=slots)
 
 
 def shadow_of(state: MachineState, page: Lane) -> tuple[UInt32[Array, " L"], MachineState]:
     """Shadow of a swapped page: nonresident age << 1 | workingset."""
-    shadow, places = load1(state.places, _word(page) + _PAGES)
-    return shadow, replace(state, places=places)
+    shadow, shadows = load1(state.shadows, page)
+    return shadow, replace(state, shadows=shadows)
 
 
 def write(
     state: MachineState, page: Lane, size: Lane, slot: Lane, shadow: UInt32[Array, " L"], on: Flag
 ) -> MachineState:
-    """Give pages page .. page + size - 1 the slots slot, slot + 1, .. and one shadow."""
+    """Give pages page .. page + size - 1 the slots slot, slot + 1, .. and one shadow; size is a power of two."""
+    one = on & (size == 1)
+    slots, shadows = store1(state.slots, page, slot, one), store1(state.shadows, page, shadow, one)
+    end = jnp.where(on & (size > 1), page + size, page)
+    # Computed once, not for every page of a chunk.
+    first, end, shift, value = lax.optimization_barrier((page, end, slot - page, shadow))
 
     def chunk(carry: tuple) -> tuple:
-        places, at = carry
-        active = on & (at < page + size)
-        words, places = load(places, at // _PAGES * _WORDS, _WORDS)
-        member = at // _PAGES * _PAGES + jnp.arange(_PAGES, dtype=jnp.int32)[:, None]
-        inside = (member >= page) & (member < page + size)
-        slots = jnp.where(inside, (slot + member - page).astype(jnp.uint32), words[:_PAGES])
-        shadows = jnp.where(inside, shadow[None], words[_PAGES:])
-        places = store(places, at // _PAGES * _WORDS, jnp.concatenate([slots, shadows]), active)
-        return places, jnp.where(active, (at // _PAGES + 1) * _PAGES, at)
+        slots, shadows, at = carry
+        active = at < end
+        base = lax.optimization_barrier(at & -_CHUNK)
+        member = base[None] + jnp.arange(_CHUNK, dtype=jnp.int32)[:, None]
+        inside = (member >= first[None]) & (member < end[None])
+        old, slots = load(slots, base, _CHUNK)
+        slots = store(slots, base, jnp.where(inside, member + shift[None], old), active)
+        old, shadows = load(shadows, base, _CHUNK)
+        shadows = store(shadows, base, jnp.where(inside, value[None], old), active)
+        return slots, shadows, jnp.where(active, base + _CHUNK, at)
 
-    places, _ = repeat(lambda carry: on & (carry[1] < page + size), chunk, (state.places, page))
-    return replace(state, places=places)
+    slots, shadows, _ = repeat(lambda carry: carry[2] < end, chunk, (slots, shadows, page))
+    return replace(state, slots=slots, shadows=shadows)

@@ -77,7 +77,9 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         state, work = when(charging, lambda c: _charge(*c, params, charging), (state, work))
         reclaiming = free & (work.phase >= PASS)
         state, work = when(reclaiming, lambda c: _reclaim(*c, params, reclaiming), (state, work))
-        return repeat(lambda c: bits.some(c[1].heads | c[1].pieces), lambda c: shrink_folio(*c), (state, work))
+        return repeat(
+            lambda c: bits.some(c[1].heads | c[1].pieces), lambda c: shrink_folio(*c), (state, work)
+        )
 
     return repeat(left, turn, (state, work))
 
@@ -210,7 +212,7 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
     def visit(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         v, more, state = tail(state, work)
-        block, page = v // 512, v % 512
+        block, page = v >> 9, v & 511
         (present, young_word, referenced, partial, *orders), state = words.get(state, v, _LOOK)
         order = jnp.where(words.has(present, v), words.order_of(*orders, v), 0)
         size = jnp.int32(1) << order
@@ -235,7 +237,7 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
         def rotate(state: MachineState, at: Lane, on: Flag) -> MachineState:
             whole = words.mask(at, order)
             # A folio that has lost pages has only the others.
-            at_word = jnp.take_along_axis(folio, (at // 32 % 16)[None], axis=0)[0]
+            at_word = jnp.take_along_axis(folio, ((at >> 5) & 15)[None], axis=0)[0]
             pages = jnp.where(broken, at_word, whole)
             planes = (Plane.YOUNG, Plane.REFERENCED, QUIET, QUIET + 1)
             (young, referenced, quiet, quiet_write), state = words.get(state, at, planes)
@@ -325,7 +327,7 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
     def visit(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, scanned = carry
         v, more, state = tail(state, scanned)
-        block, page = v // 512, v % 512
+        block, page = v >> 9, v & 511
         (present, partial, *orders), state = words.get(
             state, v, (Plane.PRESENT, Plane.PARTIAL, *blocks.ORDER)
         )

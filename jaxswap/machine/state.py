@@ -85,15 +85,16 @@ class MachineParams:
 class MachineState:
     """What a machine has become.
 
-    blocks: PLANES planes of 16 words a block. places: for 16 pages their 16 slots, then their 16 shadows
-    (nonresident age << 1 | workingset). tables: blocks with a page table. next, prev: LRU links by
+    blocks: PLANES planes of 16 words a block. slots, shadows: of each swapped page, a shadow being
+    nonresident age << 1 | workingset. tables: blocks with a page table. next, prev: LRU links by
     page. sizes: pages on the inactive and the active list. used: pages charged; stock: pages charged ahead.
     age: nonresident_age. anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two
     as of the last statistics flush. n: counters. memory: the heuristic's. oom: killed.
     """
 
     blocks: UInt32[Array, "words L"]
-    places: UInt32[Array, "words L"]
+    slots: Int32[Array, "pages L"]
+    shadows: UInt32[Array, "pages L"]
     tables: Int32[Array, "blocks L"]
     next: Int32[Array, "links L"]
     prev: Int32[Array, "links L"]
@@ -130,7 +131,8 @@ def init(pages: int, slots: int, cluster_room: int, lanes: int) -> MachineState:
 
     return MachineState(
         blocks=jnp.zeros((pages // 512 * BLOCK_WORDS + SPARE, lanes), jnp.uint32),
-        places=jnp.zeros((pages * 2 + SPARE, lanes), jnp.uint32),
+        slots=jnp.zeros((pages + SPARE, lanes), jnp.int32),
+        shadows=jnp.zeros((pages + SPARE, lanes), jnp.uint32),
         tables=jnp.zeros((pages // 512 + SPARE, lanes), jnp.int32),
         next=jnp.asarray(links),
         prev=jnp.asarray(links),

@@ -101,7 +101,7 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         )
 
         faults = on & event.faults
-        offset = event.page // 512 * 512
+        offset = event.page & -512
         access = Access(
             page=event.page,
             write=event.write,
@@ -170,7 +170,7 @@ def _stream(state: MachineState, ops: Program, cursor: Lane, end: Int32[Array, "
     """The next accesses of a stream, up to the first that faults."""
     valid = cursor[None] + _INDEX < end
     page, write = _window(ops, cursor)
-    at = page // 512 * BLOCK_WORDS + page // 32 % 16 + write.astype(jnp.int32) * 16
+    at = (page >> 9) * BLOCK_WORDS + ((page >> 5) & 15) + write.astype(jnp.int32) * 16
     lane = jnp.arange(cursor.shape[0], dtype=jnp.int32)[None]
     bit = (page & 31).astype(jnp.uint32)
 
@@ -204,7 +204,7 @@ def _mark_stream(state: MachineState, ops: Program, cursor: Lane, marks: Mask) -
         page, write = _window(ops, cursor)
         first = _pick(page, bits.ctz(left))
         same = (left[None] >> _INDEX.astype(np.uint32)) & 1 == 1
-        same = same & (page // 32 == first[None] // 32)
+        same = same & (page >> 5 == first[None] >> 5)
         bit = jnp.where(same, jnp.uint32(1) << (page & 31).astype(jnp.uint32), jnp.uint32(0))
         pages, written = _gather(bit), _gather(jnp.where(write == 1, bit, jnp.uint32(0)))
         (young, touched, nonzero, quiet, quiet_write), state = words.get(state, first, _MARKED)

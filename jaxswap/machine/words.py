@@ -16,7 +16,7 @@ _ALL = 0xFFFF_FFFF
 
 
 def _at(page: Lane, plane: int) -> Lane:
-    return page // 512 * BLOCK_WORDS + plane * 16 + page // 32 % 16
+    return (page >> 9) * BLOCK_WORDS + plane * 16 + ((page >> 5) & 15)
 
 
 def get(state: MachineState, page: Lane, planes: Sequence[int]) -> tuple[list[Mask], MachineState]:

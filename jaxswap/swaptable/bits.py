@@ -18,13 +18,14 @@ def _thin(x: Shaped[Array, "16 L"]) -> Shaped[Array, "..."]:
     return x.reshape(WORDS) if x.shape[1] == 1 else x
 
 
-def once(bits: Bits) -> Bits:
-    """The same set, computed once: XLA would repeat the work in every use of it."""
-    return lax.optimization_barrier(bits)
+def once[T](value: T) -> T:
+    """The same value, computed once: XLA would repeat the work in every use, for a scalar in every word."""
+    return lax.optimization_barrier(value)
 
 
 def below(n: Scalar) -> Bits:
     """The members smaller than n (0 to 512)."""
+    n = once(n)
     k = jnp.clip(n[None] - _BASE, 0, 32)
     return jnp.where(k >= 32, _ALL, (jnp.uint32(1) << (k & 31).astype(jnp.uint32)) - jnp.uint32(1))
 
@@ -36,12 +37,14 @@ def span(start: Scalar, end: Scalar) -> Bits:
 
 def one(i: Scalar) -> Bits:
     """The set {i}; empty for i outside 0 to 511."""
+    i = once(i)
     inside = (i[None] >= _BASE) & (i[None] < _BASE + 32)
     return once(jnp.where(inside, jnp.uint32(1) << (i & 31).astype(jnp.uint32)[None], jnp.uint32(0)))
 
 
 def only(bits: Bits, on: Bool[Array, " L"]) -> Bits:
     """The set in the lanes that are on, else the empty set."""
+    on = once(on)
     return once(jnp.where(on[None], bits, jnp.uint32(0)))
 
 

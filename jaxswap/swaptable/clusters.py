@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable import bits
-from jaxswap.swaptable.geometry import CLUSTER, MAX_ORDER
+from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT, MAX_ORDER
 from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, when
 
 Lane = Int32[Array, " L"]
@@ -149,13 +149,13 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
         none = jnp.full_like(rank, _NEVER)
         best, head = lax.cond(jnp.any(active & ~hinted), listed, lambda: (none, none))
         (best, head), next = lax.optimization_barrier(((best, head), c.next))
-        cluster = jnp.where(hinted, hint // CLUSTER, jnp.where(best < _NEVER, head, 0))
+        cluster = jnp.where(hinted, hint >> CLUSTER_SHIFT, jnp.where(best < _NEVER, head, 0))
         row, words = load(c.words, cluster * STRIDE, STRIDE)
         used, count = row[USED : USED + 16], row[COUNT].astype(jnp.int32)
         owner, flag = row[ORDER].astype(jnp.int32), row[FLAG].astype(jnp.int32)
         usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG)) & ((order == 0) | (owner == order))
         chosen = active & jnp.where(hinted, usable, best < _NEVER)
-        start = jnp.where(hinted & (count > 0), hint % CLUSTER, 0)
+        start = jnp.where(hinted & (count > 0), hint & (CLUSTER - 1), 0)
         blocks = lax.cond(jnp.any(order > 0), lambda: bits.free_blocks(used, order), lambda: ~used)
         position = jnp.where(count + size <= CLUSTER, bits.from_on(blocks, start), CLUSTER)
         taken = chosen & (position < CLUSTER)
@@ -184,7 +184,7 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
 
 def put(c: Clusters, slot: Lane, size: Lane, on: Bool[Array, " L"]) -> Clusters:
     """Free `size` slots from `slot`, all in one cluster (__swap_cluster_free_entries)."""
-    cluster, start = slot // CLUSTER, slot % CLUSTER
+    cluster, start = slot >> CLUSTER_SHIFT, slot & (CLUSTER - 1)
     row, words = load(c.words, cluster * STRIDE, STRIDE)
     keep = ~bits.span(start, start + size)
     planes = jnp.concatenate([row[at : at + 16] & keep for at in (USED, CACHED, ZERO)])
@@ -200,7 +200,7 @@ def put(c: Clusters, slot: Lane, size: Lane, on: Bool[Array, " L"]) -> Clusters:
 
 def planes(c: Clusters, slot: Lane) -> tuple[bits.Bits, bits.Bits, Clusters]:
     """Cached and zero-flag planes of the cluster that holds each lane's slot."""
-    row, words = load(c.words, slot // CLUSTER * STRIDE + CACHED, 32)
+    row, words = load(c.words, (slot >> CLUSTER_SHIFT) * STRIDE + CACHED, 32)
     return row[:16], row[16:], replace(c, words=words)
 
 
@@ -208,7 +208,8 @@ def set_plane(
     c: Clusters, plane: int, slot: Lane, size: Lane, value: Bool[Array, " L"], on: Bool[Array, " L"]
 ) -> Clusters:
     """Set or clear CACHED or ZERO for `size` slots from `slot`, all in one cluster."""
-    at = slot // CLUSTER * STRIDE + plane
+    at = (slot >> CLUSTER_SHIFT) * STRIDE + plane
     row, words = load(c.words, at, 16)
-    members = bits.span(slot % CLUSTER, slot % CLUSTER + size)
+    start = slot & (CLUSTER - 1)
+    members = bits.span(start, start + size)
     return replace(c, words=store(words, at, jnp.where(value[None], row | members, row & ~members), on))

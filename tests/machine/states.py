@@ -66,7 +66,7 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
     """The same of a machine with one lane."""
     pages = pages_of(state, npages)
     order = pages.order
-    shadows = np.asarray(state.places)[:-SPARE, 0].reshape(-1, 2, 16)[:, 1].reshape(-1)
+    shadows = np.asarray(state.shadows)[:, 0]
 
     def flag(plane: Plane, v: int) -> bool:
         return bool(pages[plane][v])
