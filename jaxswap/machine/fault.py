@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, heuristic, lru, places
+from jaxswap.machine import blocks, heuristic, lru, places, words
 from jaxswap.machine.blocks import Block
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.reclaim import fitting_orders, note_cost
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.state import QUIET, READY, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
@@ -25,6 +25,21 @@ from jaxswap.swaptable.lanes import load1, store1, when
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
 ANON_ORDERS = 0b1_1111_1100
 _ORDERS = np.arange(2, 9, dtype=np.int32)[:, None]
+
+
+_MAPPED = (
+    Plane.PRESENT,
+    Plane.SWAPPED,
+    Plane.NEXT,
+    Plane.NONZERO,
+    Plane.YOUNG,
+    Plane.TOUCHED,
+    Plane.CAMEBACK,
+    QUIET,
+    QUIET + 1,
+    READY,
+    READY + 1,
+)
 
 
 class Access(NamedTuple):
@@ -56,10 +71,10 @@ def _run_around(obstacles: bits.Bits, page: Lane) -> tuple[Lane, Lane]:
     return bits.up_to(obstacles, page - 1) + 1, bits.from_on(obstacles, page + 1)
 
 
-def _touch_orders(planes: Block, page: Lane, edges: Mask) -> Mask:
-    """alloc_anon_folio: orders whose PTE range is none throughout."""
+def _empty_around(planes: Block, page: Lane) -> Mask:
+    """alloc_anon_folio: orders whose PTE range is none throughout, the page itself apart."""
     low, high = _run_around(planes[Plane.PRESENT] | planes[Plane.ZEROPAGE] | planes[Plane.SWAPPED], page)
-    return edges & _blocks_inside(page, low, high)
+    return _blocks_inside(page, low, high)
 
 
 class _Table(NamedTuple):
@@ -163,10 +178,10 @@ def begin(
     table_there, tables = load1(state.tables, block)
     needs_table = on & (table_there == 0) & ~access.willneed
     on = on & ~needs_table
-    planes, state = blocks.get(replace(state, tables=tables), block)
-    swapped = on & planes.has(Plane.SWAPPED, page)
-    zeropage = on & planes.has(Plane.ZEROPAGE, page)
-    cached = swapped & planes.has(Plane.INCACHE, page)
+    flags = (Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE)
+    found, state = words.get(replace(state, tables=tables), access.page, flags)
+    swapped, zeropage, cached = (on & words.has(word, access.page) for word in found)
+    cached = swapped & cached
     swapin = swapped & ~cached
     read_none = on & ~swapped & ~zeropage & ~access.write
     touch = on & ~swapped & ~zeropage & access.write
@@ -180,13 +195,22 @@ def begin(
     shadow, state = places.shadow_of(state, access.page)
     offset = bits.ctz((page ^ slot).astype(jnp.uint32))
     aligned = edges & ((jnp.uint32(2) << jnp.minimum(offset, 9).astype(jnp.uint32)) - jnp.uint32(1))
-    breaks = ~planes[Plane.NEXT]
-    run = bits.up_to(breaks, page), bits.from_on(breaks, page + 1)
-    consecutive = aligned & _blocks_inside(page, *run)
+
+    def neighbours() -> tuple[Mask, Mask]:
+        planes, _ = blocks.get(state, block)
+        breaks = ~planes[Plane.NEXT]
+        run = bits.up_to(breaks, page), bits.from_on(breaks, page + 1)
+        return _empty_around(planes, page), _blocks_inside(page, *run)
+
+    none = jnp.zeros_like(allowed)
+    fits = lax.cond(jnp.any(allowed != 0), neighbours, lambda: (none, none))
+    (empty, consecutive), pages = lax.optimization_barrier((fits, state.blocks))
+    state = replace(state, blocks=pages)
+    consecutive = consecutive & aligned
     table, checked = _add_check(state.clusters, jnp.where(swapped, slot, 0), _only(consecutive, swapin))
     state = replace(state, clusters=checked)
 
-    candidates = jnp.where(touch, _touch_orders(planes, page, edges), consecutive)
+    candidates = jnp.where(touch, edges & empty, consecutive)
     candidates = _only(candidates, touch | swapin)
     suitable = jnp.where(touch, candidates, table.suitable)
     state, orders = heuristic.decide(state, params, Features(touch, candidates, suitable), touch | swapin)
@@ -217,8 +241,7 @@ def end(
     on = alive & ~plan.needs_table
     touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on
     tables = store1(state.tables, block, jnp.ones_like(block), plan.needs_table & alive)
-    # Reclaim may have changed other pages of the block.
-    before, state = blocks.get(replace(state, tables=tables), block)
+    state = replace(state, tables=tables)
     size = jnp.int32(1) << got
     base = page >> got << got
     shift = base - page
@@ -236,15 +259,12 @@ def end(
         clusters=when(back, lambda c: clusters.put(c, slot, size, back), state.clusters),
         n=count(state.n, on & ~access.willneed, faults=1, pgmajfault=swapin),
     )
-    folio = bits.span(base, base + size)
-    here = bits.one(page)
-    planes = _map(before, bits.only(folio, mapped), back)
-    planes = touched(planes, bits.only(here, mapped), access.write, access.zero)
-    state = blocks.put(state, block, before, planes, on)
+    state = _map(state, access, got, back, mapped)
 
     # What few faults change.
     def settle(state: MachineState) -> MachineState:
         before, state = blocks.get(state, block)
+        folio, here = bits.span(base, base + size), bits.one(page)
         new = bits.only(folio, arrive)
         planes = before.set(bits.only(new, active), Plane.ACTIVE)
         planes = planes.set(bits.only(new, workingset), Plane.WORKINGSET)
@@ -341,11 +361,38 @@ def _read(
     return replace(state, n=n, clusters=when(ahead, cache, state.clusters))
 
 
-def _map(planes: Block, pages: bits.Bits, back: Flag) -> Block:
-    """The block with pages mapped: young, not yet touched; from swap (`back`) with their content, else empty.
+def _map(state: MachineState, access: Access, order: Lane, back: Flag, on: Flag) -> MachineState:
+    """Map the folio and let the program access its page: young, and that page touched.
 
-    A page that is not present carries no flag of a folio or of an arrival, so none has to be cleared.
+    From swap (`back`) pages keep their content, else they are empty. A page that is not present carries no
+    flag of a folio or of an arrival, so none has to be cleared.
     """
-    planes = planes.clear(pages, Plane.SWAPPED).clear(bits.only(pages, ~back), Plane.NONZERO)
-    planes = planes.clear(pages | bits.up(pages), Plane.NEXT).set(pages, Plane.PRESENT, Plane.YOUNG)
-    return planes.set(bits.only(pages, back), Plane.CAMEBACK)
+    store = access.write & ~access.zero
+    behind = (access.page >> order << order) + (jnp.int32(1) << order)
+
+    def map_word(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        pages = words.mask(at, order)
+        here = jnp.where(at >> 5 == access.page >> 5, words.bit(access.page), jnp.uint32(0))
+        found, state = words.get(state, at, _MAPPED)
+        present, swapped, chain, nonzero, young, touched, returned, quiet, quiet_write, *ready = found
+        nonzero = jnp.where(back, nonzero, nonzero & ~pages)
+        nonzero = jnp.where(store, nonzero | here, jnp.where(access.zero, nonzero & ~here, nonzero))
+        after = (
+            present | pages,
+            swapped & ~pages,
+            chain & ~pages,
+            nonzero,
+            young | pages,
+            touched | here,
+            jnp.where(back, returned | pages, returned),
+            quiet | here,
+            quiet_write | (here & nonzero),
+            *(word | pages for word in ready),
+        )
+        return words.put(state, at, dict(zip(_MAPPED, after, strict=True)), on)
+
+    state = words.each(access.page, order, map_word, state, on)
+    # The page behind follows no swapped page any more.
+    (chain,), state = words.get(state, behind, (Plane.NEXT,))
+    inside = on & (behind & 511 != 0)
+    return words.put(state, behind, {Plane.NEXT: chain & ~words.bit(behind)}, inside)

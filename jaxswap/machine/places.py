@@ -27,7 +27,7 @@ def shadow_of(state: MachineState, page: Lane) -> tuple[UInt32[Array, " L"], Mac
 def write(
     state: MachineState, page: Lane, size: Lane, slot: Lane, shadow: UInt32[Array, " L"], on: Flag
 ) -> MachineState:
-    """Give pages page .. page + size - 1 the slots slot, slot + 1, .. and one shadow; size is a power of two."""
+    """Give pages page .. page + size - 1 the slots slot, slot + 1, .. and one shadow; size is a 2^order."""
     one = on & (size == 1)
     slots, shadows = store1(state.slots, page, slot, one), store1(state.shadows, page, shadow, one)
     end = jnp.where(on & (size > 1), page + size, page)

@@ -187,13 +187,15 @@ def put(c: Clusters, slot: Lane, size: Lane, on: Bool[Array, " L"]) -> Clusters:
     cluster, start = slot >> CLUSTER_SHIFT, slot & (CLUSTER - 1)
     row, words = load(c.words, cluster * STRIDE, STRIDE)
     keep = ~bits.span(start, start + size)
-    planes = jnp.concatenate([row[at : at + 16] & keep for at in (USED, CACHED, ZERO)])
     count = row[COUNT].astype(jnp.int32) - size
     flag = row[FLAG].astype(jnp.int32)
     target = jnp.where(count > 0, NONFULL, FREE)
     owner = jnp.where(count > 0, row[ORDER].astype(jnp.int32), 0)
-    tail = jnp.stack([count, owner, target]).astype(jnp.uint32)
-    words = store(words, cluster * STRIDE, jnp.concatenate([planes, tail]), on)
+    at = cluster * STRIDE
+    for plane in (USED, CACHED, ZERO):
+        words = store(words, at + plane, row[plane : plane + 16] & keep, on)
+    for word, value in ((COUNT, count), (ORDER, owner), (FLAG, target)):
+        words = store1(words, at + word, value, on)
     c = _move(replace(c, words=words), cluster, target, owner, on & (flag != target))
     return replace(c, free=jnp.where(on, c.free + size, c.free))
 
