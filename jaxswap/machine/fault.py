@@ -264,19 +264,23 @@ def end(
     # What few faults change.
     def settle(state: MachineState) -> MachineState:
         before, state = blocks.get(state, block)
-        folio, here = bits.span(base, base + size), bits.one(page)
-        new = bits.only(folio, arrive)
-        planes = before.set(bits.only(new, active), Plane.ACTIVE)
-        planes = planes.set(bits.only(new, workingset), Plane.WORKINGSET)
-        planes = planes.clear(bits.only(folio, mapped), Plane.ZEROPAGE, Plane.INCACHE)
+        here = bits.one(page)
+        planes = before.clear(bits.only(here, mapped), Plane.ZEROPAGE, Plane.INCACHE)
         planes = planes.set(bits.only(here, swapin & access.willneed), Plane.INCACHE)
         unread = bits.only(here, read_none)
         planes = planes.set(unread, Plane.ZEROPAGE).clear(unread, Plane.NONZERO)
-        planes = planes.with_order(bits.only(folio, mapped), got)
-        planes = planes.set(bits.only(folio, back & (got > 0)), Plane.LARGE)
         return blocks.put(state, block, before, planes, on)
 
-    few = active | plan.zeropage | plan.cached | read_none | access.willneed | (got > 0)
+    def carry_flags(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        planes = (Plane.ACTIVE, Plane.WORKINGSET, Plane.LARGE, *blocks.ORDER)
+        found, state = words.get(state, at, planes)
+        pages = words.mask(at, got)
+        sets = (active, workingset, back & (got > 0), *((got >> i) & 1 == 1 for i in range(4)))
+        after = (word | jnp.where(on, pages, 0) for word, on in zip(found, sets, strict=True))
+        return words.put(state, at, dict(zip(planes, after, strict=True)), on)
+
+    state = words.each(access.page, got, carry_flags, state, arrive & (active | (got > 0)))
+    few = plan.zeropage | plan.cached | read_none | access.willneed
     return when(on & few, settle, state), on
 
 

@@ -113,12 +113,19 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
         before, state = blocks.get(state, block)
         folio = bits.only(jnp.where(single[None], chosen, before.folio(page, order)), on)
         planes = before.clear(folio, Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET)
-        planes = planes.clear(bits.only(folio, gone), Plane.PARTIAL, Plane.LARGE, Plane.INCACHE, *ORDER)
-        planes = planes.set(bits.only(folio, ~gone & workingset), Plane.WORKINGSET)
-        return blocks.put(state, block, before, planes.set(bits.only(chosen, stay), Plane.ACTIVE), on)
+        planes = planes.clear(bits.only(folio, cached), Plane.INCACHE)
+        planes = planes.set(bits.only(folio, ~cached & workingset), Plane.WORKINGSET)
+        planes = planes.set(bits.only(chosen, stay), Plane.ACTIVE)
+        return blocks.put(state, block, before, planes, on & ~out)
 
-    few = ~out | (order > 0) | workingset | large
-    state = when(on & few, settle, state)
+    def clear(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        planes = (Plane.ACTIVE, Plane.WORKINGSET, Plane.LARGE, *ORDER)
+        found, state = words.get(state, at, planes)
+        pages = words.mask(at, order)
+        return words.put(state, at, {p: word & ~pages for p, word in zip(planes, found, strict=True)}, on)
+
+    state = words.each(v, order, clear, state, out & ((order > 0) | workingset | large))
+    state = when(on & ~out, settle, state)
 
     def divide(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
         before, state = blocks.get(carry[0], block)
