@@ -60,13 +60,6 @@ class Block:
             found = found | (pages & same & bits.ALIGNED[order])
         return found
 
-    def with_order(self, pages: Bits, order: Lane) -> Self:
-        """The block with the order field of `pages` set."""
-        block = self.clear(pages, *ORDER)
-        for i, plane in enumerate(ORDER):
-            block = block.set(bits.only(pages, (order >> i) & 1 == 1), plane)
-        return block
-
     def set(self, pages: Bits, *planes: Plane) -> Self:
         """The block with `pages` set in the named planes."""
         pages = bits.once(pages)

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable.geometry import size_name
-from jaxswap.swaptable.lanes import SPARE, load1, store1
+from jaxswap.swaptable.lanes import SPARE, load, load1, store, store1
 
 Lane = Int32[Array, " L"]
 Mask = UInt32[Array, " L"]
@@ -95,7 +95,7 @@ class Counts:
 
 def zeros(lanes: int) -> Counts:
     """All counters at zero."""
-    rows = (len(SCALARS), WIDTH * len(SIZED) + SPARE, WIDTH * len(REASONS) * len(PATHS))
+    rows = (len(SCALARS), WIDTH * len(SIZED) + SPARE, WIDTH * len(REASONS) * len(PATHS) + SPARE)
     return Counts(*(jnp.zeros((n, lanes), jnp.uint32) for n in rows))
 
 
@@ -104,7 +104,7 @@ def flat(counts: Counts) -> np.ndarray:
     scalars, sized, refused = (
         np.moveaxis(np.asarray(x), -2, -1) for x in (counts.scalars, counts.sized, counts.refused)
     )
-    sized = sized[..., : WIDTH * len(SIZED)]
+    sized, refused = sized[..., :-SPARE], refused[..., :-SPARE]
     sizes = slice(ORDERS.start, ORDERS.stop)
 
     def rows(words: np.ndarray) -> np.ndarray:
@@ -133,20 +133,22 @@ def count_order(n: Counts, name: str, order: Lane, on: Flag) -> Counts:
 
 def count_orders(n: Counts, **masks: Mask) -> Counts:
     """Add one to counters of sizes for every order of a mask."""
-    row = np.arange(n.sized.shape[0], dtype=np.uint32)[:, None]
-    total = n.sized
+    sized = n.sized
     for name, mask in masks.items():
-        here = row // WIDTH == SIZED.index(name)
-        total = total + jnp.where(here, (mask[None] >> (row % WIDTH)) & jnp.uint32(1), jnp.uint32(0))
-    return replace(n, sized=total)
+        sized = _count_mask(sized, jnp.full(mask.shape, SIZED.index(name) * WIDTH, jnp.int32), mask)
+    return replace(n, sized=sized)
 
 
 def count_refused(n: Counts, swapin: Flag, reasons: dict[str, Mask]) -> Counts:
     """Add one for every order of every reason's mask, on the path's rows."""
-    row = np.arange(n.refused.shape[0], dtype=np.uint32)[:, None]
-    path, reason, order = row // WIDTH // len(REASONS), row // WIDTH % len(REASONS), row % WIDTH
-    mask = jnp.zeros(n.refused.shape, jnp.uint32)
-    for name, orders in reasons.items():
-        mask = jnp.where(reason == REASONS.index(name), orders[None], mask)
-    here = path == swapin.astype(jnp.uint32)[None]
-    return replace(n, refused=n.refused + jnp.where(here, (mask >> order) & jnp.uint32(1), jnp.uint32(0)))
+    refused, path = n.refused, swapin.astype(jnp.int32) * (WIDTH * len(REASONS))
+    for name, mask in reasons.items():
+        refused = _count_mask(refused, path + REASONS.index(name) * WIDTH, mask)
+    return replace(n, refused=refused)
+
+
+def _count_mask(table: UInt32[Array, "rows L"], at: Lane, mask: Mask) -> UInt32[Array, "rows L"]:
+    """Add one to the rows behind `at` for every order of a mask."""
+    rows, table = load(table, at, WIDTH)
+    order = np.arange(WIDTH, dtype=np.uint32)[:, None]
+    return store(table, at, rows + ((mask[None] >> order) & jnp.uint32(1)), mask != 0)
