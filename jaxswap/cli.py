@@ -9,6 +9,7 @@ import json
 import os
 import pkgutil
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,7 +178,7 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
             print(f"{recording.path}: {comparison}", flush=True)
             status = max(status, 0 if comparison.equal else 1)
         elif not arguments.out:
-            print(replay_text(one, " ".join(command)))
+            print(replay_text(one, shlex.join(command)))
     return status
 
 

@@ -30,9 +30,9 @@ def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return (
-        f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def number(value: float) -> str:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxswap import __version__
+from jaxswap.bench import swaptable_bench
 from jaxswap.cli import main
 from tests.sweep.fake import FakeReplay
 
