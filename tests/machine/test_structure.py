@@ -14,10 +14,10 @@ from jaxswap.machine.replay import Replay, advance
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.workloads import random_text
 
-BYTES_A_LANE = 76_000
-"""State of a lane with room for 2,048 pages and 16 clusters: 65,600 measured, and 15 %."""
-FUSIONS = 1_010
-"""Fusions in the program of a step, a stand-in for the kernels that a GPU launches: 873 measured, and 15 %."""
+BYTES_A_LANE = 404_000
+"""State of a lane with room for 16,384 pages and 64 clusters: 351,277 measured, and 15 %."""
+FUSIONS = 1_249
+"""Fusions in the program of a step, a stand-in for a GPU's kernels: 1,086 measured, and 15 %."""
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
