@@ -1,0 +1,229 @@
+"""Replay beside a plain C machine: one lane and many, on one core.
+
+JAX and C run in turn in a process that is pinned to one CPU before JAX starts; first the two must show the
+same counters on every lane, and the same page map on the first. Times are divided by the same count on both
+sides: lane-operations, in which single accesses count one each and operations on ranges one for each 2 MiB
+block and VMA they touch. Run as a module, it measures in this process and prints JSON:
+``python -m jaxswap.bench.machine_bench [quick]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxswap.bench.cmachine import CLane, CMachine, available
+from jaxswap.bench.timing import available_cores, cpu_name
+from jaxswap.machine.counters import COUNTERS
+from jaxswap.machine.lane import Lane
+from jaxswap.sweep.footprint import footprint
+from jaxswap.workload import Kind, Workload, parse_workload, read_workload, recorded, recorded_names
+
+FULL = {"lanes": (1, 64, 512), "repeats": (5, 5, 3), "longest": (1 << 20, 1 << 20, 30_000)}
+QUICK = {"lanes": (1, 16), "repeats": (3, 3), "longest": (10_000, 4_000)}
+"""Lane counts; for each the repeats, and how many operations of a workload are replayed at most."""
+
+SIZES = (16, 32, 64, 128, 256, 512, 1024)
+PAGE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A workload and the machine it runs on: memory.max in bytes or None, bytes of the swap device."""
+
+    name: str
+    workload: Workload
+    limit: int | None
+    swap: int
+
+    def lanes(self, count: int) -> list[Lane]:
+        """One lane with 64 kB folios, or lanes that go through the sets of sizes."""
+        if count == 1:
+            return [Lane("64", limit=self.limit, swap=self.swap)]
+        sets = itertools.chain.from_iterable(
+            itertools.combinations(SIZES, n) for n in (3, 1, 4, 2, 5, 0, 6, 7)
+        )
+        masks = [" ".join(map(str, chosen)) for chosen in sets]
+        return [Lane(masks[i % len(masks)], limit=self.limit, swap=self.swap) for i in range(count)]
+
+
+def rows(quick: bool = False) -> list[dict]:
+    """One dict a measurement, all on one core.
+
+    ``size`` lane-operations a lane; ``time`` is the median in seconds of one replay of all lanes
+    (``time_min``, ``time_max`` beside it), ``rate`` lane-operations a second, ``ns_per_operation`` and
+    ``ns_per_access`` for one lane, ``ratio_to_c`` the time divided by that of the plain C machine: below 1
+    is faster than C. A row of variant "JAX, geometric mean" sums up the workloads. Without a C compiler the
+    ratios are None and a row of variant "no C compiler" says so. ``compile_time``: seconds until the first
+    replay ended, less one replay.
+    """
+    command = [sys.executable, "-m", "jaxswap.bench.machine_bench", *(["quick"] if quick else [])]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"machine benchmark failed:\n{done.stderr.strip()}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(quick: bool) -> list[dict]:
+    """The rows of this process, which should be pinned to one CPU already."""
+    plan = QUICK if quick else FULL
+    machine = CMachine() if available() else None
+    device = f"cpu: {cpu_name()}"
+    found: list[dict] = []
+    for lanes, repeats, longest in zip(*plan.values(), strict=True):
+        common = {"name": "replay/one-lane" if lanes == 1 else "replay/lanes", "lanes": lanes}
+        common |= {"cores": 1, "device": device}
+        group = [row for case in cases(quick, longest) for row in _case(case, lanes, repeats, machine)]
+        found += [common | row for row in group]
+        ratios = [row["ratio_to_c"] for row in group if row["variant"] == "JAX"]
+        blank = dict.fromkeys(("workload", "size", "time", "time_min", "time_max", "rate"))
+        blank |= dict.fromkeys(("ns_per_operation", "ns_per_access", "compile_time", "ratio_to_c"))
+        if machine is None:
+            found.append(common | blank | {"variant": "no C compiler"})
+        else:
+            mean = math.exp(statistics.fmean(map(math.log, ratios)))
+            found.append(common | blank | {"variant": "JAX, geometric mean", "ratio_to_c": mean})
+    return found
+
+
+def cases(quick: bool, longest: int) -> Iterator[Case]:
+    """The recorded programs at half their footprint, mixed operations without a limit, a crowded device."""
+    for name in recorded_names()[:1] if quick else recorded_names():
+        workload = first_operations(read_workload(recorded(name)), longest)
+        size = footprint(workload)
+        yield Case(name, workload, size // 2 // PAGE * PAGE, max(2 * size, 8 << 20))
+    yield Case("mixed", first_operations(parse_workload(mixed(), name="mixed"), longest), None, 64 << 20)
+    yield Case(
+        "crowded", first_operations(parse_workload(crowded(), name="crowded"), longest), None, 16 << 20
+    )
+
+
+def first_operations(workload: Workload, count: int) -> Workload:
+    """The workload's first operations and a page map at their end."""
+    count = min(count, len(workload))
+    end = {"kind": Kind.DUMP, "v": 0, "n": 0, "line": 0}
+    columns = {
+        name: np.append(getattr(workload, name)[:count], np.array(value, getattr(workload, name).dtype))
+        for name, value in end.items()
+    }
+    text = {i: label for i, label in workload.text.items() if i < count} | {count: "end"}
+    return dataclasses.replace(workload, text=text, **columns)
+
+
+def mixed(operations: int = 4000, pages: int = 8192, seed: int = 3) -> str:
+    """Random accesses, frees and write-outs of pages that all went to swap; half allow small folios only."""
+    rng = random.Random(seed)
+    lines = [f"REGION {pages} plain", f"MADVNOHUGE {pages // 2} {pages // 2}"]
+    lines += [f"FILL 0 {pages}", f"PAGEOUT 0 {pages}"]
+    words = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT"]
+    for word in rng.choices(words, [4, 3, 2, 3, 4, 4], k=operations):
+        if rng.random() < 0.5:
+            v, n = rng.randrange(pages // 16) * 16, 16 * rng.choice([1, 1, 1, 2, 4])
+        else:
+            v, n = rng.randrange(pages), rng.choice([1, 1, 2, 3, 5, 8, 13])
+        if word == "PAGEOUT" and rng.random() < 0.3:
+            n = rng.choice([64, 128, 256, 512])
+        lines.append(f"{word} {v}" if word in ("READ", "TOUCH") else f"{word} {v} {min(n, pages - v)}")
+    return "\n".join(lines) + "\n"
+
+
+def crowded(rounds: int = 800, seed: int = 5) -> str:
+    """Large folios written out to a 16 MiB device where only scattered slots are free: split after split."""
+    rng = random.Random(seed)
+    lines = ["REGION 8192 plain", "MADVNOHUGE 0 4096", "FILL 0 4000", "PAGEOUT 0 4000"]
+    for _ in range(rounds):
+        lines += [f"DONTNEED {rng.randrange(3990)} {rng.choice([1, 2, 3, 5, 9])}" for _ in range(3)]
+        v = 4096 + 16 * rng.randrange(250)
+        lines += [f"FILL {v} 16", f"PAGEOUT {v} 16", f"READN {v} {rng.choice([1, 4, 16])}"]
+        lines.append(f"DONTNEED {4096 + 16 * rng.randrange(250)} {rng.choice([8, 16, 32])}")
+        w = rng.randrange(3980)
+        lines += [f"FILL {w} 8", f"PAGEOUT {w} 8"]
+    return "\n".join(lines) + "\n"
+
+
+def _case(case: Case, lanes: int, repeats: int, machine: CMachine | None) -> list[dict]:
+    """The rows of one workload."""
+    import jax
+
+    from jaxswap.machine.replay import Replay
+
+    carried = case.lanes(lanes)
+    replay = Replay(case.workload, carried)
+    fresh, where = jax.device_get(replay.states), jax.tree.map(lambda x: x.sharding, replay.states)
+
+    def run() -> float:
+        replay.states = jax.block_until_ready(jax.device_put(fresh, where))
+        replay.totals[:] = 0
+        begin = time.perf_counter()
+        replay.advance(0, replay.compiled.ops)
+        jax.block_until_ready(replay.states)
+        return time.perf_counter() - begin
+
+    first = run()
+    spent: dict[str, list[float]] = {"JAX": []}
+    c_lanes = [
+        CLane(*lane.masks(), lane.limit // PAGE if lane.limit else None, lane.slots) for lane in carried
+    ]
+    if machine is not None:
+        _same(case, carried, c_lanes, replay.result().counters, machine)
+        spent["C"] = []
+    for _ in range(repeats):
+        spent["JAX"].append(run())
+        if machine is not None:
+            spent["C"].append(machine.time(case.workload, c_lanes, 1)[0] / 1e9)
+    size, accesses = replay.compiled.lane_operations, case.workload.accesses
+    found = []
+    for variant, times in spent.items():
+        median = statistics.median(times)
+        row = {"variant": variant, "workload": case.name, "size": size, "time": median}
+        row |= {"time_min": min(times), "time_max": max(times), "rate": lanes * size / median}
+        row |= {
+            "ns_per_operation": 1e9 * median / (lanes * size),
+            "ns_per_access": 1e9 * median / (lanes * accesses),
+        }
+        row["compile_time"] = max(first - median, 0.0) if variant == "JAX" else None
+        row["ratio_to_c"] = median / statistics.median(spent["C"]) if machine is not None else None
+        found.append(row)
+    return found
+
+
+def _same(
+    case: Case, lanes: list[Lane], c_lanes: list[CLane], counters: np.ndarray, machine: CMachine
+) -> None:
+    """Raise RuntimeError unless C counts the same on every lane and, for one lane, prints the same page map."""
+    from jaxswap.machine.replay import replay_one
+
+    known: dict[CLane, dict[str, int]] = {}
+    for number, (c_lane, row) in enumerate(zip(c_lanes, counters.tolist(), strict=True)):
+        if c_lane not in known:
+            result = machine.run(case.workload, *c_lane)
+            known[c_lane] = result.counters
+            if (
+                number == 0
+                and len(lanes) == 1
+                and replay_one(case.workload, lanes[0]).blocks != result.blocks
+            ):
+                raise RuntimeError(f"{case.name}: the page maps of JAX and C differ")
+        ours = dict(zip(COUNTERS, row, strict=True))
+        for name in COUNTERS:
+            if ours[name] != known[c_lane].get(name, 0):
+                theirs = known[c_lane].get(name, 0)
+                raise RuntimeError(f"{case.name}, lane {number}: JAX counts {ours[name]} {name}, C {theirs}")
+
+
+if __name__ == "__main__":
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, available_cores()[:1])
+    print(json.dumps(measure(quick="quick" in sys.argv[1:])))
