@@ -202,7 +202,7 @@ def _case(case: Case, lanes: int, repeats: int, machine: CMachine | None) -> lis
 def _same(
     case: Case, lanes: list[Lane], c_lanes: list[CLane], counters: np.ndarray, machine: CMachine
 ) -> None:
-    """Raise RuntimeError unless C counts the same on every lane and, for one lane, prints the same page map."""
+    """Raise RuntimeError unless C counts the same on every lane and, for one, prints the same page map."""
     from jaxswap.machine.replay import replay_one
 
     known: dict[CLane, dict[str, int]] = {}
