@@ -81,7 +81,7 @@ def compare(replay: OneReplay, recording: Recording) -> Comparison:
                     f"the replay shows {len(mine)} blocks, the recording {len(theirs)}; the same workload?",
                 )
             )
-    maps, folios, counters = (tuple(score[kind]) for kind in ("DUMP", "FOLIOS", "STATS"))
+    maps, folios, counters = ((score[kind][0], score[kind][1]) for kind in ("DUMP", "FOLIOS", "STATS"))
     return Comparison(maps, folios, counters, tuple(differences))
 
 

@@ -99,7 +99,8 @@ def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Tab
         lambda: _check_orders(cached, zeros, zero, slot, candidates),
         lambda: (none, none, none),
     )
-    return _Table(*answers, zero), c
+    suitable, by_cache, by_zero = answers
+    return _Table(suitable, by_cache, by_zero, zero), c
 
 
 def _check_orders(

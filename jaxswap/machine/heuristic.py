@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ NUMBER = {rule.name: i for i, rule in enumerate(RULES)}
 PARAMS = MOST_PARAMS
 
 
-def _each(number: Lane, branches: list[Callable]) -> jax.Array | tuple:
+def _each(number: Lane, branches: list[Callable]) -> Any:
     if number.shape == (1,):
         return lax.switch(number[0], branches)
     answers = [branch() for branch in branches]

@@ -74,9 +74,9 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         state, work = carry
         free = ~bits.some(work.heads | work.pieces)
         charging = free & (work.phase == CHARGE)
-        state, work = when(charging, lambda c: _charge(*c, params, charging), (state, work))
+        state, work = when(charging, lambda c: _charge(c[0], c[1], params, charging), (state, work))
         reclaiming = free & (work.phase >= PASS)
-        state, work = when(reclaiming, lambda c: _reclaim(*c, params, reclaiming), (state, work))
+        state, work = when(reclaiming, lambda c: _reclaim(c[0], c[1], params, reclaiming), (state, work))
         return repeat(
             lambda c: bits.some(c[1].heads | c[1].pieces), lambda c: shrink_folio(*c), (state, work)
         )
@@ -131,18 +131,18 @@ def _reclaim(state: MachineState, work: Work, params: MachineParams, on: Flag) -
     target = jnp.maximum(pages, SWAP_CLUSTER_MAX)
 
     def start(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = _begin_pass(*carry, on & (carry[1].phase == PASS))
+        state, work = _begin_pass(carry[0], carry[1], on & (carry[1].phase == PASS))
         return state, _next_batch(work, target, on & (work.phase == BATCH))
 
     state, work = when(on & (work.phase <= BATCH), start, (state, work))
     scanning = on & (work.phase == INACTIVE)
     state, work = _scan_inactive(state, work, scanning)
     settled = scanning & ~bits.some(work.heads)
-    state, work = when(settled, lambda c: _settle(*c, settled), (state, work))
+    state, work = when(settled, lambda c: _settle(c[0], c[1], settled), (state, work))
     state, work = _scan_active(state, work, on & (work.phase == ACTIVE))
 
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = _end_pass(*carry, target, on & (carry[1].phase == NEXT))
+        state, work = _end_pass(carry[0], carry[1], target, on & (carry[1].phase == NEXT))
         return _end_reclaim(state, params, work, pages, on & (work.phase == END))
 
     return when(on & (work.phase >= NEXT), stop, (state, work))

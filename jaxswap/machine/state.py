@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.machine import counters
@@ -126,7 +127,7 @@ def init(pages: int, slots: int, cluster_room: int, lanes: int) -> MachineState:
     """A machine with no page mapped and a fresh device of `slots` slots; `pages` as given by `room`."""
     links = np.arange(pages + 2 + SPARE, dtype=np.int32)[:, None].repeat(lanes, axis=1)
 
-    def zero(dtype: type = jnp.int32) -> Array:
+    def zero(dtype: DTypeLike = jnp.int32) -> Array:
         return jnp.zeros((lanes,), dtype)
 
     return MachineState(

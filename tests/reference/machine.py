@@ -139,7 +139,7 @@ class Machine:
         elif page.state == "zero":
             if self._charge(1, True):
                 self._new_folio(v, 0)
-        elif self._cached(page.slot):
+        elif page.folio is not None:  # in the swap cache
             self._map(page.folio, v, 0)
         else:
             self._swap_in(v, vma)

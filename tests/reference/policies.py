@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -10,8 +11,10 @@ def highest(mask: int) -> int:
 
 
 class Twin(NamedTuple):
-    decide: object  # (params, memory, first_touch, candidates, ok) -> (mask, ptes read, slots read)
-    learn: object = lambda params, memory, first_touch, failed, got: None
+    decide: Callable[
+        ..., tuple[int, int, int]
+    ]  # (params, memory, first_touch, candidates, ok) -> (mask, ptes read, slots read)
+    learn: Callable[..., None] = lambda params, memory, first_touch, failed, got: None
 
 
 def _kernel(params, memory, first_touch, candidates, ok):
