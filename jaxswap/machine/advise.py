@@ -8,79 +8,91 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import blocks, lru
+from jaxswap.machine import blocks, lru, rows
 from jaxswap.machine.counters import count
-from jaxswap.machine.state import Flag, Lane, MachineState, Plane
-from jaxswap.machine.swapout import split_pages
+from jaxswap.machine.rows import once, only
+from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
+from jaxswap.machine.swapout import split_folio
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
-from jaxswap.swaptable.lanes import load1, repeat
+from jaxswap.swaptable.lanes import load1, repeat, when
 
 
-def advise(
-    state: MachineState, block: Lane, start: Lane, end: Lane, cold: Flag, on: Flag
-) -> tuple[MachineState, Bits]:
-    """MADV_COLD where `cold`, else MADV_PAGEOUT: (state, folios to page out, by lowest page).
+def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+    """Split every folio with pages in [start, end) that does not lie wholly in it, or has lost pages."""
 
-    PAGEOUT takes present folios in ascending order, whatever their references. COLD clears those and moves
-    active folios to the head of the inactive list.
-    """
-    state = _split_across(state, block, start, end, on)
-    planes, state = blocks.get(state, block)
-    pages = bits.only(bits.span(start, end), on) & planes[Plane.PRESENT]
-    cooled = bits.only(pages, cold)
-    active = cooled & planes[Plane.ACTIVE]
-    heads = bits.once(planes.heads(pages))
+    def broken(state: MachineState, at: Lane, on: Flag) -> tuple[Mask, MachineState]:
+        row, state = rows.get(state, at)
+        inside = once(rows.inside(at, start, end))
 
-    def deactivate(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
-        state, left = carry
-        page, more = jnp.minimum(bits.first(left), 511), bits.some(left)
-        size = jnp.int32(1) << planes.order(page)
-        state = lru.remove(state, block * 512 + page, more, size, more)
-        state = lru.add(state, block * 512 + page, ~more, size, more)
-        return replace(state, n=count(state.n, more, pgdeactivate=size)), left & ~bits.one(page)
+        def across(page: Lane) -> Mask:
+            order = row.order(page)
+            base = page >> order << order
+            over = row.has(Plane.PRESENT, page) & ((base < start) | (base + (jnp.int32(1) << order) > end))
+            return only(rows.bit(page) & inside, over & (page >> 5 == at >> 5))
 
-    state, _ = repeat(lambda carry: bits.some(carry[1]), deactivate, (state, heads & active))
-    after = planes.clear(cooled, Plane.YOUNG, Plane.REFERENCED)
-    after = after.set(active, Plane.WORKINGSET).clear(active, Plane.ACTIVE)
-    return blocks.put(state, block, planes, after, on & cold), bits.only(heads, ~cold)
+        found = (row[Plane.PARTIAL] & row[Plane.PRESENT] & inside) | across(start) | across(end - 1)
+        return once(only(found, on)), state
+
+    def whole(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        left, state = broken(state, at, on)
+
+        def split(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
+            state, left = carry
+            page = once((at & -32) + jnp.minimum(bits.ctz(left), 31))
+            left, state = broken(_split_in_place(state, page, left != 0), at, on)
+            return state, left
+
+        return repeat(lambda carry: carry[1] != 0, split, (state, left))[0]
+
+    return rows.each(start, end, whole, state, on)
 
 
-def _split_across(state: MachineState, block: Lane, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """Split every folio with pages in the range that does not lie wholly in it, or has lost pages."""
-    planes, state = blocks.get(state, block)
-    span = bits.only(bits.span(start, end), on)
+def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:
+    """Split the folio of a page; its pieces take its place on the list, the first nearest to the tail."""
+    row, state = rows.get(state, page)
+    order, active = once((row.order(page), row.has(Plane.ACTIVE, page)))
+    folio, state = blocks.folio(state, page, order)
+    block = page & -512
+    name = once(block + jnp.minimum(bits.first(folio), 511))
+    before, prev = load1(state.prev, name)
+    state = lru.remove(replace(state, prev=prev), name, active, jnp.int32(1) << order, on)
+    state, pieces = split_folio(state, page, order, on)
 
-    def across(page: Lane, border: Lane) -> Bits:
-        """Pages of the folio of `page` if it reaches over the border."""
-        order = planes.order(page)
-        base = page >> order << order
-        over = planes.has(Plane.PRESENT, page) & (base < border) & (base + (1 << order) > border)
-        return bits.only(planes.folio(page, order), over)
+    def link(inner: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
+        state, pieces = inner
+        piece, more = bits.first(pieces), bits.some(pieces)
+        state = lru.insert(state, before, block + piece, active, jnp.ones_like(piece), more)
+        return state, pieces & ~bits.one(piece)
 
-    broken = planes[Plane.PARTIAL] | across(start, start) | across(end - 1, end)
-    broken = broken & planes[Plane.PRESENT] & span
+    return repeat(lambda inner: bits.some(inner[1]), link, (state, pieces))[0]
 
-    def split(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
-        state, left = carry
-        page, on = jnp.minimum(bits.first(left), 511), bits.some(left)
-        planes, state = blocks.get(state, block)
-        order, active = planes.order(page), planes.has(Plane.ACTIVE, page)
-        folio = bits.only(planes.folio(page, order), on)
-        name = block * 512 + jnp.minimum(bits.first(folio), 511)
-        before, prev = load1(state.prev, name)
-        state = lru.remove(replace(state, prev=prev), name, active, jnp.int32(1) << order, on)
-        state, after, pieces = split_pages(state, planes, folio, order, on)
-        state = blocks.put(state, block, planes, after, on)
 
-        def link(inner: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
-            # The first piece ends up nearest to the tail.
-            state, pieces = inner
-            page, more = bits.first(pieces), bits.some(pieces)
-            state = lru.insert(state, before, block * 512 + page, active, jnp.ones_like(page), more)
-            return state, pieces & ~bits.one(page)
+def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+    """MADV_COLD of folios wholly in [start, end): references cleared, active ones to the head of the inactive
+    list."""
 
-        state, _ = repeat(lambda inner: bits.some(inner[1]), link, (state, pieces))
-        return state, left & ~folio
+    def clear(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        row, state = rows.get(state, at)
+        pages = once(only(rows.inside(at, start, end) & row[Plane.PRESENT], on))
+        active = once(pages & row[Plane.ACTIVE])
 
-    return repeat(lambda carry: bits.some(carry[1]), split, (state, broken))[0]
+        def deactivate(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
+            state, left = carry
+            page = once((at & -32) + jnp.minimum(bits.ctz(left), 31))
+            order = row.order(page)
+            size = once(jnp.int32(1) << order)
+            more = (left != 0) & (page & (size - 1) == 0)
+            state = lru.remove(state, page, more, size, more)
+            state = lru.add(state, page, ~more, size, more)
+            state = replace(state, n=count(state.n, more, pgdeactivate=size))
+            return state, left & ~rows.folio(page, order)
+
+        state, _ = repeat(lambda carry: carry[1] != 0, deactivate, (state, active))
+        row = row.clear(
+            (pages, (Plane.YOUNG, Plane.REFERENCED, Plane.QUIET, Plane.QUIET_WRITE)),
+            (active, (Plane.ACTIVE,)),
+        )
+        return rows.put(state, at, row.add((active, (Plane.WORKINGSET,))), on)
+
+    return when(on, lambda s: rows.each(start, end, clear, s, on), state)

@@ -1,97 +1,38 @@
-"""Reading and writing the bit planes of one 2 MiB block."""
+"""Looking at all rows of a 2 MiB block at once, for what may lie far from the page in question."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxswap.machine.state import BLOCK_WORDS, QUIET, READY, STORED, Flag, Lane, MachineState, Plane
+from jaxswap.machine.state import ORDER, PLANES, Lane, MachineState, Plane
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
-from jaxswap.swaptable.lanes import load, store
 
-ORDER = (Plane.O0, Plane.O1, Plane.O2, Plane.O3)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Block:
-    """The stored planes of one block of each lane, by number."""
-
-    planes: tuple[Bits, ...]
-
-    def __getitem__(self, plane: Plane) -> Bits:
-        return self.planes[plane]
-
-    def has(self, plane: Plane, page: Lane) -> Flag:
-        """Whether a page (0 to 511) is in a plane."""
-        return bits.has(self.planes[plane], page)
-
-    def order(self, page: Lane) -> Lane:
-        """Order of the folio of a present page."""
-        return sum((self.has(plane, page).astype(jnp.int32) << i for i, plane in enumerate(ORDER)), page * 0)
-
-    def of_order(self, order: Lane) -> Bits:
-        """Pages whose order field is `order`."""
-        order = bits.once(order)
-        same = jnp.full_like(self.planes[0], 0xFFFF_FFFF)
-        for i, plane in enumerate(ORDER):
-            wanted = jnp.where(((order >> i) & 1)[None] == 1, jnp.uint32(0), jnp.uint32(0xFFFF_FFFF))
-            same = same & (self.planes[plane] ^ wanted)
-        return same
-
-    def folio(self, page: Lane, order: Lane) -> Bits:
-        """Mapped pages of the folio of a present page."""
-        base = page >> order << order
-        whole = bits.span(base, base + (1 << order))
-
-        def partial() -> Bits:
-            return whole & self[Plane.PRESENT] & self.of_order(order)
-
-        return bits.once(lax.cond(jnp.any(self.has(Plane.PARTIAL, page)), partial, lambda: whole))
-
-    def heads(self, pages: Bits) -> Bits:
-        """First pages of the folios that lie wholly in `pages`."""
-        found = jnp.zeros_like(pages)
-        for order in (0, *range(2, 10)):
-            same = self.of_order(jnp.full(pages.shape[1:], order, jnp.int32))
-            found = found | (pages & same & bits.ALIGNED[order])
-        return found
-
-    def set(self, pages: Bits, *planes: Plane) -> Self:
-        """The block with `pages` set in the named planes."""
-        pages = bits.once(pages)
-        return self._with({plane: self.planes[plane] | pages for plane in planes})
-
-    def clear(self, pages: Bits, *planes: Plane) -> Self:
-        """The block with `pages` cleared in the named planes."""
-        pages = bits.once(pages)
-        return self._with({plane: self.planes[plane] & ~pages for plane in planes})
-
-    def _with(self, changed: dict[Plane, Bits]) -> Self:
-        return replace(self, planes=tuple(changed.get(Plane(i), old) for i, old in enumerate(self.planes)))
+_ROW = np.arange(16, dtype=np.int32)[:, None] * PLANES
 
 
-def get(state: MachineState, block: Lane) -> tuple[Block, MachineState]:
-    """The planes of each lane's block."""
-    words, table = load(state.blocks, block * BLOCK_WORDS, STORED * 16)
-    planes = tuple(words[16 * i : 16 * i + 16] for i in range(STORED))
-    return Block(planes), replace(state, blocks=table)
+def planes(state: MachineState, page: Lane, wanted: Sequence[Plane]) -> tuple[list[Bits], MachineState]:
+    """Some planes of the block that holds a page of the region, as sets of pages of the block."""
+    start = (page >> 9) * (16 * PLANES)
+    if page.shape == (1,):
+        block = lax.dynamic_slice(state.rows, (start[0].astype(jnp.uint32), np.uint32(0)), (16 * PLANES, 1))
+        found = [block.reshape(16, PLANES, 1)[:, plane] for plane in wanted]
+    else:
+        lane = jnp.arange(page.shape[0])[None]
+        found = [state.rows[start[None] + _ROW + plane, lane] for plane in wanted]
+    found, rows = lax.optimization_barrier((found, state.rows))
+    return found, replace(state, rows=rows)
 
 
-def put(state: MachineState, block: Lane, before: Block, planes: Block, on: Flag) -> MachineState:
-    """The state with the planes written that are not those of `before`, and what derives from them."""
-    changed = [plane for plane in Plane if planes[plane] is not before[plane]]
-    words = {int(plane): planes[plane] for plane in changed}
-    present, zeropage = planes[Plane.PRESENT], planes[Plane.ZEROPAGE]
-    if {Plane.PRESENT, Plane.ZEROPAGE} & set(changed):
-        words |= {READY: present | zeropage, READY + 1: present}
-    if {Plane.PRESENT, Plane.ZEROPAGE, Plane.YOUNG, Plane.TOUCHED, Plane.NONZERO} & set(changed):
-        known = present & planes[Plane.YOUNG] & planes[Plane.TOUCHED]
-        words |= {QUIET: known | zeropage, QUIET + 1: known & planes[Plane.NONZERO]}
-    table = state.blocks
-    for plane, value in words.items():
-        table = store(table, block * BLOCK_WORDS + plane * 16, value, on)
-    return replace(state, blocks=table)
+def folio(state: MachineState, page: Lane, order: Lane) -> tuple[Bits, MachineState]:
+    """The mapped pages of the folio of 2^order around a present page."""
+    (present, *numbers), state = planes(state, page, (Plane.PRESENT, *ORDER))
+    base = (page & 511) >> order << order
+    members = bits.span(base, base + (jnp.int32(1) << order)) & present
+    for i, number in enumerate(numbers):
+        wanted = jnp.where((order >> i) & 1 == 1, jnp.uint32(0), jnp.uint32(0xFFFF_FFFF))
+        members = members & (number ^ wanted[None])
+    return bits.once(members), state

@@ -10,46 +10,33 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
-from jaxswap.machine import blocks, heuristic, lru, places, words
-from jaxswap.machine.blocks import Block
+from jaxswap.machine import blocks, heuristic, lru, places, rows
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.reclaim import fitting_orders, note_cost
-from jaxswap.machine.state import QUIET, READY, Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.rows import once, only
+from jaxswap.machine.state import ORDER, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.lanes import load1, store1, when
+from jaxswap.swaptable.lanes import load1, repeat, store1, when
 
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
-ANON_ORDERS = 0b1_1111_1100
-_ORDERS = np.arange(2, 9, dtype=np.int32)[:, None]
-
-
-_MAPPED = (
-    Plane.PRESENT,
-    Plane.SWAPPED,
-    Plane.NEXT,
-    Plane.NONZERO,
-    Plane.YOUNG,
-    Plane.TOUCHED,
-    Plane.CAMEBACK,
-    QUIET,
-    QUIET + 1,
-    READY,
-    READY + 1,
-)
+ANON_ORDERS = np.uint32(0b1_1111_1100)
+_WIDE = np.uint32(0b1_1100_0000)  # orders larger than a row
 
 
 class Access(NamedTuple):
     """One access, or MADV_WILLNEED of one page, that cannot go on without the kernel.
 
-    page: of the region. write, zero (overwrites with zeros), willneed. start, end: of its VMA, cut to the 2
-    MiB block, as pages of the block. advice: of the VMA.
+    page: of the region. stop: the program goes on page by page up to there (page + 1: no further). write,
+    zero (overwrites with zeros), willneed. start, end: of its VMA, cut to the 2 MiB block, as pages of the
+    block. advice: of the VMA.
     """
 
     page: Lane
+    stop: Lane
     write: Flag
     zero: Flag
     willneed: Flag
@@ -58,32 +45,29 @@ class Access(NamedTuple):
     advice: Lane
 
 
-def _blocks_inside(page: Lane, low: Lane, high: Lane) -> Mask:
-    """Orders 2 to 8 whose aligned block around `page` lies in [low, high)."""
-    size = jnp.int32(1) << _ORDERS
-    base = page[None] & -size
-    inside = (base >= low[None]) & (base + size <= high[None])
-    return jnp.sum(jnp.where(inside, size, 0), axis=0).astype(jnp.uint32)
+def _between(page: Lane, below: Lane, above: Lane) -> Mask:
+    """Orders whose aligned block around `page` lies strictly between two others: below < page < above."""
+    top = lax.clz(page ^ below), lax.clz(page ^ above)
+    return (np.uint32(2) << (31 - jnp.maximum(*top)).astype(jnp.uint32)) - np.uint32(1)
 
 
-def _run_around(obstacles: bits.Bits, page: Lane) -> tuple[Lane, Lane]:
-    """The members around `page`, itself left out of the question, that are no obstacle: [low, high)."""
-    return bits.up_to(obstacles, page - 1) + 1, bits.from_on(obstacles, page + 1)
-
-
-def _empty_around(planes: Block, page: Lane) -> Mask:
-    """alloc_anon_folio: orders whose PTE range is none throughout, the page itself apart."""
-    low, high = _run_around(planes[Plane.PRESENT] | planes[Plane.ZEROPAGE] | planes[Plane.SWAPPED], page)
-    return _blocks_inside(page, low, high)
+def _around(obstacles: Mask, page: Lane) -> tuple[Lane, Lane]:
+    """The nearest obstacles before and behind `page` in its row, or where the row ends."""
+    here = rows.bit(page)
+    base = page & -32
+    before = 31 - lax.clz(obstacles & (here - np.uint32(1))).astype(jnp.int32)
+    behind = bits.ctz(obstacles & ~(here | (here - np.uint32(1))))
+    return base + before, base + behind
 
 
 class _Table(NamedTuple):
-    """What the swap table says of one target slot."""
+    """What the swap table says of one target slot: orders that the add check passes, orders refused for a
+    cached neighbour first, orders refused for a neighbour's zero flag first, the target's zero flag."""
 
-    suitable: Mask  # orders the add check passes
-    cached: Mask  # orders refused for a cached neighbour first
-    zero_flag: Mask  # orders refused for a neighbour's zero flag first
-    zero: Flag  # the target's zero flag
+    suitable: Mask
+    cached: Mask
+    zero_flag: Mask
+    zero: Flag
 
 
 def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Table, clusters.Clusters]:
@@ -91,44 +75,33 @@ def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Tab
 
     A range is refused by its first conflicting slot in ascending order.
     """
-    cached, zeros, c = clusters.planes(c, slot)
-    zero = bits.has(zeros, slot & 511)
+    cached, zeros, c = clusters.flags(c, slot)
+    zero = once(rows.has(zeros, slot))
+    flip = only(rows.ALL, zero)
+    conflict = once(cached | (zeros ^ flip))
+    suitable = candidates & _between(slot, *_around(conflict, slot))
     none = jnp.zeros_like(candidates)
-    answers = lax.cond(
-        jnp.any(candidates != 0),
-        lambda: _check_orders(cached, zeros, zero, slot, candidates),
-        lambda: (none, none, none),
-    )
-    suitable, by_cache, by_zero = answers
-    return _Table(suitable, by_cache, by_zero, zero), c
 
-
-def _check_orders(
-    cached: bits.Bits, zeros: bits.Bits, zero: Flag, slot: Lane, candidates: Mask
-) -> tuple[Mask, Mask, Mask]:
-    at = slot & 511
-    conflict = cached | (zeros ^ jnp.where(zero[None], jnp.uint32(0xFFFF_FFFF), jnp.uint32(0)))
-    suitable = candidates & _blocks_inside(at, *_run_around(conflict, at))
-
-    def reason() -> Mask:
-        found = jnp.zeros(slot.shape, jnp.uint32)
+    def whole_cluster() -> tuple[Mask, Mask]:
+        cached, zeros = clusters.all_flags(c, slot)
+        conflict = bits.once(cached | (zeros ^ flip[None]))
+        at = slot & 511
+        suitable = candidates & _between(at, bits.up_to(conflict, at - 1), bits.from_on(conflict, at + 1))
+        by_cache = none
         for order in range(2, 9):
-            base = at >> order << order
-            first = bits.from_on(conflict, base)
-            found = found | jnp.where(bits.has(cached, first), jnp.uint32(1 << order), jnp.uint32(0))
-        return found
+            first = bits.from_on(conflict, at >> order << order)
+            by_cache = by_cache | only(np.uint32(1 << order), bits.has(cached, first))
+        return suitable, by_cache
 
+    wide = (candidates & ~suitable) != 0
+    answers = lax.cond(jnp.any(wide), whole_cluster, lambda: (suitable, none))
+    (suitable, by_cache), words = lax.optimization_barrier((answers, c.words))
     refused = candidates & ~suitable
-    by_cache = lax.cond(jnp.any(refused != 0), reason, lambda: jnp.zeros(slot.shape, jnp.uint32))
-    return suitable, refused & by_cache, refused & ~by_cache
+    return _Table(suitable, refused & by_cache, refused & ~by_cache, zero), replace(c, words=words)
 
 
 def _above(mask: Mask, order: Lane) -> Mask:
-    return mask & ~((jnp.uint32(2) << order.astype(jnp.uint32)) - jnp.uint32(1))
-
-
-def _only(mask: Mask, on: Flag) -> Mask:
-    return jnp.where(on, mask, jnp.uint32(0))
+    return mask & ~((np.uint32(2) << order.astype(jnp.uint32)) - np.uint32(1))
 
 
 def _top(mask: Mask) -> Lane:
@@ -141,7 +114,8 @@ class Plan(NamedTuple):
     needs_table: the block has no page table and gets only that; the access then comes again. touch, swapin,
     zeropage, swapped, cached: what it is. read_none: a read that maps the shared zero page. allowed ..
     orders: order masks as sysfs and the region, the VMA's edges, alignment, the PTEs and the heuristic left
-    them. slot, shadow: of the page. table: the add check's answers.
+    them. slot, shadow: of the page. table: the add check's answers. run: pages from this one on that the
+    program goes on to and that fault alike, for none of which a large folio is allowed.
     """
 
     needs_table: Flag
@@ -159,6 +133,7 @@ class Plan(NamedTuple):
     slot: Lane
     shadow: Mask
     table: _Table
+    run: Lane
 
 
 class Ask(NamedTuple):
@@ -175,229 +150,312 @@ def begin(
     state: MachineState, params: MachineParams, access: Access, on: Flag
 ) -> tuple[MachineState, Plan, Ask]:
     """Look at the fault of each lane that is on: (state, plan, the charge to make)."""
-    block, page = access.page >> 9, access.page & 511
-    table_there, tables = load1(state.tables, block)
+    page = access.page & 511
+    table_there, tables = load1(state.tables, access.page >> 9)
     needs_table = on & (table_there == 0) & ~access.willneed
     on = on & ~needs_table
-    flags = (Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE)
-    found, state = words.get(replace(state, tables=tables), access.page, flags)
-    swapped, zeropage, cached = (on & words.has(word, access.page) for word in found)
-    cached = swapped & cached
+    row, state = rows.get(replace(state, tables=tables), access.page)
+    swapped = on & row.has(Plane.SWAPPED, access.page)
+    zeropage = on & row.has(Plane.ZEROPAGE, access.page)
+    cached = swapped & row.has(Plane.INCACHE, access.page)
+    on, swapped, zeropage, cached = once((on, swapped, zeropage, cached))
     swapin = swapped & ~cached
     read_none = on & ~swapped & ~zeropage & ~access.write
     touch = on & ~swapped & ~zeropage & access.write
+    swapin, read_none, touch = once((swapin, read_none, touch))
 
-    enabled = params.always | jnp.where(access.advice == HUGE, params.madvise, 0)
-    allowed = jnp.where(access.advice == NOHUGE, 0, enabled & ANON_ORDERS).astype(jnp.uint32)
-    allowed = _only(allowed, touch | (swapin & ~access.willneed))
-    edges = allowed & _blocks_inside(page, access.start, access.end)
+    enabled = params.always | only(params.madvise, access.advice == HUGE)
+    allowed = only(enabled & ANON_ORDERS, access.advice != NOHUGE)
+    allowed = once(only(allowed, touch | (swapin & ~access.willneed)))
+    edges = allowed & _between(page, access.start - 1, access.end)
+    slot, shadow, state = places.of(state, access.page)
+    agree = jnp.minimum(bits.ctz((page ^ slot).astype(jnp.uint32)), 9)
+    aligned = edges & ((np.uint32(2) << agree.astype(jnp.uint32)) - np.uint32(1))
 
-    slot, state = places.slot_of(state, access.page)
-    shadow, state = places.shadow_of(state, access.page)
-    offset = bits.ctz((page ^ slot).astype(jnp.uint32))
-    aligned = edges & ((jnp.uint32(2) << jnp.minimum(offset, 9).astype(jnp.uint32)) - jnp.uint32(1))
+    # First touch: pages in the way are those that are not none; swap-in: those that begin another extent.
+    taken = row[Plane.PRESENT] | row[Plane.ZEROPAGE] | row[Plane.SWAPPED]
+    obstacles = once(jnp.where(touch, taken, ~row[Plane.NEXT]))
+    heads_here = swapin & rows.has(obstacles, page)
+    before, behind = _around(obstacles, page)
+    before = jnp.where(swapin, jnp.where(heads_here, page - 1, before - 1), before)
+    narrow = _between(page, before, behind)
+    near = jnp.where(touch, obstacles & ~rows.bit(page), obstacles & ~np.uint32(1))
+    far = once((near == 0) & (edges & _WIDE != 0))
 
-    def neighbours() -> tuple[Mask, Mask]:
-        planes, _ = blocks.get(state, block)
-        breaks = ~planes[Plane.NEXT]
-        run = bits.up_to(breaks, page), bits.from_on(breaks, page + 1)
-        return _empty_around(planes, page), _blocks_inside(page, *run)
+    def whole_block() -> Mask:
+        wanted = (Plane.PRESENT, Plane.ZEROPAGE, Plane.SWAPPED, Plane.NEXT)
+        (present, zeropage, swapped, follow), _ = blocks.planes(state, access.page, wanted)
+        obstacles = bits.once(jnp.where(touch[None], present | zeropage | swapped, ~follow))
+        before = bits.up_to(obstacles, page - touch) - swapin
+        return jnp.where(far, _between(page, before, bits.from_on(obstacles, page + 1)), narrow)
+
+    fits, table_rows = lax.optimization_barrier(
+        (lax.cond(jnp.any(far), whole_block, lambda: narrow), state.rows)
+    )
+    state = replace(state, rows=table_rows)
+    candidates = only(jnp.where(touch, edges, aligned) & fits, touch | swapin)
+    candidates = once(candidates)
 
     none = jnp.zeros_like(allowed)
-    fits = lax.cond(jnp.any(allowed != 0), neighbours, lambda: (none, none))
-    (empty, consecutive), pages = lax.optimization_barrier((fits, state.blocks))
-    state = replace(state, blocks=pages)
-    consecutive = consecutive & aligned
-    table, checked = _add_check(state.clusters, jnp.where(swapped, slot, 0), _only(consecutive, swapin))
-    state = replace(state, clusters=checked)
+    unread = _Table(none, none, none, jnp.zeros_like(on))
 
-    candidates = jnp.where(touch, edges & empty, consecutive)
-    candidates = _only(candidates, touch | swapin)
+    def look_up() -> _Table:
+        return _add_check(state.clusters, jnp.where(swapped, slot, 0), only(candidates, swapin))[0]
+
+    table, words = lax.optimization_barrier(
+        (lax.cond(jnp.any(swapped), look_up, lambda: unread), state.clusters.words)
+    )
+    state = replace(state, clusters=replace(state.clusters, words=words))
     suitable = jnp.where(touch, candidates, table.suitable)
-    state, orders = heuristic.decide(state, params, Features(touch, candidates, suitable), touch | swapin)
-    plan = Plan(
-        needs_table, touch, swapin, zeropage, swapped, cached, read_none,
-        allowed, edges, aligned, candidates, orders, slot, shadow, table,
-    )  # fmt: skip
+    state, orders = heuristic.decide(state, params, Features(touch, candidates, suitable))
 
     # Where a large charge may not reclaim, orders that do not fit now are refused at once.
     tried = orders & suitable
     may_reclaim = access.advice == HUGE
     at_once = jnp.where(may_reclaim, tried, tried & fitting_orders(state, params))
-    refused = _only(_above(tried, _top(at_once)), ~may_reclaim)
+    refused = once(only(_above(tried, _top(at_once)), ~may_reclaim))
     charged = touch | swapin | (zeropage & access.write) | needs_table
-    fails = lax.population_count(refused).astype(jnp.int32)
-    state = replace(state, n=count(state.n, fails > 0, memcg_max=fails))
-    return state, plan, Ask(charged, _top(at_once), tried, refused, may_reclaim)
+    fails = rows.size(refused)
+
+    def tell(n: Counts) -> Counts:
+        return count(n, fails > 0, memcg_max=fails)
+
+    state = replace(state, n=when(fails > 0, tell, state.n))
+    going_on = (touch | swapin) & ~access.willneed & (allowed == 0) & (access.stop > access.page + 1)
+    one = jnp.ones_like(page)
+    alike = lax.cond(
+        jnp.any(going_on), lambda: _run(state, access, row, slot, table.zero, touch), lambda: one
+    )
+    run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
+    state = replace(state, shadows=shadows)
+    plan = Plan(
+        needs_table, touch, swapin, zeropage, swapped, cached, read_none,
+        allowed, edges, aligned, candidates, orders, slot, shadow, table, run,
+    )  # fmt: skip
+    return state, plan, Ask(charged, once(_top(at_once)), tried, refused, may_reclaim)
+
+
+def _run(state: MachineState, access: Access, row: rows.Row, slot: Lane, zero: Flag, touch: Flag) -> Lane:
+    """How many pages from this one on fault alike: none, or swapped to consecutive slots of one kind."""
+    at = (access.page & 31).astype(jnp.uint32)
+    empty = ~(row[Plane.PRESENT] | row[Plane.ZEROPAGE] | row[Plane.SWAPPED])
+    follow = (row[Plane.NEXT] & ~row[Plane.INCACHE]) | rows.bit(access.page)
+    _, zeros, _ = clusters.flags(state.clusters, slot)
+    same = (zeros ^ only(rows.ALL, ~zero)) >> (slot & 31).astype(jnp.uint32)
+    shadows = places.shadows_of(state, access.page)
+    distance = (state.age[None] - (shadows >> 1).astype(jnp.int32)) & 0x7FFF_FFFF
+    recent = distance <= _recent_enough(state)[None]
+    place = np.uint32(1) << np.arange(32, dtype=np.uint32)[:, None]
+    old = jnp.sum(jnp.where(recent, np.uint32(0), place), axis=0, dtype=jnp.uint32)
+    pages = jnp.where(touch, empty >> at, (follow & (old | rows.bit(access.page))) >> at & same)
+    run = jnp.minimum(bits.ctz(~pages), access.stop - access.page)
+    fresh = touch | rows.has(old, access.page)
+    return jnp.where(fresh, jnp.maximum(run, 1), 1)
+
+
+def _recent_enough(state: MachineState) -> Lane:
+    """Largest refault distance that counts as recent."""
+    return jnp.where(state.clusters.free > 0, state.flushed_active, 0)
 
 
 def end(
-    state: MachineState, params: MachineParams, access: Access, plan: Plan, got: Lane, refused: Mask, on: Flag
+    state: MachineState,
+    params: MachineParams,
+    access: Access,
+    plan: Plan,
+    got: Lane,
+    refused: Mask,
+    run: Lane,
+    on: Flag,
 ) -> tuple[MachineState, Flag]:
-    """Map what was charged, an order each: (state, whether the access is done)."""
-    block, page = access.page >> 9, access.page & 511
+    """Map what was charged, an order each or `run` small pages: (state, whether the access is done)."""
     asked = on & (plan.allowed != 0)
-    state = when(asked, lambda s: _account(s, params, access, plan, refused, got), state)
+    state = when(asked, lambda s: _account(s, params, access, plan, refused, got, asked), state)
     alive = on & ~state.oom
-    on = alive & ~plan.needs_table
-    touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on
-    tables = store1(state.tables, block, jnp.ones_like(block), plan.needs_table & alive)
-    state = replace(state, tables=tables)
-    size = jnp.int32(1) << got
-    base = page >> got << got
-    shift = base - page
-    state, active, workingset = _refault(state, size, plan.shadow, swapin)
-    state = _read(state, access, got, size, plan.slot + shift, plan.table.zero, swapin)
-    arrive = touch | swapin | (zeropage & access.write)
-    state = lru.add(state, access.page + shift, active, size, arrive)
+    on = once(alive & ~plan.needs_table)
+    new_table = plan.needs_table & alive
 
+    def add_table(tables: Array) -> Array:
+        return store1(tables, access.page >> 9, jnp.ones_like(got), new_table)
+
+    state = replace(state, tables=when(new_table, add_table, state.tables))
+    touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on
+    pages = once((jnp.int32(1) << got) + run - 1)
+    base = once(access.page >> got << got)
+    slot = plan.slot + base - access.page
+
+    no = jnp.zeros_like(on)
+    state, active, workingset = when(
+        swapin, lambda c: _refault(c[0], access, plan, got, pages, slot, swapin), (state, no, no)
+    )
+    arrive = once(touch | swapin | (zeropage & access.write))
+    state = _add_all(state, base, active, jnp.int32(1) << got, run, arrive)
     read_none = plan.read_none & on
-    mapped = on & ~access.willneed & ~read_none
-    back = mapped & plan.swapped
-    slot = plan.slot + shift
+    mapped = once(on & ~access.willneed & ~read_none)
+    back = once(mapped & plan.swapped)
     state = replace(
         state,
-        clusters=when(back, lambda c: clusters.put(c, slot, size, back), state.clusters),
-        n=count(state.n, on & ~access.willneed, faults=1, pgmajfault=swapin),
+        clusters=when(back, lambda c: clusters.put(c, slot, pages, back), state.clusters),
+        n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
-    state = _map(state, access, got, back, mapped)
-
-    # What few faults change.
-    def settle(state: MachineState) -> MachineState:
-        before, state = blocks.get(state, block)
-        here = bits.one(page)
-        planes = before.clear(bits.only(here, mapped), Plane.ZEROPAGE, Plane.INCACHE)
-        planes = planes.set(bits.only(here, swapin & access.willneed), Plane.INCACHE)
-        unread = bits.only(here, read_none)
-        planes = planes.set(unread, Plane.ZEROPAGE).clear(unread, Plane.NONZERO)
-        return blocks.put(state, block, before, planes, on)
-
-    def carry_flags(state: MachineState, at: Lane, on: Flag) -> MachineState:
-        planes = (Plane.ACTIVE, Plane.WORKINGSET, Plane.LARGE, *blocks.ORDER)
-        found, state = words.get(state, at, planes)
-        pages = words.mask(at, got)
-        sets = (active, workingset, back & (got > 0), *((got >> i) & 1 == 1 for i in range(4)))
-        after = (word | jnp.where(on, pages, 0) for word, on in zip(found, sets, strict=True))
-        return words.put(state, at, dict(zip(planes, after, strict=True)), on)
-
-    state = words.each(access.page, got, carry_flags, state, arrive & (active | (got > 0)))
-    few = plan.zeropage | plan.cached | read_none | access.willneed
-    return when(on & few, settle, state), on
+    row_of = _Mapping(base, base + pages, active, workingset, back, mapped, read_none, got)
+    state = rows.each(base, base + pages, lambda s, at, on: _map(s, access, plan, row_of, at, on), state, on)
+    return state, on
 
 
-def touched(planes: Block, pages: bits.Bits, write: Flag, zero: Flag) -> Block:
-    """The block after the program accessed present pages of it."""
-    planes = planes.set(pages, Plane.YOUNG, Plane.TOUCHED)
-    planes = planes.set(bits.only(pages, write & ~zero), Plane.NONZERO)
-    return planes.clear(bits.only(pages, zero), Plane.NONZERO)
+def _add_all(state: MachineState, page: Lane, active: Flag, size: Lane, run: Lane, on: Flag) -> MachineState:
+    """The new folios at the head of their list: one, or `run` small ones in ascending order."""
+    state = lru.add(state, page, active, size, on)
+
+    def add(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, i = carry
+        return lru.add(state, page + i, active, size, on & (i < run)), i + 1
+
+    return repeat(lambda carry: on & (carry[1] < run), add, (state, jnp.ones_like(page)))[0]
+
+
+class _Mapping(NamedTuple):
+    """What is mapped: pages start .. end - 1, with these flags."""
+
+    start: Lane
+    end: Lane
+    active: Flag
+    workingset: Flag
+    back: Flag
+    mapped: Flag
+    read_none: Flag
+    order: Lane
+
+
+def _map(state: MachineState, access: Access, plan: Plan, new: _Mapping, at: Lane, on: Flag) -> MachineState:
+    """Map one row of what arrived, and let the program access its page: young, and that page touched.
+
+    From swap pages keep their content, else they are empty. A page that is not present carries no flag of a
+    folio or of an arrival, so none has to be cleared.
+    """
+    row, state = rows.get(state, at)
+    whole = once(rows.inside(at, new.start, new.end))
+    pages = once(only(whole, new.mapped))
+    here = rows.inside(at, access.page, access.page + 1)
+    accessed = once(jnp.where(new.order == 0, pages, only(here & pages, new.mapped)))
+    store = access.write & ~access.zero
+    kept = jnp.where(new.back, row[Plane.NONZERO], row[Plane.NONZERO] & ~pages)
+    nonzero = once(jnp.where(store, kept | accessed, kept & ~only(accessed, access.zero)))
+    unread = only(here, new.read_none)
+    behind = once(pages << np.uint32(1))
+    row = row.clear(
+        (pages, (Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE)),
+        (pages | behind, (Plane.NEXT,)),
+        (only(rows.ALL, new.mapped) | unread, (Plane.NONZERO,)),
+        (accessed, (Plane.QUIET, Plane.QUIET_WRITE)),
+    )
+    row = row.add(
+        (pages, (Plane.PRESENT, Plane.YOUNG)),
+        (accessed, (Plane.TOUCHED,)),
+        (accessed | unread, (Plane.QUIET,)),
+        (accessed & nonzero, (Plane.QUIET_WRITE,)),
+        (only(nonzero, new.mapped), (Plane.NONZERO,)),
+        (unread, (Plane.ZEROPAGE,)),
+        (only(pages, new.back), (Plane.CAMEBACK,)),
+        (only(pages, new.back & (new.order > 0)), (Plane.LARGE,)),
+        (only(whole, new.active), (Plane.ACTIVE,)),
+        (only(whole, new.workingset), (Plane.WORKINGSET,)),
+        (only(here, plan.swapin & access.willneed), (Plane.INCACHE,)),
+        *((only(pages, (new.order >> i) & 1 == 1), (plane,)) for i, plane in enumerate(ORDER)),
+    )
+    state = rows.put(state, at, row, on)
+    # The page behind follows no swapped page any more.
+    border = on & new.mapped & (new.end == (at & -32) + 32) & (new.end & 511 != 0)
+
+    def cut(state: MachineState) -> MachineState:
+        row, state = rows.get(state, new.end)
+        return rows.put(state, new.end, row.clear((rows.bit(new.end), (Plane.NEXT,))), border)
+
+    return when(border, cut, state)
+
+
+def touched(row: rows.Row, pages: Mask, write: Flag, zero: Flag) -> rows.Row:
+    """The row after the program accessed present pages of it."""
+    stored = only(pages, write & ~zero)
+    emptied = only(pages, zero)
+    nonzero = (row[Plane.NONZERO] | stored) & ~emptied
+    row = row.clear((emptied, (Plane.NONZERO, Plane.QUIET_WRITE)))
+    return row.add(
+        (pages, (Plane.YOUNG, Plane.TOUCHED, Plane.QUIET)),
+        (stored, (Plane.NONZERO,)),
+        (pages & nonzero, (Plane.QUIET_WRITE,)),
+    )
 
 
 def _account(
-    state: MachineState, params: MachineParams, access: Access, plan: Plan, refused: Mask, got: Lane
+    state: MachineState, params: MachineParams, access: Access, plan: Plan, refused: Mask, got: Lane, on: Flag
 ) -> MachineState:
     """Count what was tried and refused, and tell the heuristic."""
-    swapin = plan.swapin & ~access.willneed
-    large = plan.touch | swapin
-    refused = _only(refused, large)
-    conflicts = _only(_above(plan.orders & (plan.table.cached | plan.table.zero_flag), got), swapin)
-    failed = refused | conflicts
+    swapin = plan.swapin & ~access.willneed & on
+    large = once((plan.touch & on) | swapin)
+    refused = once(only(refused, large))
+    conflicts = only(_above(plan.orders & (plan.table.cached | plan.table.zero_flag), got), swapin)
+    conflicts = once(conflicts)
+    failed = once(refused | conflicts)
     state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), large)
-    usable = jnp.where(plan.touch, plan.edges, plan.aligned)
-    reasons = {
-        "vma_edge": _above(plan.allowed & ~plan.edges, got),
-        "alignment": _only(_above(plan.edges & ~plan.aligned, got), swapin),
-        "pte_gap": _above(usable & ~plan.candidates, got),
-        "policy": _above(plan.candidates & ~plan.orders, got),
-        "zero_flag": conflicts & plan.table.zero_flag,
-        "cached": conflicts & plan.table.cached,
-        "charge": refused,
-    }
-    reasons = {name: _only(mask, large) for name, mask in reasons.items()}
-    some = jnp.zeros_like(large)
-    for mask in reasons.values():
-        some = some | (mask != 0)
+    unused = once(only(_above(plan.allowed, got), large))
 
     def tell(n: Counts) -> Counts:
+        usable = jnp.where(plan.touch, plan.edges, plan.aligned)
+        reasons = {
+            "vma_edge": unused & ~plan.edges,
+            "alignment": only(unused & plan.edges & ~plan.aligned, swapin),
+            "pte_gap": unused & usable & ~plan.candidates,
+            "policy": unused & plan.candidates & ~plan.orders,
+            "zero_flag": conflicts & plan.table.zero_flag,
+            "cached": conflicts & plan.table.cached,
+            "charge": refused,
+        }
         n = count_refused(n, swapin, reasons)
-        n = count_orders(
-            n,
-            swpin_fallback=_only(failed, swapin),
-            swpin_fallback_charge=_only(refused, swapin),
-            anon_fault_fallback=_only(refused, plan.touch),
-            anon_fault_fallback_charge=_only(refused, plan.touch),
-            charge_refused=refused,
-        )
-        folios = lax.population_count(refused).astype(jnp.int32)
-        return count(n, refused != 0, thrown_folios=folios, thrown_pages=refused.astype(jnp.int32))
+        fallbacks = {
+            "swpin_fallback": only(failed, swapin),
+            "swpin_fallback_charge": only(refused, swapin),
+            "anon_fault_fallback": only(refused, plan.touch),
+            "anon_fault_fallback_charge": only(refused, plan.touch),
+            "charge_refused": refused,
+        }
 
-    n = when(some, tell, state.n)
-    return replace(state, n=count_order(n, "anon_fault_alloc", got, plan.touch & ~state.oom))
+        def give_up(n: Counts) -> Counts:
+            n = count_orders(n, **fallbacks)
+            folios, pages = rows.size(refused), refused.astype(jnp.int32)
+            return count(n, refused != 0, thrown_folios=folios, thrown_pages=pages)
+
+        return when(failed != 0, give_up, n)
+
+    state = replace(state, n=when(unused != 0, tell, state.n))
+    return replace(state, n=count_order(state.n, "anon_fault_alloc", got, plan.touch & on & ~state.oom))
 
 
-def _refault(state: MachineState, size: Lane, shadow: Mask, on: Flag) -> tuple[MachineState, Flag, Flag]:
-    """workingset_refault of a folio just read: (state, starts active, carries the workingset flag)."""
-    age, before = (shadow >> 1).astype(jnp.int32), shadow & 1 == 1
+def _refault(
+    state: MachineState, access: Access, plan: Plan, order: Lane, pages: Lane, slot: Lane, on: Flag
+) -> tuple[MachineState, Flag, Flag]:
+    """A folio comes back, workingset_refault and swap_read_folio: (state, starts active, carries the
+    workingset flag). A page read ahead by MADV_WILLNEED stays in the swap cache."""
+    age, before = (plan.shadow >> 1).astype(jnp.int32), plan.shadow & 1 == 1
     distance = (state.age - age) & 0x7FFF_FFFF
-    recent = on & (distance <= jnp.where(state.clusters.free > 0, state.flushed_active, 0))
-    restored = recent & before
+    recent = once(on & (distance <= _recent_enough(state)))
+    restored = once(recent & before)
+    grown = jnp.where(recent, pages, 0)
     n = count(
         state.n,
         on,
-        workingset_refault_anon=size,
-        workingset_activate_anon=jnp.where(recent, size, 0),
-        workingset_restore_anon=jnp.where(restored, size, 0),
+        workingset_refault_anon=pages,
+        workingset_activate_anon=grown,
+        workingset_restore_anon=jnp.where(restored, pages, 0),
     )
-    grown = jnp.where(recent, size, 0)
-    state = replace(state, n=n, age=state.age + grown, activations=state.activations + grown)
-    return note_cost(state, SWAP_CLUSTER_MAX * size, restored), recent, restored
-
-
-def _read(
-    state: MachineState, access: Access, order: Lane, size: Lane, slot: Lane, zero: Flag, on: Flag
-) -> MachineState:
-    """swap_read_folio; a page read ahead by MADV_WILLNEED stays in the swap cache."""
-    n = count(state.n, on, pswpin=jnp.where(zero, 0, size), swpin_zero=jnp.where(zero, size, 0))
+    zero = plan.table.zero
+    n = count(n, on, pswpin=jnp.where(zero, 0, pages), swpin_zero=jnp.where(zero, pages, 0))
     n = count_order(n, "swpin", order, on & ~zero)
+    state = replace(state, n=n, age=state.age + grown, activations=state.activations + grown)
+    state = note_cost(state, SWAP_CLUSTER_MAX * pages, restored)
     ahead = on & access.willneed
 
     def cache(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.CACHED, slot, size, ahead, ahead)
+        return clusters.set_plane(c, clusters.CACHED, slot, pages, ahead, ahead)
 
-    return replace(state, n=n, clusters=when(ahead, cache, state.clusters))
-
-
-def _map(state: MachineState, access: Access, order: Lane, back: Flag, on: Flag) -> MachineState:
-    """Map the folio and let the program access its page: young, and that page touched.
-
-    From swap (`back`) pages keep their content, else they are empty. A page that is not present carries no
-    flag of a folio or of an arrival, so none has to be cleared.
-    """
-    store = access.write & ~access.zero
-    behind = (access.page >> order << order) + (jnp.int32(1) << order)
-
-    def map_word(state: MachineState, at: Lane, on: Flag) -> MachineState:
-        pages = words.mask(at, order)
-        here = jnp.where(at >> 5 == access.page >> 5, words.bit(access.page), jnp.uint32(0))
-        found, state = words.get(state, at, _MAPPED)
-        present, swapped, chain, nonzero, young, touched, returned, quiet, quiet_write, *ready = found
-        nonzero = jnp.where(back, nonzero, nonzero & ~pages)
-        nonzero = jnp.where(store, nonzero | here, jnp.where(access.zero, nonzero & ~here, nonzero))
-        after = (
-            present | pages,
-            swapped & ~pages,
-            chain & ~pages,
-            nonzero,
-            young | pages,
-            touched | here,
-            jnp.where(back, returned | pages, returned),
-            quiet | here,
-            quiet_write | (here & nonzero),
-            *(word | pages for word in ready),
-        )
-        return words.put(state, at, dict(zip(_MAPPED, after, strict=True)), on)
-
-    state = words.each(access.page, order, map_word, state, on)
-    # The page behind follows no swapped page any more.
-    (chain,), state = words.get(state, behind, (Plane.NEXT,))
-    inside = on & (behind & 511 != 0)
-    return words.put(state, behind, {Plane.NEXT: chain & ~words.bit(behind)}, inside)
+    return replace(state, clusters=when(ahead, cache, state.clusters)), recent, restored

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxswap.machine.counters import count
+from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.state import POLICY_WORDS, Flag, Lane, MachineParams, MachineState, Mask
 from jaxswap.policy import POLICIES, Features, Outcome
 from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS
+from jaxswap.swaptable.lanes import when
 
 assert POLICY_WORDS == MEMORY_WORDS
 
@@ -34,15 +35,25 @@ def _each(number: Lane, branches: list[Callable]) -> Any:
     return jax.tree.map(pick, *answers)
 
 
-def decide(state: MachineState, params: MachineParams, seen: Features, on: Flag) -> tuple[MachineState, Mask]:
+def decide(state: MachineState, params: MachineParams, seen: Features) -> tuple[MachineState, Mask]:
     """The orders a fault tries; asked only where there is a candidate."""
-    asked = on & (seen.candidates != 0)
+    asked = seen.candidates != 0
     rule_params, memory = params.policy_params, state.memory
-    decision = _each(params.policy, [lambda r=rule: r.decide(rule_params, memory, seen) for rule in RULES])
-    n = count(state.n, asked, read_ptes=decision.ptes, read_slots=decision.slots)
-    memory = jnp.where(asked[None], decision.memory, memory)
-    orders = jnp.where(asked, decision.orders & seen.candidates, 0)
-    return replace(state, memory=memory, n=n), orders
+
+    def ask(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
+        state, _ = carry
+        asking = [lambda r=rule: r.decide(rule_params, memory, seen) for rule in RULES]
+        decision = _each(params.policy, asking)
+        state = replace(state, memory=jnp.where(asked[None], decision.memory, memory))
+
+        def tell(n: Counts) -> Counts:
+            return count(n, asked, read_ptes=decision.ptes, read_slots=decision.slots)
+
+        read = asked & ((decision.ptes | decision.slots) != 0)
+        state = replace(state, n=when(read, tell, state.n))
+        return state, jnp.where(asked, decision.orders & seen.candidates, 0)
+
+    return when(asked, ask, (state, jnp.zeros_like(seen.candidates)))
 
 
 def learn(state: MachineState, params: MachineParams, outcome: Outcome, on: Flag) -> MachineState:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64, UInt32
 
 from jaxswap.machine.counters import COUNTERS
-from jaxswap.machine.state import BLOCK_WORDS, PLANES, MachineState, Plane
+from jaxswap.machine.state import PLANES, MachineState, Plane
 from jaxswap.swaptable.geometry import SIZE_NAMES
 from jaxswap.swaptable.lanes import SPARE
 
@@ -34,9 +34,9 @@ class Pages:
 
 def pages_of(state: MachineState, npages: int) -> Pages:
     """The pages of the only lane of a state."""
-    words = np.asarray(state.blocks)[:-SPARE, 0].reshape(-1, PLANES, 16)[:, : len(Plane)]
-    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=2, bitorder="little")
-    planes = bits.astype(bool).transpose(1, 0, 2).reshape(len(Plane), -1)[:, :npages]
+    words = np.asarray(state.rows)[:-SPARE, 0].reshape(-1, PLANES)[:, : len(Plane)].T
+    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")
+    planes = bits.astype(bool)[:, :npages]
     return Pages(planes, np.asarray(state.slots)[:npages, 0].astype(np.int64))
 
 
@@ -104,12 +104,12 @@ def stats(counters: dict[str, int]) -> dict[str, Any]:
     return groups
 
 
-def leaving(blocks: UInt32[np.ndarray, "words lanes"]) -> dict[str, Int64[np.ndarray, " lanes"]]:
+def leaving(rows: UInt32[np.ndarray, "words lanes"]) -> dict[str, Int64[np.ndarray, " lanes"]]:
     """What the pages still in memory were good for, judged as if they left now (as usefulness.leave)."""
-    words = blocks[:-SPARE].reshape(-1, BLOCK_WORDS // 16, 16, blocks.shape[1])
+    words = rows[:-SPARE].reshape(-1, PLANES, rows.shape[1])
 
     def total(members: np.ndarray) -> np.ndarray:
-        return np.bitwise_count(members).sum(axis=(0, 1), dtype=np.int64)
+        return np.bitwise_count(members).sum(axis=0, dtype=np.int64)
 
     present, touched = words[:, Plane.PRESENT], words[:, Plane.TOUCHED]
     back, large = present & words[:, Plane.CAMEBACK], words[:, Plane.LARGE]

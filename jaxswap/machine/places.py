@@ -3,48 +3,56 @@
 from dataclasses import replace
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, UInt32
 
-from jaxswap.machine.state import Flag, Lane, MachineState
-from jaxswap.swaptable.lanes import load, load1, repeat, store, store1
+from jaxswap.machine.state import Lane, MachineState, Mask
+from jaxswap.swaptable.lanes import load, load1, store, store1, when
 
-_CHUNK = 16  # pages written together
+_ROW = np.arange(32, dtype=np.int32)[:, None]
 
 
-def slot_of(state: MachineState, page: Lane) -> tuple[Lane, MachineState]:
-    """Slot of a swapped page."""
+def of(state: MachineState, page: Lane) -> tuple[Lane, Mask, MachineState]:
+    """Slot and shadow (nonresident age << 1 | workingset) of a swapped page."""
     slot, slots = load1(state.slots, page)
-    return slot, replace(state, slots=slots)
-
-
-def shadow_of(state: MachineState, page: Lane) -> tuple[UInt32[Array, " L"], MachineState]:
-    """Shadow of a swapped page: nonresident age << 1 | workingset."""
     shadow, shadows = load1(state.shadows, page)
-    return shadow, replace(state, shadows=shadows)
+    return slot, shadow, replace(state, slots=slots, shadows=shadows)
+
+
+def shadows_of(state: MachineState, page: Lane) -> UInt32[Array, "32 L"]:
+    """Shadows of the pages of a page's row."""
+    return load(state.shadows, page & -32, 32)[0]
 
 
 def write(
-    state: MachineState, page: Lane, size: Lane, slot: Lane, shadow: UInt32[Array, " L"], on: Flag
+    state: MachineState, page: Lane, pages: Mask, shift: Lane, age: Lane, step: Lane, workingset: Mask
 ) -> MachineState:
-    """Give pages page .. page + size - 1 the slots slot, slot + 1, .. and one shadow; size is a 2^order."""
-    one = on & (size == 1)
-    slots, shadows = store1(state.slots, page, slot, one), store1(state.shadows, page, shadow, one)
-    end = jnp.where(on & (size > 1), page + size, page)
-    # Computed once, not for every page of a chunk.
-    first, end, shift, value = lax.optimization_barrier((page, end, slot - page, shadow))
+    """Give some pages of a row (that of `page`, the first of them) slots and shadows.
 
-    def chunk(carry: tuple) -> tuple:
-        slots, shadows, at = carry
-        active = at < end
-        base = lax.optimization_barrier(at & -_CHUNK)
-        member = base[None] + jnp.arange(_CHUNK, dtype=jnp.int32)[:, None]
-        inside = (member >= first[None]) & (member < end[None])
-        old, slots = load(slots, base, _CHUNK)
-        slots = store(slots, base, jnp.where(inside, member + shift[None], old), active)
-        old, shadows = load(shadows, base, _CHUNK)
-        shadows = store(shadows, base, jnp.where(inside, value[None], old), active)
-        return slots, shadows, jnp.where(active, base + _CHUNK, at)
+    A page's slot is its number plus `shift`; its shadow has the workingset bit of its place in `workingset`
+    and the age `age`, which grows by `step` from page to page.
+    """
+    on = pages != 0
+    alone = pages & (pages - np.uint32(1)) == 0
+    first = (workingset >> (page & 31).astype(jnp.uint32)) & 1
+    slots = store1(state.slots, page, page + shift, on & alone)
+    shadows = store1(state.shadows, page, age.astype(jnp.uint32) << 1 | first, on & alone)
+    # Computed once, not for every page.
+    base, shift, age, step, pages, workingset = lax.optimization_barrier(
+        (page & -32, shift, age + step * ((page & -32) - page), step, pages, workingset)
+    )
+    several = on & ~alone
 
-    slots, shadows, _ = repeat(lambda carry: carry[2] < end, chunk, (slots, shadows, page))
+    def row(tables: tuple[Array, Array]) -> tuple[Array, Array]:
+        slots, shadows = tables
+        inside = (pages[None] >> _ROW.astype(np.uint32)) & 1 == 1
+        old, slots = load(slots, base, 32)
+        slots = store(slots, base, jnp.where(inside, base[None] + shift[None] + _ROW, old), several)
+        old, shadows = load(shadows, base, 32)
+        ages = (age[None] + step[None] * _ROW).astype(jnp.uint32) << 1
+        new = ages | ((workingset[None] >> _ROW.astype(np.uint32)) & 1)
+        return slots, store(shadows, base, jnp.where(inside, new, old), several)
+
+    slots, shadows = when(several, row, (slots, shadows))
     return replace(state, slots=slots, shadows=shadows)

@@ -9,11 +9,13 @@ where the kernel may use values up to some seconds old.
 from dataclasses import replace
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, lru, words
-from jaxswap.machine.counters import count
-from jaxswap.machine.state import QUIET, Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine import blocks, lru, rows
+from jaxswap.machine.counters import Counts, count
+from jaxswap.machine.rows import once, only
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, shrink_folio
 from jaxswap.machine.work import (
     ACTIVE,
@@ -26,6 +28,7 @@ from jaxswap.machine.work import (
     NEXT,
     PASS,
     Work,
+    to_write,
 )
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, when
@@ -34,15 +37,13 @@ SWAPPINESS = 60
 MEMCG_CHARGE_BATCH = 64
 PAGE_ALLOC_COSTLY_ORDER = 3
 DEF_PRIORITY = 12
-_LOOK = (Plane.PRESENT, Plane.YOUNG, Plane.REFERENCED, Plane.PARTIAL, *blocks.ORDER)
 
 
 def fitting_orders(state: MachineState, params: MachineParams) -> Mask:
-    """Orders 0 to 8 whose charge succeeds without reclaim."""
-    pages = jnp.int32(1) << jnp.arange(9, dtype=jnp.int32)[:, None]
-    total = (state.used + state.stock)[None]
-    fits = (state.stock[None] >= pages) | (total + pages <= params.limit[None])
-    return jnp.sum(jnp.where(fits, pages, 0), axis=0).astype(jnp.uint32)
+    """Orders whose charge succeeds without reclaim."""
+    room = jnp.maximum(state.stock, params.limit - state.used - state.stock)
+    fits = (np.uint32(2) << (31 - lax.clz(jnp.maximum(room, 1))).astype(jnp.uint32)) - np.uint32(1)
+    return only(fits, room > 0)
 
 
 def try_charge(
@@ -68,18 +69,16 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
 
     def left(carry: tuple[MachineState, Work]) -> Flag:
         work = carry[1]
-        return (work.phase != IDLE) | bits.some(work.heads | work.pieces)
+        return (work.phase != IDLE) | to_write(work)
 
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
-        free = ~bits.some(work.heads | work.pieces)
+        free = ~to_write(work)
         charging = free & (work.phase == CHARGE)
         state, work = when(charging, lambda c: _charge(c[0], c[1], params, charging), (state, work))
         reclaiming = free & (work.phase >= PASS)
         state, work = when(reclaiming, lambda c: _reclaim(c[0], c[1], params, reclaiming), (state, work))
-        return repeat(
-            lambda c: bits.some(c[1].heads | c[1].pieces), lambda c: shrink_folio(*c), (state, work)
-        )
+        return repeat(lambda c: to_write(c[1]), lambda c: shrink_folio(*c), (state, work))
 
     return repeat(left, turn, (state, work))
 
@@ -137,7 +136,7 @@ def _reclaim(state: MachineState, work: Work, params: MachineParams, on: Flag) -
     state, work = when(on & (work.phase <= BATCH), start, (state, work))
     scanning = on & (work.phase == INACTIVE)
     state, work = _scan_inactive(state, work, scanning)
-    settled = scanning & ~bits.some(work.heads)
+    settled = scanning & (work.victim < 0)
     state, work = when(settled, lambda c: _settle(c[0], c[1], settled), (state, work))
     state, work = _scan_active(state, work, on & (work.phase == ACTIVE))
 
@@ -199,6 +198,17 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
     )
 
 
+def _members(state: MachineState, v: Lane, order: Lane, broken: Flag) -> bits.Bits:
+    """The mapped pages of a folio that has lost some, as pages of its block."""
+    none = jnp.zeros((16, *v.shape), jnp.uint32)
+    return lax.cond(jnp.any(broken), lambda: blocks.folio(state, v, order)[0], lambda: none)
+
+
+def _in_row(members: bits.Bits, at: Lane, order: Lane, broken: Flag) -> Mask:
+    """The pages of a folio in the row of `at`."""
+    return once(jnp.where(broken, bits.word(members, (at >> 5) & 15), rows.folio(at, order)))
+
+
 def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go."""
     no = jnp.zeros(on.shape, bool)
@@ -207,67 +217,56 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
     def tail(state: MachineState, work: Work) -> tuple[Lane, Flag, MachineState]:
         v, state = lru.tail(state, no)
         more = (work.scanned < work.want) & (v != sentinel) & (v != work.kept)
-        return v, on & more & ~bits.some(work.heads), state
+        return v, on & more & (work.victim < 0), state
 
     def visit(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
-        v, more, state = tail(state, work)
-        block, page = v >> 9, v & 511
-        (present, young_word, referenced, partial, *orders), state = words.get(state, v, _LOOK)
-        order = jnp.where(words.has(present, v), words.order_of(*orders, v), 0)
-        size = jnp.int32(1) << order
-        broken = more & words.has(partial, v)
+        v, more, state = once(tail(state, work))
+        row, state = rows.get(state, v)
+        order = once(jnp.where(row.has(Plane.PRESENT, v), row.order(v), 0))
+        size = once(jnp.int32(1) << order)
+        broken = once(more & row.has(Plane.PARTIAL, v))
+        near = (row[Plane.YOUNG] & rows.folio(v, order)) != 0
         spread = broken | (more & (order > 5))
 
-        def one_word() -> tuple[Lane, bits.Bits]:
-            found = (young_word & words.mask(v, order)) != 0
-            return found.astype(jnp.int32), jnp.zeros((16, *v.shape), jnp.uint32)
+        def look_far() -> Lane:
+            members, _ = blocks.folio(state, v, order)
+            (young,), _ = blocks.planes(state, v, (Plane.YOUNG,))
+            return _references(members, young, broken)
 
-        def many() -> tuple[Lane, bits.Bits]:
-            planes, _ = blocks.get(state, block)
-            folio = planes.folio(page, order)
-            return _references(folio, planes[Plane.YOUNG], broken), folio
+        references = lax.cond(jnp.any(spread), look_far, lambda: near.astype(jnp.int32))
+        references, table = lax.optimization_barrier((references, state.rows))
+        state = replace(state, rows=table)
+        young = once(more & (references > 0))
+        activate = once(young & (row.has(Plane.REFERENCED, v) | (references > 1)))
 
-        references, folio = lax.cond(jnp.any(spread), many, one_word)
-        (references, folio), table = lax.optimization_barrier(((references, folio), state.blocks))
-        state = replace(state, blocks=table)
-        young = more & (references > 0)
-        activate = young & (words.has(referenced, v) | (references > 1))
+        def rotate(carry: MachineState) -> MachineState:
+            state = carry
+            members = _members(state, v, order, broken)
 
-        def rotate(state: MachineState, at: Lane, on: Flag) -> MachineState:
-            whole = words.mask(at, order)
-            # A folio that has lost pages has only the others.
-            at_word = jnp.take_along_axis(folio, ((at >> 5) & 15)[None], axis=0)[0]
-            pages = jnp.where(broken, at_word, whole)
-            planes = (Plane.YOUNG, Plane.REFERENCED, QUIET, QUIET + 1)
-            (young, referenced, quiet, quiet_write), state = words.get(state, at, planes)
-            after = (young & ~pages, referenced | pages, quiet & ~pages, quiet_write & ~pages)
-            return words.put(state, at, dict(zip(planes, after, strict=True)), on)
+            def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
+                row, state = rows.get(state, at)
+                pages = _in_row(members, at, order, broken)
+                row = row.clear((pages, (Plane.YOUNG, Plane.QUIET, Plane.QUIET_WRITE)))
+                row = row.add((pages, (Plane.REFERENCED,)), (only(pages, activate), (Plane.ACTIVE,)))
+                return rows.put(state, at, row, on)
 
-        state = words.each(v, order, rotate, state, young)
-
-        def move(state: MachineState) -> MachineState:
+            base = v >> order << order
+            state = rows.each(base, base + size, mark, state, young)
             state = lru.remove(state, v, no, size, young)
-            return lru.add(state, v, activate, size, young)
+            state = lru.add(state, v, activate, size, young)
+            grown = jnp.where(activate, size, 0)
 
-        state = when(young, move, state)
+            def promote(n: Counts) -> Counts:
+                return count(n, activate, pgactivate=size)
 
-        def promote(state: MachineState) -> MachineState:
-            before, state = blocks.get(state, block)
-            after = before.set(bits.only(before.folio(page, order), activate), Plane.ACTIVE)
-            state = blocks.put(state, block, before, after, activate)
-            return replace(
-                state,
-                n=count(state.n, activate, pgactivate=size),
-                age_at_end=state.age_at_end + jnp.where(activate, size, 0),
-            )
+            return replace(state, n=when(activate, promote, state.n), age_at_end=state.age_at_end + grown)
 
-        state = when(activate, promote, state)
+        state = when(young, rotate, state)
         evict = more & ~young
         return state, replace(
             work,
-            heads=jnp.where(evict[None], bits.one(page), work.heads),
-            block=jnp.where(evict, block, work.block),
+            victim=jnp.where(evict, v, work.victim),
             scanned=work.scanned + jnp.where(more, size, 0),
             kept=jnp.where(young & ~activate & (work.kept < 0), v, work.kept),
         )
@@ -326,30 +325,22 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
 
     def visit(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, scanned = carry
-        v, more, state = tail(state, scanned)
-        block, page = v >> 9, v & 511
-        (present, partial, *orders), state = words.get(
-            state, v, (Plane.PRESENT, Plane.PARTIAL, *blocks.ORDER)
-        )
-        order = jnp.where(words.has(present, v), words.order_of(*orders, v), 0)
-        size = jnp.int32(1) << order
-        broken = more & words.has(partial, v)
+        v, more, state = once(tail(state, scanned))
+        row, state = rows.get(state, v)
+        order = once(jnp.where(row.has(Plane.PRESENT, v), row.order(v), 0))
+        size = once(jnp.int32(1) << order)
+        broken = once(more & row.has(Plane.PARTIAL, v))
+        members, table = lax.optimization_barrier((_members(state, v, order, broken), state.rows))
+        state = replace(state, rows=table)
 
-        def whole(state: MachineState, at: Lane, on: Flag) -> MachineState:
-            pages = words.mask(at, order)
-            planes = (Plane.YOUNG, Plane.ACTIVE, QUIET, QUIET + 1, Plane.WORKINGSET)
-            (*cleared, workingset), state = words.get(state, at, planes)
-            after = (*(word & ~pages for word in cleared), workingset | pages)
-            return words.put(state, at, dict(zip(planes, after, strict=True)), on)
+        def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
+            row, state = rows.get(state, at)
+            pages = _in_row(members, at, order, broken)
+            row = row.clear((pages, (Plane.YOUNG, Plane.ACTIVE, Plane.QUIET, Plane.QUIET_WRITE)))
+            return rows.put(state, at, row.add((pages, (Plane.WORKINGSET,))), on)
 
-        def partly(state: MachineState) -> MachineState:
-            before, state = blocks.get(state, block)
-            pages = bits.only(before.folio(page, order), broken)
-            after = before.clear(pages, Plane.YOUNG, Plane.ACTIVE).set(pages, Plane.WORKINGSET)
-            return blocks.put(state, block, before, after, broken)
-
-        state = words.each(v, order, whole, state, more & ~broken)
-        state = when(broken, partly, state)
+        base = v >> order << order
+        state = rows.each(base, base + size, mark, state, more)
         state = lru.remove(state, v, yes, size, more)
         state = lru.add(state, v, ~yes, size, more)
         state = replace(state, n=count(state.n, more, pgdeactivate=size))

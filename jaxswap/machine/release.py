@@ -7,78 +7,122 @@ swap_put_entries_cluster), 7.3.
 from dataclasses import replace
 
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from jaxswap.machine import blocks, lru, places
-from jaxswap.machine.blocks import Block
+from jaxswap.machine import blocks, lru, places, rows, usefulness
 from jaxswap.machine.counters import count
-from jaxswap.machine.state import Flag, Lane, MachineState, Plane
-from jaxswap.machine.usefulness import leave
+from jaxswap.machine.rows import Row, once, only
+from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.bits import Bits
-from jaxswap.swaptable.lanes import repeat
+from jaxswap.swaptable.lanes import repeat, when
 
 
-def dont_need(state: MachineState, block: Lane, start: Lane, end: Lane, on: Flag) -> MachineState:
+def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
     """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run."""
-    planes, state = blocks.get(state, block)
-    pages = bits.only(bits.span(start, end), on)
-    state = leave(state, planes, pages & planes[Plane.PRESENT], on)
-    state, partial = _unmap(state, block, planes, pages)
-    state = _free_slots(state, block, planes, pages)
-    state = _drop_cached(state, block, planes, pages & planes[Plane.INCACHE])
-    after = planes.set(partial, Plane.PARTIAL).clear(bits.up(pages), Plane.NEXT).clear(pages, *Plane)
-    return blocks.put(state, block, planes, after, on)
+
+    def release(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        row, state = rows.get(state, at)
+        pages = once(only(rows.inside(at, start, end), on))
+        base = at & -32
+        present, swapped, cached = (pages & row[p] for p in (Plane.PRESENT, Plane.SWAPPED, Plane.INCACHE))
+        none = jnp.zeros_like(pages)
+        state, partial = when(present != 0, lambda c: _unmap(c[0], base, row, pages, present), (state, none))
+        state = when(swapped != 0, lambda s: _free_slots(s, base, row, swapped), state)
+        state = when(cached != 0, lambda s: _drop_cached(s, base, row, cached), state)
+        emptied = Row(row.words & ~pages[None]).clear((pages << np.uint32(1), (Plane.NEXT,)))
+        return rows.put(state, at, emptied.add((partial, (Plane.PARTIAL,))), on)
+
+    state = rows.each(start, end, release, state, on)
+    border = on & (end & 31 == 0) & (end & 511 != 0)
+
+    def cut(state: MachineState) -> MachineState:
+        row, state = rows.get(state, end)
+        return rows.put(state, end, row.clear((rows.bit(end), (Plane.NEXT,))), border)
+
+    return when(border, cut, state)
 
 
-def _unmap(state: MachineState, block: Lane, planes: Block, pages: Bits) -> tuple[MachineState, Bits]:
-    """Take pages from their folios and free empty ones: (state, pages left in folios that lost some)."""
+def _unmap(
+    state: MachineState, base: Lane, row: Row, pages: Mask, present: Mask
+) -> tuple[MachineState, Mask]:
+    """Take pages of a row from their folios and free empty ones: (state, pages of the row left in folios that
+    lost some)."""
+    state = usefulness.leave(state, usefulness.judge(row, present), present != 0)
 
-    def folio(carry: tuple[MachineState, Bits, Bits]) -> tuple[MachineState, Bits, Bits]:
+    def folio(carry: tuple[MachineState, Mask, Mask]) -> tuple[MachineState, Mask, Mask]:
         state, left, partial = carry
-        on = bits.some(left)
-        page = jnp.minimum(bits.first(left), 511)
-        order, active = planes.order(page), planes.has(Plane.ACTIVE, page)
-        members = bits.only(planes.folio(page, order), on)
-        name, rest = bits.first(members), members & ~pages
+        on = left != 0
+        page = once(base + jnp.minimum(bits.ctz(left), 31))
+        order, active = row.order(page), row.has(Plane.ACTIVE, page)
+        order, active = once((order, active))
+        members = rows.folio(page, order) & row[Plane.PRESENT] & row.of_order(order)
+        members = once(only(members, on))
+        rest = once(members & ~pages)
+        near = base + bits.ctz(members), base + bits.ctz(rest), rest != 0
+
+        def far() -> tuple[Lane, Lane, Flag]:
+            found, _ = blocks.folio(state, page, order)
+            kept = found & ~jnp.where(np.arange(16)[:, None] == (base >> 5) & 15, pages, jnp.uint32(0))
+            block = page & -512
+            return block + bits.first(found), block + bits.first(kept), bits.some(kept)
+
+        large = on & (order > 5)
+        wide = lax.cond(jnp.any(large), far, lambda: near)
+        wide, table = lax.optimization_barrier((wide, state.rows))
+        state = replace(state, rows=table)
+        name, kept, remains = once(tuple(jnp.where(large, a, b) for a, b in zip(wide, near, strict=True)))
         size = jnp.int32(1) << order
-        gone = on & ~bits.some(rest)
-        renamed = on & ~gone & (bits.first(rest) != name)
-        base = block * 512
-        state = lru.remove(state, base + name, active, size, gone)
-        state = lru.rename(state, base + name, base + bits.first(rest), renamed)
+        gone = on & ~remains
+        renamed = on & remains & (kept != name)
+        state = lru.remove(state, name, active, size, gone)
+        state = when(renamed, lambda s: lru.rename(s, name, kept, renamed), state)
         state = replace(state, used=state.used - jnp.where(gone, size, 0))
+        spread = large & remains
+
+        def lose(state: MachineState, at: Lane, on: Flag) -> MachineState:
+            other, state = rows.get(state, at)
+            left = only(other[Plane.PRESENT] & other.of_order(order), at >> 5 != base >> 5)
+            return rows.put(state, at, other.add((left, (Plane.PARTIAL,))), on)
+
+        first = page >> order << order
+        state = rows.each(first, first + size, lose, state, spread)
         return state, left & ~members, partial | rest
 
-    start = (state, pages & planes[Plane.PRESENT], jnp.zeros_like(pages))
-    state, _, partial = repeat(lambda carry: bits.some(carry[1]), folio, start)
+    start = (state, present, jnp.zeros_like(present))
+    state, _, partial = repeat(lambda carry: carry[1] != 0, folio, start)
     return state, partial
 
 
-def _free_slots(state: MachineState, block: Lane, planes: Block, pages: Bits) -> MachineState:
-    """swap_put_entries_direct for each run of consecutive slots, cut at cluster borders."""
+def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> MachineState:
+    """swap_put_entries_direct for each run of consecutive slots, cut at cluster borders.
 
-    def run(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
+    A run that goes on in the next row is freed in two parts, which comes to the same.
+    """
+
+    def run(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, left = carry
-        on = bits.some(left)
-        page = bits.first(left)
-        slot, state = places.slot_of(state, block * 512 + page)
-        end = bits.from_on(~(left & planes[Plane.NEXT]), jnp.minimum(page + 1, 512))
-        size = jnp.minimum(end - page, clusters.CLUSTER - slot % clusters.CLUSTER)
+        on = left != 0
+        at = once(jnp.minimum(bits.ctz(left), 31))
+        slot, _, state = places.of(state, base + at)
+        follow = (left & row[Plane.NEXT]) >> at.astype(jnp.uint32)
+        size = bits.ctz(~(follow >> np.uint32(1))) + 1
+        size = once(jnp.minimum(jnp.minimum(size, 32 - at), clusters.CLUSTER - slot % clusters.CLUSTER))
         state = replace(state, clusters=clusters.put(state.clusters, slot, size, on))
-        return state, left & ~bits.below(page + size)
+        return state, left & ~rows.below(at + size)
 
-    return repeat(lambda carry: bits.some(carry[1]), run, (state, pages & planes[Plane.SWAPPED]))[0]
+    return repeat(lambda carry: carry[1] != 0, run, (state, swapped))[0]
 
 
-def _drop_cached(state: MachineState, block: Lane, planes: Block, pages: Bits) -> MachineState:
+def _drop_cached(state: MachineState, base: Lane, row: Row, cached: Mask) -> MachineState:
     """Free the folios that MADV_WILLNEED left in the swap cache for these pages."""
 
-    def drop(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
+    def drop(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, left = carry
-        on, page = bits.some(left), jnp.minimum(bits.first(left), 511)
-        active = planes.has(Plane.ACTIVE, page)
-        state = lru.remove(state, block * 512 + page, active, jnp.ones_like(page), on)
+        on, page = left != 0, base + jnp.minimum(bits.ctz(left), 31)
+        active = row.has(Plane.ACTIVE, page)
+        state = lru.remove(state, page, active, jnp.ones_like(page), on)
         n = count(state.n, on, useless_swapin=1)
-        return replace(state, used=state.used - on, n=n), left & ~bits.one(page)
+        return replace(state, used=state.used - on, n=n), left & (left - np.uint32(1))
 
-    return repeat(lambda carry: bits.some(carry[1]), drop, (state, pages))[0]
+    return repeat(lambda carry: carry[1] != 0, drop, (state, cached))[0]

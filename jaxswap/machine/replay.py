@@ -238,10 +238,10 @@ class Replay:
 
     def result(self) -> ReplayResult:
         """The counters, with the pages still in memory judged."""
-        blocks = np.moveaxis(np.asarray(self.states.blocks), 1, 0).reshape(self.states.blocks.shape[1], -1)
+        rows = np.moveaxis(np.asarray(self.states.rows), 1, 0).reshape(self.states.rows.shape[1], -1)
         accesses = np.full((self.count, 1), self.workload.accesses, np.int64)
         values = np.concatenate([accesses, self.totals], axis=1)
-        for name, amount in observe.leaving(blocks).items():
+        for name, amount in observe.leaving(rows).items():
             values[:, counters.COUNTERS.index(name)] += amount[: self.count]
         return ReplayResult(values, self.oom())
 

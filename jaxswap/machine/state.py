@@ -1,8 +1,8 @@
 """The state of a machine and, apart from it, its parameters. Every array has a trailing lane axis L.
 
-Pages live in blocks of 512 (2 MiB, one page table): PLANES bit planes of 16 words a block. A folio needs no
-number: its base is a page of it rounded down to its order. On the LRU lists a folio is known by its
-lowest mapped page.
+What is known of a page are bits: a row holds the PLANES words of 32 pages, one bit a page, side by side, so
+that a fault reads and writes one row. A folio needs no number: its base is a page of it rounded down to its
+order. On the LRU lists a folio is known by its lowest mapped page.
 """
 
 import enum
@@ -24,13 +24,15 @@ Mask = UInt32[Array, " L"]
 
 
 class Plane(enum.IntEnum):
-    """Bit planes of a block.
+    """Words of a row.
 
     PRESENT: anonymous page mapped. ZEROPAGE: shared zero page mapped. SWAPPED: a swap PTE. NEXT: swapped,
     and its slot is the one behind the slot of the page before. NONZERO: content. YOUNG: accessed since the
     last look. TOUCHED: accessed by the program since it arrived. CAMEBACK, LARGE: arrived by swap-in, in a
     large folio. O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every
-    page of it. PARTIAL: the folio has lost pages. INCACHE: swapped, with a folio in the swap cache.
+    page of it. PARTIAL: the folio has lost pages. INCACHE: swapped, with a folio in the swap cache. QUIET,
+    QUIET_WRITE: a read, a write of the page changes nothing (it follows from the others: accessed before, or
+    the zero page; for a write, with content).
     """
 
     PRESENT = 0
@@ -51,13 +53,12 @@ class Plane(enum.IntEnum):
     WORKINGSET = 15
     PARTIAL = 16
     INCACHE = 17
+    QUIET = 18
+    QUIET_WRITE = 19
 
 
-STORED = len(Plane)
-# Derived by `blocks.put`, each for reads and for writes: an access changes nothing; it needs no fault.
-QUIET, READY = STORED, STORED + 2
-PLANES = STORED + 4
-BLOCK_WORDS = PLANES * 16
+PLANES = 24  # words of a row; what is left over is spare
+ORDER = (Plane.O0, Plane.O1, Plane.O2, Plane.O3)
 
 NO_LIMIT = 1 << 30
 LEAST_PAGES, LEAST_CLUSTERS = 16384, 64  # smaller machines share one compiled program
@@ -86,14 +87,14 @@ class MachineParams:
 class MachineState:
     """What a machine has become.
 
-    blocks: PLANES planes of 16 words a block. slots, shadows: of each swapped page, a shadow being
+    rows: PLANES words for every 32 pages. slots, shadows: of each swapped page, a shadow being
     nonresident age << 1 | workingset. tables: blocks with a page table. next, prev: LRU links by
     page. sizes: pages on the inactive and the active list. used: pages charged; stock: pages charged ahead.
     age: nonresident_age. anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two
     as of the last statistics flush. n: counters. memory: the heuristic's. oom: killed.
     """
 
-    blocks: UInt32[Array, "words L"]
+    rows: UInt32[Array, "words L"]
     slots: Int32[Array, "pages L"]
     shadows: UInt32[Array, "pages L"]
     tables: Int32[Array, "blocks L"]
@@ -131,7 +132,7 @@ def init(pages: int, slots: int, cluster_room: int, lanes: int) -> MachineState:
         return jnp.zeros((lanes,), dtype)
 
     return MachineState(
-        blocks=jnp.zeros((pages // 512 * BLOCK_WORDS + SPARE, lanes), jnp.uint32),
+        rows=jnp.zeros((pages // 32 * PLANES + SPARE, lanes), jnp.uint32),
         slots=jnp.zeros((pages + SPARE, lanes), jnp.int32),
         shadows=jnp.zeros((pages + SPARE, lanes), jnp.uint32),
         tables=jnp.zeros((pages // 512 + SPARE, lanes), jnp.int32),

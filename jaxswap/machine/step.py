@@ -1,7 +1,7 @@
 """One compiled operation on all lanes.
 
-The kind of an operation is one scalar for all lanes; inside a stream of accesses each lane goes at its own
-pace, from one access that changes something to the next.
+The kind of an operation is one scalar for all lanes; inside it each lane goes at its own pace, from one fault
+to the next.
 """
 
 from dataclasses import replace
@@ -10,236 +10,211 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int32, Shaped, UInt32
+from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import blocks, fault, program, words
-from jaxswap.machine.advise import advise
+from jaxswap.machine import fault, program, rows
+from jaxswap.machine.advise import cool, isolate
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import finish, try_charge
 from jaxswap.machine.release import dont_need
-from jaxswap.machine.state import (
-    BLOCK_WORDS,
-    QUIET,
-    READY,
-    Flag,
-    Lane,
-    MachineParams,
-    MachineState,
-    Mask,
-    Plane,
-)
-from jaxswap.machine.work import charge_work
+from jaxswap.machine.rows import once
+from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.work import work_of
 from jaxswap.swaptable import bits
-from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import repeat, when
 
-_INDEX = np.arange(WINDOW, dtype=np.int32)[:, None]
-_ALL = np.uint32(0xFFFF_FFFF)
-_MARKED = (Plane.YOUNG, Plane.TOUCHED, Plane.NONZERO, QUIET, QUIET + 1)
+_NEVER = PLANES - 1  # a spare word of a row: always empty
 
 
-class _Event(NamedTuple):
-    """What a lane does next: mark pages as accessed, then perhaps fault, then stand at `cursor`.
+class _Operation(NamedTuple):
+    """The operation: its kind, its page of place 0 (in a stream, places are those of the access table), where
+    it ends, its VMA (in a stream, each access has its own). quiet: the word of a row in which pages are that
+    an access of it passes by; for a stream that of reads, and the next one for writes."""
 
-    marks: accesses of a stream's window, one bit each. read, written: pages of the operation's block.
-    """
+    kind: Int32[Array, ""]
+    base: Int32[Array, ""]
+    end: Int32[Array, ""]
+    vma: Int32[Array, ""]
+    quiet: Int32[Array, ""]
 
-    marks: Mask
-    read: Bits
-    written: Bits
-    page: Lane
-    write: Flag
-    faults: Flag
-    cursor: Lane
-    vma: Lane
+    @property
+    def stream(self) -> Bool[Array, ""]:
+        return self.kind == program.STREAM
+
+    @property
+    def writes(self) -> Bool[Array, ""]:
+        return (self.kind == program.TOUCH) | (self.kind == program.ZERO)
+
+
+def _operation(ops: Program, i: Int32[Array, ""]) -> _Operation:
+    kind = ops.kind[i]
+    quiet = jnp.where(
+        (kind == program.STREAM) | (kind == program.READ),
+        int(Plane.QUIET),
+        jnp.where(kind == program.TOUCH, int(Plane.QUIET_WRITE), _NEVER),
+    )
+    return _Operation(kind, ops.block[i] * 512, ops.end[i], ops.vma[i], quiet)
 
 
 def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Array, ""]) -> MachineState:
     """Operation i of the program."""
-    kind, start, end = ops.kind[i], ops.start[i], ops.end[i]
+    op = once(_operation(ops, i))
     lanes = state.oom.shape
 
     def spread(x: Array) -> Array:
         return jnp.broadcast_to(x, lanes)
 
-    block, first, stop = spread(ops.block[i]), spread(start), spread(end)
-    zero, ahead, cold = (spread(kind == k) for k in (program.ZERO, program.WILLNEED, program.COLD))
-    releases = spread(kind == program.DONTNEED)
-    advises = cold | (kind == program.PAGEOUT)
+    first, stop = spread(ops.start[i]), spread(op.end)
+    zero, ahead = spread(op.kind == program.ZERO), spread(op.kind == program.WILLNEED)
+    releases, cools = spread(op.kind == program.DONTNEED), spread(op.kind == program.COLD)
+    pages_out = spread(op.kind == program.PAGEOUT)
+    accesses = spread(op.kind <= program.WILLNEED)
 
     def going(carry: tuple[MachineState, Lane]) -> Flag:
         state, cursor = carry
-        return (cursor < end) & ~state.oom
+        return (cursor < op.end) & ~state.oom
 
     def advance(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, cursor = carry
         on = going(carry)
-        event = lax.cond(
-            kind == program.STREAM,
-            lambda: _stream(state, ops, cursor, end),
-            lambda: _range(state, ops, i, block, cursor, stop),
-        )
-        event, table = lax.optimization_barrier((event, state.blocks))
-        state = replace(state, blocks=table)
-        state = _mark_stream(state, ops, cursor, jnp.where(on, event.marks, jnp.uint32(0)))
-        marks = on & bits.some(event.read | event.written)
+        walks = on & accesses
+        start = (state, cursor, jnp.zeros(lanes, bool))
+        state, cursor, faults = when(walks, lambda c: _walk(c[0], ops, op, c[1], ahead, zero, walks), start)
 
-        def mark(state: MachineState) -> MachineState:
-            planes, state = blocks.get(state, block)
-            after = touched(planes, event.read, ~marks, zero)
-            return blocks.put(state, block, planes, touched(after, event.written, marks, zero), marks)
-
-        state = when(marks, mark, state)
-
+        begin, behind = spread(op.base) + cursor, spread(op.base) + stop
         release = on & releases
-        state = when(release, lambda s: dont_need(s, block, first, stop, release), state)
-        advised = on & advises
-        heads = jnp.zeros((16, *lanes), jnp.uint32)
-        state, heads = when(
-            advised, lambda c: advise(c[0], block, first, stop, cold, advised), (state, heads)
-        )
+        state = when(release, lambda s: dont_need(s, begin, behind, release), state)
+        advised = on & (cools | pages_out)
 
-        faults = on & event.faults
-        offset = event.page & -512
-        access = Access(
-            page=event.page,
-            write=event.write,
-            zero=zero,
-            willneed=ahead,
-            start=jnp.clip(jnp.take(ops.vma_start, event.vma, mode="clip") - offset, 0, 512),
-            end=jnp.clip(jnp.take(ops.vma_end, event.vma, mode="clip") - offset, 0, 512),
-            advice=jnp.take(ops.vma_advice, event.vma, mode="clip"),
-        )
+        def advise(state: MachineState) -> MachineState:
+            return cool(isolate(state, begin, behind, advised), begin, behind, on & cools)
 
-        def serve(carry: tuple[MachineState, Flag]) -> tuple[MachineState, Flag]:
-            state, plan, ask = fault.begin(carry[0], params, access, faults)
+        state = when(advised, advise, state)
+        out = on & pages_out
+
+        def serve(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+            state, cursor = carry
+            access = _access_at(ops, op, cursor, stop, zero, ahead)
+            state, plan, ask = fault.begin(state, params, access, faults)
             state, charged = try_charge(state, params, ask.order, ask.on, ask.on)
-            unmet = ask.on & ~charged
+            unmet = once(ask.on & ~charged)
 
             def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
-                work = charge_work(ask.order, ask.tried, ask.refused, ask.may_reclaim, unmet)
-                state, work = finish(carry[0], params, replace(work, block=block, heads=heads))
+                at, end = jnp.where(out, begin, 0), jnp.where(out, behind, 0)
+                work = work_of(at, end, ask.order, ask.tried, ask.refused, ask.may_reclaim, unmet)
+                state, work = finish(carry[0], params, work)
                 return state, work.order, work.refused
 
-            more = unmet | bits.some(heads)
-            state, got, refused = when(more, insist, (state, ask.order, ask.refused))
-            return fault.end(state, params, access, plan, got, refused, faults)
+            state, got, refused = when(unmet | out, insist, (state, ask.order, ask.refused))
+            # Pages that fault alike are charged from the stock.
+            more = once(jnp.where(unmet, 0, jnp.minimum(plan.run - 1, state.stock)))
+            state = replace(state, used=state.used + more, stock=state.stock - more)
+            state, done = fault.end(state, params, access, plan, got, refused, more + 1, faults)
+            return state, cursor + jnp.where(faults & done, more + 1, 0)
 
-        state, done = when(faults | bits.some(heads), serve, (state, jnp.zeros(lanes, bool)))
-        # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
-        keep = ~advised
-        state = replace(
-            state,
-            age_at_end=jnp.where(keep, state.age_at_end, 0),
-            cost_at_end=jnp.where(keep, state.cost_at_end, 0),
-            reclaimed=jnp.where(keep, state.reclaimed, 0),
-        )
-        return state, jnp.where(on, event.cursor + (faults & done), cursor)
+        state, cursor = when(faults | out, serve, (state, cursor))
+
+        def unsettle(state: MachineState) -> MachineState:
+            # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
+            zero = jnp.where(out, 0, 1)
+            return replace(
+                state,
+                age_at_end=state.age_at_end * zero,
+                cost_at_end=state.cost_at_end * zero,
+                reclaimed=state.reclaimed * zero,
+            )
+
+        state = when(out, unsettle, state)
+        return state, jnp.where(on & ~accesses, stop, cursor)
 
     return repeat(going, advance, (state, first))[0]
 
 
-def _window(ops: Program, cursor: Lane) -> tuple[Int32[Array, "window L"], UInt32[Array, "window L"]]:
-    """Pages of the next accesses of a stream, and whether each writes (1 or 0)."""
+def _place(ops: Program, op: _Operation, cursor: Lane) -> tuple[Lane, UInt32[Array, " L"]]:
+    """Page of the region at a place of the operation, and whether it is written (1 or 0)."""
+    at = jnp.where(op.stream, cursor, 0)
     if cursor.shape == (1,):
-        window = lax.dynamic_slice(ops.accesses, (cursor[0],), (WINDOW,))[:, None]
+        word = lax.dynamic_slice(ops.accesses, (at[0].astype(jnp.uint32),), (1,))
     else:
-        window = jnp.take(ops.accesses, cursor[None] + _INDEX, mode="clip")
-    return (window >> 1).astype(jnp.int32), window & 1
+        word = jnp.take(ops.accesses, at, mode="clip")
+    page = jnp.where(op.stream, (word >> 1).astype(jnp.int32), op.base + cursor)
+    return page, jnp.where(op.stream, word & 1, op.writes.astype(jnp.uint32))
 
 
-def _pack(chosen: Bool[Array, "window L"]) -> Mask:
-    """One bit for each access of a window."""
-    return _gather(jnp.where(chosen, np.uint32(1) << _INDEX.astype(np.uint32), np.uint32(0)))
+def _walk(
+    state: MachineState, ops: Program, op: _Operation, cursor: Lane, ahead: Flag, zero: Flag, on: Flag
+) -> tuple[MachineState, Lane, Flag]:
+    """Go through accesses up to the first that needs the kernel: (state, its place, whether there is one)."""
+
+    def walking(carry: tuple[MachineState, Lane, Flag]) -> Flag:
+        _, cursor, stopped = carry
+        return on & ~stopped & (cursor < op.end)
+
+    def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
+        state, cursor, stopped = carry
+        active = walking(carry)
+        (cursor, table) = once((_pass_by(state, ops, op, cursor, active), state.rows))
+        here = active & (cursor < op.end)
+        page, write = once(_place(ops, op, cursor))
+        row, state = rows.get(replace(state, rows=table), page)
+        inside = jnp.where(op.stream, rows.bit(page), rows.inside(page, page, op.base + op.end))
+        at = (page & 31).astype(jnp.uint32)
+        present = row[Plane.PRESENT]
+        run = bits.ctz(~((present & inside) >> at))
+        marked = here & ~ahead & (run > 0)
+        pages = rows.only(rows.below(run) << at, marked)
+        row = touched(row, pages, write == 1, zero)
+        state = rows.put(state, page, row, marked)
+        wanted = row.has(Plane.SWAPPED, page) & ~row.has(Plane.INCACHE, page)
+        passed = here & ahead & ~wanted
+        cursor = cursor + jnp.where(marked, run, passed)
+        return state, cursor, stopped | (here & ~marked & ~passed)
+
+    return repeat(walking, turn, (state, cursor, jnp.zeros_like(on)))
 
 
-def _gather(words: UInt32[Array, "window L"]) -> Mask:
-    flat = words.reshape(WINDOW) if words.shape[1] == 1 else words
-    return lax.reduce(flat, np.uint32(0), lax.bitwise_or, (0,)).reshape(words.shape[1:])
+def _pass_by(state: MachineState, ops: Program, op: _Operation, cursor: Lane, on: Flag) -> Lane:
+    """The first place from `cursor` on whose access changes something, or the end."""
+    if cursor.shape == (1,):
+
+        def passes(cursor: Lane) -> Flag:
+            page, write = _place(ops, op, cursor)
+            at = (page >> 5) * PLANES + op.quiet + jnp.where(op.stream, write, 0).astype(jnp.int32)
+            word = lax.dynamic_slice(state.rows, (at[0].astype(jnp.uint32), np.uint32(0)), (1, 1))[0]
+            return rows.has(word, page) & (cursor < op.end)
+
+        return repeat(passes, lambda cursor: cursor + 1, cursor)
+
+    def window(carry: tuple[Lane, Flag]) -> tuple[Lane, Flag]:
+        cursor, looking = carry
+        places = jnp.minimum(cursor[None] + np.arange(WINDOW, dtype=np.int32)[:, None], op.end)
+        page, write = _place(ops, op, places)
+        at = (page >> 5) * PLANES + op.quiet + jnp.where(op.stream, write, 0).astype(jnp.int32)
+        words = state.rows[at, jnp.arange(cursor.shape[0])[None]]
+        loud = ~rows.has(words, page) | (places >= op.end)
+        found = jnp.any(loud, axis=0)
+        ahead = jnp.where(found, jnp.argmax(loud, axis=0).astype(jnp.int32), WINDOW)
+        cursor = jnp.where(looking, cursor + ahead, cursor)
+        return cursor, looking & ~found
+
+    return repeat(lambda carry: carry[1] & (carry[0] < op.end), window, (cursor, on))[0]
 
 
-def _pick(values: Shaped[Array, "window L"], position: Lane) -> Shaped[Array, " L"]:
-    position = jnp.minimum(position, WINDOW - 1)
-    if position.shape == (1,):
-        return lax.dynamic_index_in_dim(values, position[0], 0, keepdims=False)
-    return jnp.take_along_axis(values, position[None], axis=0)[0]
-
-
-def _stream(state: MachineState, ops: Program, cursor: Lane, end: Int32[Array, ""]) -> _Event:
-    """The next accesses of a stream, up to the first that faults."""
-    valid = cursor[None] + _INDEX < end
-    page, write = _window(ops, cursor)
-    at = (page >> 9) * BLOCK_WORDS + ((page >> 5) & 15) + write.astype(jnp.int32) * 16
-    lane = jnp.arange(cursor.shape[0], dtype=jnp.int32)[None]
-    bit = (page & 31).astype(jnp.uint32)
-
-    def outside(plane: int) -> Mask:
-        """The accesses of the window that are not in a plane."""
-        return _pack(valid & ((state.blocks[at + plane * 16, lane] >> bit) & 1 == 0))
-
-    loud = outside(QUIET)
-    faults = lax.cond(jnp.any(loud != 0), lambda: outside(READY), lambda: jnp.zeros_like(loud))
-    fault_at = bits.ctz(faults)
-    before = jnp.where(fault_at >= WINDOW, _ALL, (jnp.uint32(1) << (fault_at & 31).astype(jnp.uint32)) - 1)
-    empty = jnp.zeros((16, *cursor.shape), jnp.uint32)
-    return _Event(
-        marks=loud & before,
-        read=empty,
-        written=empty,
-        page=_pick(page, fault_at),
-        write=_pick(write, fault_at) == 1,
-        faults=fault_at < WINDOW,
-        cursor=cursor + jnp.minimum(fault_at, jnp.minimum(end - cursor, WINDOW)),
-        vma=jnp.take(ops.access_vma, cursor + jnp.minimum(fault_at, WINDOW - 1), mode="clip"),
-    )
-
-
-def _mark_stream(state: MachineState, ops: Program, cursor: Lane, marks: Mask) -> MachineState:
-    """Mark the present pages of some accesses of the window at `cursor`, a word of 32 pages a turn."""
-
-    def turn(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
-        state, left = carry
-        on = left != 0
-        page, write = _window(ops, cursor)
-        first = _pick(page, bits.ctz(left))
-        same = (left[None] >> _INDEX.astype(np.uint32)) & 1 == 1
-        same = same & (page >> 5 == first[None] >> 5)
-        bit = jnp.where(same, jnp.uint32(1) << (page & 31).astype(jnp.uint32), jnp.uint32(0))
-        pages, written = _gather(bit), _gather(jnp.where(write == 1, bit, jnp.uint32(0)))
-        (young, touched, nonzero, quiet, quiet_write), state = words.get(state, first, _MARKED)
-        nonzero = nonzero | written
-        after = (young | pages, touched | pages, nonzero, quiet | pages, quiet_write | (pages & nonzero))
-        state = words.put(state, first, dict(zip(_MARKED, after, strict=True)), on)
-        return state, left & ~_pack(same)
-
-    return repeat(lambda carry: carry[1] != 0, turn, (state, marks))[0]
-
-
-def _range(
-    state: MachineState, ops: Program, i: Int32[Array, ""], block: Lane, cursor: Lane, end: Lane
-) -> _Event:
-    """The next pages of an operation on a range, up to the first that faults or is to be read ahead."""
-    kind = ops.kind[i]
-    write = jnp.broadcast_to((kind == program.TOUCH) | (kind == program.ZERO), cursor.shape)
-    planes, _ = blocks.get(state, block)
-    pages = bits.span(cursor, end)
-    present = planes[Plane.PRESENT]
-    ready = present | jnp.where(write[None], jnp.uint32(0), planes[Plane.ZEROPAGE])
-    uncached = planes[Plane.SWAPPED] & ~planes[Plane.INCACHE]
-    waiting = jnp.where(kind == program.WILLNEED, uncached, ~ready) & pages
-    waiting = jnp.where(kind > program.WILLNEED, jnp.uint32(0), waiting)
-    at = bits.first(waiting)
-    faults = at < 512
-    before = pages & bits.below(at) & present
-    before = jnp.where(kind >= program.WILLNEED, jnp.uint32(0), before)
-    return _Event(
-        marks=jnp.zeros(cursor.shape, jnp.uint32),
-        read=jnp.where(write[None], jnp.uint32(0), before),
-        written=jnp.where(write[None], before, jnp.uint32(0)),
-        page=block * 512 + jnp.where(faults, at, 0),
-        write=write,
-        faults=faults,
-        cursor=jnp.where(faults, at, end),
-        vma=jnp.broadcast_to(ops.vma[i], cursor.shape),
+def _access_at(ops: Program, op: _Operation, cursor: Lane, stop: Lane, zero: Flag, ahead: Flag) -> Access:
+    """The access at a place that needs the kernel."""
+    page, write = once(_place(ops, op, cursor))
+    vma = jnp.where(op.stream, jnp.take(ops.access_vma, jnp.where(op.stream, cursor, 0), mode="clip"), op.vma)
+    offset = page & -512
+    return once(
+        Access(
+            page=page,
+            stop=jnp.where(op.stream, page + 1, op.base + stop),
+            write=write == 1,
+            zero=zero,
+            willneed=ahead,
+            start=jnp.clip(jnp.take(ops.vma_start, vma, mode="clip") - offset, 0, 512),
+            end=jnp.clip(jnp.take(ops.vma_end, vma, mode="clip") - offset, 0, 512),
+            advice=jnp.take(ops.vma_advice, vma, mode="clip"),
+        )
     )

@@ -7,222 +7,252 @@ mm/huge_memory.c (split of a folio), mm/workingset.c (workingset_eviction), 7.3,
 from dataclasses import replace
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxswap.machine import blocks, lru, places, words
-from jaxswap.machine.blocks import ORDER, Block
+from jaxswap.machine import lru, places, rows, usefulness
 from jaxswap.machine.counters import count, count_order
-from jaxswap.machine.state import QUIET, READY, Flag, Lane, MachineState, Plane
-from jaxswap.machine.usefulness import leave
+from jaxswap.machine.rows import once, only
+from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineState, Plane
+from jaxswap.machine.usefulness import Judged
 from jaxswap.machine.work import Work
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
-from jaxswap.swaptable.lanes import when
+from jaxswap.swaptable.lanes import load1, repeat, when
 
 SWAP_CLUSTER_MAX = 32
-FOLIO_FLAGS = (Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET, Plane.PARTIAL)
-ARRIVAL = (Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK, Plane.LARGE)
+FOLIO_FLAGS = (Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET)
+ARRIVAL = (Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK, Plane.LARGE, Plane.QUIET, Plane.QUIET_WRITE)
+_WORD = np.arange(16, dtype=np.int32)[:, None]
 
 
-_FLAGS = (Plane.PRESENT, Plane.PARTIAL, Plane.ACTIVE, Plane.WORKINGSET, Plane.LARGE, *ORDER)
-_UNMAPPED = (
-    Plane.PRESENT,
-    Plane.SWAPPED,
-    Plane.NEXT,
-    Plane.NONZERO,
-    Plane.YOUNG,
-    Plane.TOUCHED,
-    Plane.CAMEBACK,
-    Plane.LARGE,
-    Plane.REFERENCED,
-    QUIET,
-    QUIET + 1,
-    READY,
-    READY + 1,
-)
-
-
-class _Judged(NamedTuple):
-    """What the pages of a folio were good for (as usefulness.leave), and whether one is not all zero."""
-
-    useless_swapin: Lane
-    useless_touch: Lane
-    needed_pages: Lane
-    covered_pages: Lane
-    nonzero: Flag
-
-
-def split_pages(
-    state: MachineState, planes: Block, folio: Bits, order: Lane, on: Flag
-) -> tuple[MachineState, Block, Bits]:
-    """Split a folio to order 0: (state, its block, the pieces).
+def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple[MachineState, Bits]:
+    """Split the folio of 2^order around a page to order 0: (state, the pieces, as pages of the block).
 
     Sub-pages whose content is all zero become the shared zero page and vanish; pages it had lost are freed.
     """
-    folio = bits.only(folio, on)
-    nonzero = planes[Plane.NONZERO]
-    zeros, pieces = folio & ~nonzero, folio & nonzero
-    state = leave(state, planes, zeros, on)
-    planes = planes.clear(zeros, Plane.PRESENT, *FOLIO_FLAGS, *ARRIVAL).set(zeros, Plane.ZEROPAGE)
-    planes = planes.clear(folio, Plane.PARTIAL, *ORDER)
-    used = state.used + jnp.where(on, bits.size(pieces) - (1 << order), 0)
-    return replace(state, used=used, n=count_order(state.n, "split", order, on)), planes, pieces
+    base = page >> order << order
+
+    def divide(carry: tuple[MachineState, Bits], at: Lane, on: Flag) -> tuple[MachineState, Bits]:
+        state, pieces = carry
+        row, state = rows.get(state, at)
+        folio = once(only(rows.folio(at, order) & row[Plane.PRESENT] & row.of_order(order), on))
+        zeros, parts = folio & ~row[Plane.NONZERO], folio & row[Plane.NONZERO]
+        state = usefulness.leave(state, usefulness.judge(row, zeros), on)
+        row = row.clear(
+            (zeros, (Plane.PRESENT, *FOLIO_FLAGS, *ARRIVAL)),
+            (folio, (Plane.PARTIAL, *ORDER)),
+        )
+        row = row.add((zeros, (Plane.ZEROPAGE, Plane.QUIET)))
+        pieces = jnp.where(on & ((at >> 5) & 15 == _WORD), parts, pieces)
+        return rows.put(state, at, row, on), pieces
+
+    none = jnp.zeros((16, *page.shape), jnp.uint32)
+    state, pieces = rows.each(base, base + (jnp.int32(1) << order), divide, (state, none), on)
+    used = state.used + jnp.where(on, bits.size(pieces) - (jnp.int32(1) << order), 0)
+    return replace(state, used=used, n=count_order(state.n, "split", order, on)), pieces
+
+
+class _Next(NamedTuple):
+    """What goes next: a piece, a victim of reclaim, or folios of the range to page out.
+
+    page: lowest mapped page. order, and `want` folios of that order one behind the other, all alike. piece:
+    of a split folio, so on no list. cached: in the swap cache only. partial: has lost pages.
+    """
+
+    on: Flag
+    page: Lane
+    order: Lane
+    want: Lane
+    piece: Flag
+    cached: Flag
+    partial: Flag
+    active: Flag
+    workingset: Flag
+
+
+def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
+    piece = bits.some(work.pieces)
+    victim = ~piece & (work.victim >= 0)
+    ranged = ~piece & ~victim & (work.at < work.stop)
+    nearest = lambda: jnp.where(work.fresh, bits.first(work.pieces), bits.last(work.pieces))  # noqa: E731
+    none = jnp.zeros_like(work.at)
+    at = jax.lax.cond(jnp.any(piece), nearest, lambda: none)
+    v = jnp.where(piece, work.block * 512 + jnp.clip(at, 0, 511), jnp.where(victim, work.victim, work.at))
+    row, state = rows.get(state, once(v))
+    inside = row[Plane.PRESENT] & rows.inside(v, v, work.stop)
+    here = ranged & (inside != 0)
+    v = once(jnp.where(here, (v & -32) + bits.ctz(inside), v))
+    # A row without a page to go is passed.
+    at = jnp.where(ranged & ~here, (work.at & -32) + 32, work.at)
+    on = piece | victim | here
+    present = row.has(Plane.PRESENT, v)
+    cached = on & ~piece & ~present
+    order = jnp.where(piece | cached, 0, row.order(v))
+    active = row.has(Plane.ACTIVE, v)
+    alike = inside & row.small()
+    for plane in (Plane.ACTIVE, Plane.NONZERO):
+        alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, v)))
+    run = bits.ctz(~(alike >> (v & 31).astype(jnp.uint32)))
+    found = _Next(
+        on=on,
+        page=v,
+        order=order,
+        want=jnp.where(here & (order == 0), run, 1),
+        piece=piece,
+        cached=cached,
+        partial=on & ~piece & row.has(Plane.PARTIAL, v),
+        active=active,
+        workingset=row.has(Plane.WORKINGSET, v) | active,
+    )
+    return once(found), replace(work, at=at), state
 
 
 def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     """shrink_folio_list for the next folio of the work, unreferenced, in the lanes that have one.
 
-    Heads go in ascending order. A large folio that finds no slots, or has lost pages, is split; its pieces
-    follow at once: the first, then from the last down. A small folio that finds no slot is activated.
+    A large folio that finds no slots, or has lost pages, is split; its pieces follow at once: the first, then
+    from the last down. A small folio that finds no slot is activated.
     """
-    block = work.block
-    piece = bits.some(work.pieces)
-    on = piece | bits.some(work.heads)
-    nearest = jnp.where(work.fresh, bits.first(work.pieces), bits.last(work.pieces))
-    page = jnp.clip(jnp.where(piece, nearest, bits.first(work.heads)), 0, 511)
-    chosen = bits.one(page)
-    v = block * 512 + page
-    flags, state = words.get(state, v, _FLAGS)
-    present, broken, active, workingset, large, *orders = (words.has(word, v) for word in flags)
-    cached = on & ~piece & ~present
-    partial = on & ~piece & broken
-    single = piece | cached
-    order = jnp.where(single, 0, sum(bit.astype(jnp.int32) << i for i, bit in enumerate(orders)))
+    go, work, state = _next(state, work)
+    v, order, on = go.page, go.order, go.on
     size = jnp.int32(1) << order
-    state = lru.remove(state, v, active, size, on & ~piece)
-    workingset = workingset | active
-
-    whole = on & ~cached & ~partial
-    allocated, slot = clusters.alloc(state.clusters, order, whole)
+    whole = on & ~go.cached & ~go.partial
+    allocated, slot, got = clusters.alloc(state.clusters, order, go.want, whole)
     state = replace(state, clusters=allocated)
     out = whole & (slot >= 0)
-    split = on & ~cached & ~out & (order > 0)
+    split = on & ~go.cached & ~out & (order > 0)
     stay = whole & ~out & (order == 0)
+    out, split, stay, folios = once((out, split, stay, jnp.where(out, got, 1)))
+    state = _remove_all(state, v, go.active, size, folios, on & ~go.piece)
+    pages = once(folios << order)
 
-    state = _swap_out(state, v, page, order, slot, out)
-    kept, state = places.slot_of(state, v)
-    state = _drop_cached(state, kept, cached)
-    gone = out | cached
-    shadow = (state.age.astype(jnp.uint32) << 1) | workingset.astype(jnp.uint32)
-    state = places.write(state, v, size, jnp.where(cached, kept, slot), shadow, gone)
-    lost = jnp.where(gone, size, 0)
+    state = when(out, lambda s: _swap_out(s, v, order, pages, slot, out), state)
+    state = when(go.cached, lambda s: _drop_cached(s, go, go.cached), state)
+    lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
 
-    # Flags that few folios carry.
-    def settle(state: MachineState) -> MachineState:
-        before, state = blocks.get(state, block)
-        folio = bits.only(jnp.where(single[None], chosen, before.folio(page, order)), on)
-        planes = before.clear(folio, Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET)
-        planes = planes.clear(bits.only(folio, cached), Plane.INCACHE)
-        planes = planes.set(bits.only(folio, ~cached & workingset), Plane.WORKINGSET)
-        planes = planes.set(bits.only(chosen, stay), Plane.ACTIVE)
-        return blocks.put(state, block, before, planes, on & ~out)
+    def remain(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
+        return _remain(carry[0], go, split, stay)
 
-    def clear(state: MachineState, at: Lane, on: Flag) -> MachineState:
-        planes = (Plane.ACTIVE, Plane.WORKINGSET, Plane.LARGE, *ORDER)
-        found, state = words.get(state, at, planes)
-        pages = words.mask(at, order)
-        return words.put(state, at, {p: word & ~pages for p, word in zip(planes, found, strict=True)}, on)
-
-    state = words.each(v, order, clear, state, out & ((order > 0) | workingset | large))
-    state = when(on & ~out, settle, state)
-
-    def divide(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
-        before, state = blocks.get(carry[0], block)
-        state = replace(state, n=count_order(state.n, "swpout_fallback", order, split & ~partial))
-        state, planes, parts = split_pages(state, before, before.folio(page, order), order, split)
-        return blocks.put(state, block, before, planes, split), parts
-
-    state, parts = when(split, divide, (state, jnp.zeros_like(chosen)))
-
-    def activate(state: MachineState) -> MachineState:
-        state = lru.add(state, v, stay, size, stay)
-        return replace(
-            state,
-            n=count(state.n, stay, pgactivate=size),
-            age_at_end=state.age_at_end + jnp.where(stay, size, 0),
-        )
-
-    state = when(stay, activate, state)
-    heads = jnp.where(piece[None], work.heads, work.heads & ~chosen)
-    pieces = jnp.where(split[None], parts, work.pieces & ~chosen)
-    return state, replace(work, heads=heads, pieces=pieces, fresh=split)
+    parts = jnp.zeros_like(work.pieces)
+    state, parts = when(split | stay, remain, (state, parts))
+    ranged = on & ~go.piece & (work.victim < 0)
+    gone = jnp.where(go.piece[None] & ((v >> 5) & 15 == _WORD), rows.bit(v)[None], jnp.uint32(0))
+    return state, replace(
+        work,
+        pieces=jnp.where(split[None], parts, work.pieces & ~gone),
+        fresh=split,
+        block=jnp.where(split, v >> 9, work.block),
+        victim=jnp.where(on & ~go.piece, -1, work.victim),
+        at=jnp.where(ranged, v + pages, work.at),
+    )
 
 
-def _swap_out(state: MachineState, v: Lane, page: Lane, order: Lane, slot: Lane, on: Flag) -> MachineState:
-    """Unmap a whole folio that has slots from `slot` on, and write it out (swap_writeout)."""
-    size = jnp.int32(1) << order
-    low, state = places.slot_of(state, jnp.maximum(v - 1, 0))
-    high, state = places.slot_of(state, v + size)
-    (below,), state = words.get(state, jnp.maximum(v - 1, 0), (Plane.SWAPPED,))
-    (above,), state = words.get(state, v + size, (Plane.SWAPPED,))
-    before = on & (page > 0) & words.has(below, v - 1) & (low + 1 == slot)
-    behind = on & (page + size < 512) & words.has(above, v + size) & (high == slot + size)
+def _remove_all(
+    state: MachineState, page: Lane, active: Flag, size: Lane, folios: Lane, on: Flag
+) -> MachineState:
+    """Take folios off their list: one, or several small ones side by side."""
+    state = lru.remove(state, page, active, size, on)
 
-    def unmap(carry: tuple[MachineState, _Judged], at: Lane, on: Flag) -> tuple[MachineState, _Judged]:
-        state, judged = carry
-        pages = jnp.where(on, words.mask(at, order), jnp.uint32(0))
-        (present, swapped, chain, nonzero, young, touched, back, large, *others), state = words.get(
-            state, at, _UNMAPPED
-        )
+    def remove(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, i = carry
+        return lru.remove(state, page + i, active, size, on & (i < folios)), i + 1
+
+    return repeat(lambda carry: on & (carry[1] < folios), remove, (state, jnp.ones_like(page)))[0]
+
+
+def _swapped(state: MachineState, page: Lane) -> tuple[Flag, Lane, MachineState]:
+    """Whether a page is swapped, and its slot."""
+    word, table = load1(state.rows, (page >> 5) * PLANES + Plane.SWAPPED)
+    slot, slots = load1(state.slots, page)
+    return rows.has(word, page), slot, replace(state, rows=table, slots=slots)
+
+
+def _swap_out(state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane, on: Flag) -> MachineState:
+    """Unmap folios of one order that have slots from `slot` on, and write them out (swap_writeout).
+
+    Several of them are small ones, alike in content.
+    """
+    end = v + pages
+    below, low, state = _swapped(state, jnp.maximum(v - 1, 0))
+    above, high, state = _swapped(state, end)
+    joined = below & (v & 511 != 0) & (low + 1 == slot)
+    behind = once(on & above & (end & 511 != 0) & (high == slot + pages))
+    first_follows = once(jnp.where(joined, np.uint32(0), rows.bit(v)))
+    step = (order == 0).astype(jnp.int32)
+
+    def unmap(carry: tuple[MachineState, Judged, Flag], at: Lane, on: Flag) -> tuple:
+        state, judged, nonzero = carry
+        row, state = rows.get(state, at)
+        going = once(only(rows.inside(at, v, end), on))
+        judged = Judged(*(a + b for a, b in zip(judged, usefulness.judge(row, going), strict=True)))
+        nonzero = nonzero | (going & row[Plane.NONZERO] != 0)
+        workingset = row[Plane.WORKINGSET] | row[Plane.ACTIVE]
         # Every page but the first follows the one before it.
-        follows = pages & ~jnp.where((at == v) & ~before, words.bit(at), jnp.uint32(0))
-        judged = _Judged(
-            judged.useless_swapin + words.size(pages & back & ~touched),
-            judged.useless_touch + words.size(pages & ~back & ~touched),
-            judged.needed_pages + words.size(pages & back & touched),
-            judged.covered_pages + words.size(pages & back & touched & large),
-            judged.nonzero | (pages & nonzero != 0),
-        )
-        after = {
-            Plane.PRESENT: present & ~pages,
-            Plane.SWAPPED: swapped | pages,
-            Plane.NEXT: chain | follows,
-            Plane.YOUNG: young & ~pages,
-            Plane.TOUCHED: touched & ~pages,
-            Plane.CAMEBACK: back & ~pages,
-        }
-        after |= {plane: word & ~pages for plane, word in zip(_UNMAPPED[8:], others, strict=True)}
-        return words.put(state, at, after, on), judged
+        follows = going & ~only(first_follows, at == v)
+        row = row.clear((going, (Plane.PRESENT, *FOLIO_FLAGS, *ARRIVAL, *ORDER)))
+        row = row.add((going, (Plane.SWAPPED,)), (follows, (Plane.NEXT,)))
+        state = places.write(rows.put(state, at, row, on), at, going, slot - v, state.age, step, workingset)
+        return state, judged, nonzero
 
     none = jnp.zeros_like(v)
-    nothing = _Judged(none, none, none, none, jnp.zeros_like(on))
-    state, judged = words.each(v, order, unmap, (state, nothing), on)
-    zero, written = on & ~judged.nonzero, on & judged.nonzero
+    start = (state, Judged(none, none, none, none), jnp.zeros_like(on))
+    state, judged, nonzero = rows.each(v, end, unmap, start, on)
+    zero, written = once((on & ~nonzero, on & nonzero))
 
     def join(state: MachineState) -> MachineState:
-        (chain,), state = words.get(state, v + size, (Plane.NEXT,))
-        return words.put(state, v + size, {Plane.NEXT: chain | words.bit(v + size)}, behind)
+        row, state = rows.get(state, end)
+        return rows.put(state, end, row.add((rows.bit(end), (Plane.NEXT,))), behind)
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.ZERO, slot, size, zero, zero)
+        return clusters.set_plane(c, clusters.ZERO, slot, pages, zero, zero)
 
-    state = when(behind, join, state)
-    n = count(state.n, on, pswpout=jnp.where(zero, 0, size), swpout_zero=jnp.where(zero, size, 0))
-    n = count(
-        n,
-        on,
-        useless_swapin=judged.useless_swapin,
-        useless_touch=judged.useless_touch,
-        needed_pages=judged.needed_pages,
-        covered_pages=judged.covered_pages,
-    )
+    state = usefulness.leave(when(behind, join, state), judged, on)
+    n = count(state.n, on, pswpout=jnp.where(zero, 0, pages), swpout_zero=jnp.where(zero, pages, 0))
     return replace(
         state,
         n=count_order(n, "swpout", order, written),
         clusters=when(zero, flag, state.clusters),
-        cost_at_end=state.cost_at_end + jnp.where(written, SWAP_CLUSTER_MAX * size, 0),
+        cost_at_end=state.cost_at_end + jnp.where(written, SWAP_CLUSTER_MAX * pages, 0),
     )
 
 
-def _drop_cached(state: MachineState, slot: Lane, on: Flag) -> MachineState:
+def _drop_cached(state: MachineState, go: _Next, on: Flag) -> MachineState:
     """Take a clean, unmapped folio out of the swap cache; its slot keeps its count."""
+    slot, _, state = places.of(state, go.page)
+    here = only(rows.bit(go.page), on)
+    row, state = rows.get(state, go.page)
+    row = row.clear((here, (Plane.INCACHE, *FOLIO_FLAGS)))
+    state = rows.put(state, go.page, row, on)
+    kept = only(here, go.workingset)
+    zero = jnp.zeros_like(slot)
+    state = places.write(state, go.page, here, slot - go.page, state.age, zero, kept)
+    return replace(
+        state,
+        clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, jnp.ones_like(slot), ~on, on),
+        n=count(state.n, on, useless_swapin=1),
+    )
 
-    def drop(state: MachineState) -> MachineState:
-        return replace(
-            state,
-            clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, jnp.ones_like(slot), ~on, on),
-            n=count(state.n, on, useless_swapin=1),
-        )
 
-    return when(on, drop, state)
+def _remain(state: MachineState, go: _Next, split: Flag, stay: Flag) -> tuple[MachineState, Bits]:
+    """A folio that found no slots: split, or activated if it is small."""
+    v, order = go.page, go.order
+
+    def settle(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        row, state = rows.get(state, at)
+        folio = rows.folio(at, order) & row[Plane.PRESENT] & row.of_order(order)
+        folio = once(only(folio, on))
+        row = row.clear((folio, (Plane.REFERENCED, Plane.ACTIVE)))
+        row = row.add((only(folio, go.workingset), (Plane.WORKINGSET,)), (only(folio, stay), (Plane.ACTIVE,)))
+        return rows.put(state, at, row, on)
+
+    base = v >> order << order
+    state = rows.each(base, base + (jnp.int32(1) << order), settle, state, split | stay)
+    state = replace(state, n=count_order(state.n, "swpout_fallback", order, split & ~go.partial))
+    state, parts = split_folio(state, v, order, split)
+    one = jnp.ones_like(v)
+    state = lru.add(state, v, stay, one, stay)
+    n = count(state.n, stay, pgactivate=1)
+    return replace(state, n=n, age_at_end=state.age_at_end + stay), parts

@@ -1,23 +1,31 @@
 """What a page was good for, judged when it leaves memory (or when the run ends)."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
-from jaxswap.machine.blocks import Block
 from jaxswap.machine.counters import count
-from jaxswap.machine.state import Flag, MachineState, Plane
-from jaxswap.swaptable import bits
-from jaxswap.swaptable.bits import Bits
+from jaxswap.machine.rows import Row, size
+from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
 
 
-def leave(state: MachineState, block: Block, pages: Bits, on: Flag) -> MachineState:
-    """Count pages about to leave: useless if never accessed, needed if they came back and were."""
-    touched, back = block[Plane.TOUCHED], pages & block[Plane.CAMEBACK]
-    n = count(
-        state.n,
-        on,
-        useless_swapin=bits.size(back & ~touched),
-        useless_touch=bits.size(pages & ~block[Plane.CAMEBACK] & ~touched),
-        needed_pages=bits.size(back & touched),
-        covered_pages=bits.size(back & touched & block[Plane.LARGE]),
-    )
-    return replace(state, n=n)
+class Judged(NamedTuple):
+    """Pages that leave: never accessed after they came by swap-in or by first touch; accessed after they came
+    back, and those of them that came in a large folio."""
+
+    useless_swapin: Lane
+    useless_touch: Lane
+    needed_pages: Lane
+    covered_pages: Lane
+
+
+def judge(row: Row, pages: Mask) -> Judged:
+    """What some present pages of a row were good for."""
+    back, touched = pages & row[Plane.CAMEBACK], row[Plane.TOUCHED]
+    needed = back & touched
+    unused = pages & ~touched
+    return Judged(size(back & ~touched), size(unused & ~back), size(needed), size(needed & row[Plane.LARGE]))
+
+
+def leave(state: MachineState, judged: Judged, on: Flag) -> MachineState:
+    """Count pages that leave."""
+    return replace(state, n=count(state.n, on, **judged._asdict()))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxswap.machine.state import Flag, Lane, Mask
+from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 
 # Where a lane stands: nothing to charge; try the charge; begin a pass over the lists at one priority; take
@@ -22,16 +23,18 @@ MAX_RECLAIM_RETRIES = 16
 class Work:
     """One lane's unfinished work.
 
-    block, heads, pieces, fresh: folios of one block to write out, by lowest page; pieces of a split folio,
-    which come first, `fresh` if none of them went yet. phase: as above. order: of the charge under way;
-    tried: orders to fall back to; refused: orders given up; may_reclaim: large charges may reclaim; first: no
+    at, stop: pages of the region to page out (MADV_PAGEOUT). victim: lowest page of the folio that reclaim
+    chose, or -1. block, pieces, fresh: pieces of a split folio, which come first, `fresh` if none of them
+    went yet. phase: as above. order: of the charge under way; tried: orders to fall back to; refused: orders given up; may_reclaim: large charges may reclaim; first: no
     round failed yet; drained, retries: of try_charge. The rest belongs to the reclaim: priority, attempt,
     total and skipped to all of it; left, left_active, done, deactivate, low, last to a pass; want, scanned,
     kept, want_active to a batch.
     """
 
+    at: Lane
+    stop: Lane
+    victim: Lane
     block: Lane
-    heads: Bits
     pieces: Bits
     fresh: Flag
     phase: Lane
@@ -58,21 +61,30 @@ class Work:
     want_active: Lane
 
 
-def charge_work(order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, on: Flag) -> Work:
-    """The work of charging 2^order pages in the lanes that are on, falling back through `tried`."""
-    zero, off = jnp.zeros_like(order), jnp.zeros_like(on)
-    none = jnp.zeros((16, *order.shape), jnp.uint32)
+def to_write(work: Work) -> Flag:
+    """Whether a lane has a folio to write out."""
+    return (work.at < work.stop) | (work.victim >= 0) | bits.some(work.pieces)
+
+
+def work_of(
+    at: Lane, stop: Lane, order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, charge: Flag
+) -> Work:
+    """Paging out [at, stop), and charging 2^order pages in the lanes of `charge`, falling back through
+    `tried`."""
+    zero, off = jnp.zeros_like(order), jnp.zeros_like(charge)
     return Work(
+        at=at,
+        stop=stop,
+        victim=zero - 1,
         block=zero,
-        heads=none,
-        pieces=none,
+        pieces=jnp.zeros((16, *order.shape), jnp.uint32),
         fresh=off,
-        phase=jnp.where(on, CHARGE, IDLE),
+        phase=jnp.where(charge, CHARGE, IDLE),
         order=order,
         tried=tried,
         refused=refused,
         may_reclaim=may_reclaim,
-        first=on,
+        first=charge,
         drained=off,
         retries=jnp.full_like(order, MAX_RECLAIM_RETRIES),
         priority=zero,

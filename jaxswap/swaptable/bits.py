@@ -48,15 +48,16 @@ def only(bits: Bits, on: Bool[Array, " L"]) -> Bits:
     return once(jnp.where(on[None], bits, jnp.uint32(0)))
 
 
-def _word(bits: Bits, word: Scalar) -> UInt32[Array, " L"]:
-    if word.shape[0] == 1:
-        return lax.dynamic_index_in_dim(bits, word[0], 0, keepdims=False)
-    return jnp.take_along_axis(bits, word[None], axis=0)[0]
+def word(bits: Bits, at: Scalar) -> UInt32[Array, " L"]:
+    """Members 32 at .. 32 at + 31, one bit each."""
+    if at.shape[0] == 1:
+        return lax.dynamic_index_in_dim(bits, at[0], 0, keepdims=False)
+    return jnp.take_along_axis(bits, at[None], axis=0)[0]
 
 
 def has(bits: Bits, i: Scalar) -> Bool[Array, " L"]:
     """Whether i is a member; False for i outside 0 to 511."""
-    found = _word(bits, jnp.clip(i >> 5, 0, WORDS - 1))
+    found = word(bits, jnp.clip(i >> 5, 0, WORDS - 1))
     inside = (i >= 0) & (i < SIZE)
     return inside & ((found >> (i & 31).astype(jnp.uint32)) & 1 == 1)
 
@@ -79,37 +80,37 @@ def first(bits: Bits) -> Scalar:
     """The smallest member, or 512."""
     bits = once(bits)
     used = _words_used(bits)
-    word = jnp.minimum(ctz(used), WORDS - 1)
-    return jnp.where(used != 0, word * 32 + ctz(_word(bits, word)), SIZE)
+    at = jnp.minimum(ctz(used), WORDS - 1)
+    return jnp.where(used != 0, at * 32 + ctz(word(bits, at)), SIZE)
 
 
 def last(bits: Bits) -> Scalar:
     """The largest member, or -1."""
     bits = once(bits)
-    word = jnp.maximum(highest(_words_used(bits)), 0)
-    return word * 32 + highest(_word(bits, word))
+    at = jnp.maximum(highest(_words_used(bits)), 0)
+    return at * 32 + highest(word(bits, at))
 
 
 def from_on(bits: Bits, i: Scalar) -> Scalar:
     """The smallest member that is at least i (0 to 512), or 512."""
     bits = once(bits)
-    word = jnp.minimum(i >> 5, WORDS - 1)
-    here = _word(bits, word) & (_ALL << (i & 31).astype(jnp.uint32))
-    above = _words_used(bits) & (np.uint32(0xFFFE) << word.astype(jnp.uint32))
+    at = jnp.minimum(i >> 5, WORDS - 1)
+    here = word(bits, at) & (_ALL << (i & 31).astype(jnp.uint32))
+    above = _words_used(bits) & (np.uint32(0xFFFE) << at.astype(jnp.uint32))
     next = jnp.minimum(ctz(above), WORDS - 1)
-    beyond = jnp.where(above != 0, next * 32 + ctz(_word(bits, next)), SIZE)
-    return jnp.where(i >= SIZE, SIZE, jnp.where(here != 0, word * 32 + ctz(here), beyond))
+    beyond = jnp.where(above != 0, next * 32 + ctz(word(bits, next)), SIZE)
+    return jnp.where(i >= SIZE, SIZE, jnp.where(here != 0, at * 32 + ctz(here), beyond))
 
 
 def up_to(bits: Bits, i: Scalar) -> Scalar:
     """The largest member that is at most i (-1 to 511), or -1."""
     bits = once(bits)
-    word = jnp.maximum(i >> 5, 0)
-    here = _word(bits, word) & (_ALL >> (31 - (i & 31)).astype(jnp.uint32))
-    under = _words_used(bits) & ((jnp.uint32(1) << word.astype(jnp.uint32)) - jnp.uint32(1))
+    at = jnp.maximum(i >> 5, 0)
+    here = word(bits, at) & (_ALL >> (31 - (i & 31)).astype(jnp.uint32))
+    under = _words_used(bits) & ((jnp.uint32(1) << at.astype(jnp.uint32)) - jnp.uint32(1))
     prior = jnp.maximum(highest(under), 0)
-    below = jnp.where(under != 0, prior * 32 + highest(_word(bits, prior)), -1)
-    return jnp.where(i < 0, -1, jnp.where(here != 0, word * 32 + highest(here), below))
+    below = jnp.where(under != 0, prior * 32 + highest(word(bits, prior)), -1)
+    return jnp.where(i < 0, -1, jnp.where(here != 0, at * 32 + highest(here), below))
 
 
 def size(bits: Bits) -> Scalar:

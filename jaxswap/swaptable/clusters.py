@@ -19,9 +19,12 @@ from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT, MAX_ORDER
 from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, when
 
 Lane = Int32[Array, " L"]
+Mask = UInt32[Array, " L"]
+Flag = Bool[Array, " L"]
 
-# The words of one cluster: three bit planes, then count, order and flag.
-USED, CACHED, ZERO, COUNT, ORDER, FLAG, STRIDE = 0, 16, 32, 48, 49, 50, 64
+# A cluster's words: for every 32 slots a row of three sets of slots, then count, order and flag.
+USED, CACHED, ZERO, ROW = 0, 1, 2, 4
+COUNT, ORDER, FLAG, STRIDE = 64, 65, 66, 68
 FREE, NONFULL, FRAG, FULL = 1, 2, 3, 4
 
 # Lists: free, full, nonfull[0..9], frag[0..9]; their sentinels follow the clusters in the link tables.
@@ -44,6 +47,8 @@ def _ranks() -> np.ndarray:
     return ranks
 
 
+_ALL = np.uint32(0xFFFF_FFFF)
+_MULTIPLES = np.array([0xFFFF_FFFF // ((1 << (1 << order)) - 1) for order in range(6)], np.uint32)
 _RANKS = _ranks()
 _LAST_RANK = int(_RANKS[_RANKS < _NEVER].max())
 
@@ -53,8 +58,8 @@ _LAST_RANK = int(_RANKS[_RANKS < _NEVER].max())
 class Clusters:
     """The clusters of one swap device.
 
-    words: STRIDE words a cluster: used (not NULL, bad slots included), cached (PFN) and zero-flag planes,
-    count, order, flag. next, prev: list links by cluster number; sentinels from `lists` on.
+    words: STRIDE words a cluster: sets of used (not NULL, bad slots included), cached (PFN) and zero-flag
+    slots, count, order, flag. next, prev: list links by cluster number; sentinels from `lists` on.
     hints: next slot of each order, 0 for none. free: slots that are NULL. lists: number of the first
     sentinel.
     """
@@ -82,7 +87,7 @@ def swapon(nslots: int, room: int, lanes: int) -> Clusters:
     slots[1:nslots] = False
     used = np.packbits(slots.reshape(count, 16, 32), axis=2, bitorder="little").view(np.uint32)[:, :, 0]
     words = np.zeros((room, STRIDE), np.uint32)
-    words[:count, USED : USED + 16] = used
+    words[:count, USED : 16 * ROW : ROW] = used
     words[:count, COUNT] = slots.reshape(count, CLUSTER).sum(axis=1)
     words[:count, FLAG] = np.where(words[:count, COUNT] > 0, NONFULL, FREE)
     links = np.tile(np.arange(room + LISTS + SPARE, dtype=np.int32), (2, 1))
@@ -105,7 +110,7 @@ def swapon(nslots: int, room: int, lanes: int) -> Clusters:
     )
 
 
-def _move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Bool[Array, " L"]) -> Clusters:
+def _move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Flag) -> Clusters:
     """Take a cluster off its list and put it at the tail of the list of `flag` (and `order`)."""
 
     def move(c: Clusters) -> Clusters:
@@ -124,17 +129,65 @@ def _move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Bool[Array, "
     return when(on, move, c)
 
 
-def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, Lane]:
-    """folio_alloc_swap: the first slot of 2^order consecutive free ones in one cluster, or -1."""
+def _free_in(used: Mask, order: Lane) -> Mask:
+    """First slots of the aligned blocks of 2^order (0 to 5) in a row that are wholly free."""
+    free = ~used
+    for level in range(1, 6):
+        free = jnp.where(order >= level, free & (free >> np.uint32(1 << (level - 1))), free)
+    return free & jnp.take(jnp.asarray(_MULTIPLES), order, mode="clip")
+
+
+def _find(c: Clusters, cluster: Lane, start: Lane, order: Lane, on: Flag) -> tuple[Lane, Mask, Clusters]:
+    """The first free aligned block of 2^order in a cluster from `start` on, or 512: (position, free slots of
+    its row)."""
+
+    def looking(carry: tuple[Lane, Lane, Mask]) -> Flag:
+        return on & (order <= 5) & (carry[0] < CLUSTER)
+
+    def look(carry: tuple[Lane, Lane, Mask]) -> tuple[Lane, Lane, Mask]:
+        at, found, free = carry
+        active = looking(carry)
+        used, _ = load1(c.words, cluster * STRIDE + (at >> 5) * ROW)
+        hits = bits.once(_free_in(used, order) & (_ALL << (at & 31).astype(jnp.uint32)))
+        hit = active & (hits != 0)
+        found = jnp.where(hit, (at & -32) + bits.ctz(hits), found)
+        beyond = jnp.where(hit, CLUSTER, (at & -32) + 32)
+        return jnp.where(active, beyond, at), found, jnp.where(hit, ~used, free)
+
+    nowhere = jnp.full_like(start, CLUSTER)
+    _, found, free = repeat(looking, look, (start, nowhere, jnp.zeros(start.shape, jnp.uint32)))
+
+    def wide() -> Lane:
+        used, _ = _set(c, cluster, USED)
+        return bits.from_on(bits.free_blocks(used, order), start)
+
+    large = on & (order > 5)
+    found = jnp.where(large, lax.cond(jnp.any(large), wide, lambda: nowhere), found)
+    (found, free), words = lax.optimization_barrier(((found, free), c.words))
+    return found, free, replace(c, words=words)
+
+
+def _set(c: Clusters, cluster: Lane, which: int) -> tuple[bits.Bits, Clusters]:
+    """USED, CACHED or ZERO of a whole cluster."""
+    words, table = load(c.words, cluster * STRIDE, 16 * ROW)
+    return words.reshape(16, ROW, -1)[:, which], replace(c, words=table)
+
+
+def alloc(c: Clusters, order: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lane, Lane]:
+    """folio_alloc_swap: the first slot of 2^order consecutive free ones in one cluster, or -1.
+
+    At order 0 up to `want` consecutive slots are taken at once, as many calls in a row would take them.
+    Returns (clusters, first slot, folios that got their slots).
+    """
     size = jnp.int32(1) << order
     hint, hints = load1(c.hints, order)
     c = replace(c, hints=hints)
 
-    def looking(carry: tuple) -> Bool[Array, " L"]:
-        return carry[3]
+    def looking(carry: tuple) -> Flag:
+        return carry[4]
 
     def scan(carry: tuple) -> tuple:
-        c, rank, found, active = carry
+        c, rank, found, got, active = carry
         # A cluster: the hinted one (rank 0), else the head of the first list whose turn it is.
         hinted = rank == 0
 
@@ -149,69 +202,97 @@ def alloc(c: Clusters, order: Lane, on: Bool[Array, " L"]) -> tuple[Clusters, La
         none = jnp.full_like(rank, _NEVER)
         best, head = lax.cond(jnp.any(active & ~hinted), listed, lambda: (none, none))
         (best, head), next = lax.optimization_barrier(((best, head), c.next))
-        cluster = jnp.where(hinted, hint >> CLUSTER_SHIFT, jnp.where(best < _NEVER, head, 0))
-        row, words = load(c.words, cluster * STRIDE, STRIDE)
-        used, count = row[USED : USED + 16], row[COUNT].astype(jnp.int32)
-        owner, flag = row[ORDER].astype(jnp.int32), row[FLAG].astype(jnp.int32)
+        cluster = bits.once(jnp.where(hinted, hint >> CLUSTER_SHIFT, jnp.where(best < _NEVER, head, 0)))
+        state, words = load(c.words, cluster * STRIDE + COUNT, 3)
+        count, owner, flag = state.astype(jnp.int32)
         usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG)) & ((order == 0) | (owner == order))
-        chosen = active & jnp.where(hinted, usable, best < _NEVER)
+        chosen = bits.once(active & jnp.where(hinted, usable, best < _NEVER))
         start = jnp.where(hinted & (count > 0), hint & (CLUSTER - 1), 0)
-        blocks = lax.cond(jnp.any(order > 0), lambda: bits.free_blocks(used, order), lambda: ~used)
-        position = jnp.where(count + size <= CLUSTER, bits.from_on(blocks, start), CLUSTER)
-        taken = chosen & (position < CLUSTER)
+        c = replace(c, words=words, next=next)
+        position, free, c = _find(c, cluster, start, order, chosen & (count + size <= CLUSTER))
+        taken = bits.once(chosen & (position < CLUSTER))
+        run = bits.ctz(~(free >> (position & 31).astype(jnp.uint32)))
+        folios = bits.once(jnp.where(taken, jnp.where(order == 0, jnp.minimum(run, want), 1), 0))
+        slots = bits.once(folios << order)
         owner = jnp.where(taken & (count == 0), order, owner)
-        count = jnp.where(taken, count + size, count)
+        count = bits.once(count + slots)
         target = jnp.where(count == CLUSTER, FULL, FRAG)
         move = chosen & (~hinted | (flag != target))
-        used = jnp.where(taken[None], used | bits.span(position, position + size), used)
-        tail = jnp.stack([count, owner, jnp.where(move, target, flag)]).astype(jnp.uint32)
-        words = store(words, cluster * STRIDE, used, chosen)
-        words = store(words, cluster * STRIDE + COUNT, tail, chosen)
-        c = _move(replace(c, words=words, next=next), cluster, target, owner, move)
-        more = taken & (count < CLUSTER) & (position + 2 * size <= CLUSTER)
-        hints = store1(c.hints, order, jnp.where(more, cluster * CLUSTER + position + size, 0), chosen)
-        c = replace(c, hints=hints, free=jnp.where(taken, c.free - size, c.free))
+        state = jnp.stack([count, owner, jnp.where(move, target, flag)]).astype(jnp.uint32)
+        c = replace(c, words=store(c.words, cluster * STRIDE + COUNT, state, chosen))
+        c = _change(c, cluster, position, position + slots, {USED: True}, taken)
+        c = _move(c, cluster, target, owner, move)
+        end = position + slots
+        hints = store1(
+            c.hints,
+            order,
+            jnp.where(taken & (count < CLUSTER) & (end + size <= CLUSTER), cluster * CLUSTER + end, 0),
+            chosen,
+        )
+        c = replace(c, hints=hints, free=c.free - slots)
         found = jnp.where(taken, cluster * CLUSTER + position, found)
         one_only = (best == 2) | (best == 3)
         rank = jnp.where(hinted, 1, jnp.where(one_only, best + 1, best))
         active = active & ~taken & (hinted | (best <= _LAST_RANK))
-        return c, rank, found, active
+        return c, rank, found, jnp.where(taken, folios, got), active
 
-    nothing = jnp.full_like(order, -1)
-    c, _, found, _ = repeat(looking, scan, (c, jnp.zeros_like(order), nothing, on))
-    return c, found
+    zero = jnp.zeros_like(order)
+    c, _, found, got, _ = repeat(looking, scan, (c, zero, zero - 1, zero, on))
+    return c, found, got
 
 
-def put(c: Clusters, slot: Lane, size: Lane, on: Bool[Array, " L"]) -> Clusters:
+def _change(
+    c: Clusters, cluster: Lane, start: Lane, end: Lane, values: dict[int, Flag | bool], on: Flag
+) -> Clusters:
+    """The slots from `start` to `end` - 1 of a cluster put into, or taken out of, some of its sets."""
+
+    def turn(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
+        words, at = carry
+        active = on & (at < end)
+        row = cluster * STRIDE + (at >> 5) * ROW
+        old, words = load(words, row, 3)
+        last = jnp.minimum(end - (at & -32), 32)
+        below = jnp.where(last >= 32, _ALL, (jnp.uint32(1) << (last & 31).astype(jnp.uint32)) - np.uint32(1))
+        members = bits.once(below & (_ALL << (at & 31).astype(jnp.uint32)))
+        new = old
+        for which, value in values.items():
+            changed = jnp.where(jnp.asarray(value), old | members[None], old & ~members[None])
+            new = jnp.where(np.arange(3)[:, None] == which, changed, new)
+        return store(words, row, new, active), (at & -32) + 32
+
+    words, _ = repeat(lambda carry: on & (carry[1] < end), turn, (c.words, start))
+    return replace(c, words=words)
+
+
+def put(c: Clusters, slot: Lane, size: Lane, on: Flag) -> Clusters:
     """Free `size` slots from `slot`, all in one cluster (__swap_cluster_free_entries)."""
     cluster, start = slot >> CLUSTER_SHIFT, slot & (CLUSTER - 1)
-    row, words = load(c.words, cluster * STRIDE, STRIDE)
-    keep = ~bits.span(start, start + size)
-    count = row[COUNT].astype(jnp.int32) - size
-    flag = row[FLAG].astype(jnp.int32)
+    state, words = load(c.words, cluster * STRIDE + COUNT, 3)
+    count, owner, flag = state.astype(jnp.int32)
+    count = bits.once(count - size)
     target = jnp.where(count > 0, NONFULL, FREE)
-    owner = jnp.where(count > 0, row[ORDER].astype(jnp.int32), 0)
-    at = cluster * STRIDE
-    for plane in (USED, CACHED, ZERO):
-        words = store(words, at + plane, row[plane : plane + 16] & keep, on)
-    for word, value in ((COUNT, count), (ORDER, owner), (FLAG, target)):
-        words = store1(words, at + word, value, on)
-    c = _move(replace(c, words=words), cluster, target, owner, on & (flag != target))
+    owner = jnp.where(count > 0, owner, 0)
+    state = jnp.stack([count, owner, target]).astype(jnp.uint32)
+    c = replace(c, words=store(words, cluster * STRIDE + COUNT, state, on))
+    c = _change(c, cluster, start, start + size, {USED: False, CACHED: False, ZERO: False}, on)
+    c = _move(c, cluster, target, owner, on & (flag != target))
     return replace(c, free=jnp.where(on, c.free + size, c.free))
 
 
-def planes(c: Clusters, slot: Lane) -> tuple[bits.Bits, bits.Bits, Clusters]:
-    """Cached and zero-flag planes of the cluster that holds each lane's slot."""
-    row, words = load(c.words, (slot >> CLUSTER_SHIFT) * STRIDE + CACHED, 32)
-    return row[:16], row[16:], replace(c, words=words)
+def flags(c: Clusters, slot: Lane) -> tuple[Mask, Mask, Clusters]:
+    """Which of the 32 slots around each lane's slot are cached, and which carry the zero flag."""
+    at = (slot >> CLUSTER_SHIFT) * STRIDE + ((slot >> 5) & 15) * ROW + CACHED
+    words, table = load(c.words, at, 2)
+    return words[0], words[1], replace(c, words=table)
 
 
-def set_plane(
-    c: Clusters, plane: int, slot: Lane, size: Lane, value: Bool[Array, " L"], on: Bool[Array, " L"]
-) -> Clusters:
+def all_flags(c: Clusters, slot: Lane) -> tuple[bits.Bits, bits.Bits]:
+    """The same of the whole cluster that holds each lane's slot."""
+    cluster = slot >> CLUSTER_SHIFT
+    return _set(c, cluster, CACHED)[0], _set(c, cluster, ZERO)[0]
+
+
+def set_plane(c: Clusters, plane: int, slot: Lane, size: Lane, value: Flag, on: Flag) -> Clusters:
     """Set or clear CACHED or ZERO for `size` slots from `slot`, all in one cluster."""
-    at = (slot >> CLUSTER_SHIFT) * STRIDE + plane
-    row, words = load(c.words, at, 16)
     start = slot & (CLUSTER - 1)
-    members = bits.span(start, start + size)
-    return replace(c, words=store(words, at, jnp.where(value[None], row | members, row & ~members), on))
+    return _change(c, slot >> CLUSTER_SHIFT, start, start + size, {plane: value}, on)

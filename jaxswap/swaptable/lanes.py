@@ -12,18 +12,24 @@ first; otherwise XLA may keep a copy of the old table for it.
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int32, Shaped
+from jaxtyping import Array, Bool, Int32, Shaped, UInt32
 
 SPARE = 512  # words at the end of every table that hold nothing
 
 Table = Shaped[Array, "words L"]
 
 
+def _index(at: Int32[Array, " 1"]) -> UInt32[Array, ""]:
+    """The only lane's index, unsigned: a signed one costs a test for a count from the end."""
+    return at[0].astype(jnp.uint32)
+
+
 def load(table: Table, start: Int32[Array, " L"], size: int) -> tuple[Shaped[Array, "size L"], Table]:
     """`size` consecutive words of each lane from its own `start`, and the table."""
     if table.shape[1] == 1:
-        found = lax.dynamic_slice(table, (start[0], jnp.int32(0)), (size, 1))
+        found = lax.dynamic_slice(table, (_index(start), np.uint32(0)), (size, 1))
     else:
         rows = start[None] + jnp.arange(size, dtype=jnp.int32)[:, None]
         found = table[rows, jnp.arange(table.shape[1])[None]]
@@ -45,7 +51,8 @@ def store(
     if lanes == 1:
         at = jnp.where(on[0], start[0], table.shape[0] - SPARE)
         # Without the barrier a later read may be fused with this write, and then wants the table before it.
-        return lax.optimization_barrier(lax.dynamic_update_slice(table, values, (at, jnp.int32(0))))
+        at = at.astype(jnp.uint32)
+        return lax.optimization_barrier(lax.dynamic_update_slice(table, values, (at, np.uint32(0))))
     rows = start[None] + jnp.arange(size, dtype=jnp.int32)[:, None]
     rows = jnp.where(on[None], rows, table.shape[0])
     return table.at[rows, jnp.arange(lanes)[None]].set(values, mode="drop", unique_indices=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxswap.machine.observe import pages_of
 from jaxswap.machine.state import MachineState, Plane, pages_room
-from jaxswap.swaptable.clusters import COUNT, FLAG, LISTS, ORDER, STRIDE, Clusters
+from jaxswap.swaptable.clusters import COUNT, FLAG, LISTS, ORDER, ROW, STRIDE, Clusters
 from jaxswap.swaptable.lanes import SPARE
 from tests.reference.machine import Machine
 from tests.reference.slots import FRAG, FREE, FULL, NONFULL
@@ -132,9 +132,8 @@ def _clusters(c: Clusters) -> dict[str, Any]:
     rows = []
     for row in words:
         if row[COUNT] or row[FLAG]:
-            planes = (
-                np.unpackbits(row[:48].copy().view(np.uint8), bitorder="little").astype(bool).reshape(3, 512)
-            )
+            sets = np.ascontiguousarray(row[: 16 * ROW].reshape(16, ROW)[:, :3].T)
+            planes = np.unpackbits(sets.view(np.uint8), axis=1, bitorder="little").astype(bool)
             rows.append(
                 (*(tuple(plane.tolist()) for plane in planes), *(int(row[i]) for i in (COUNT, ORDER, FLAG)))
             )

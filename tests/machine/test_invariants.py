@@ -13,7 +13,7 @@ from jax import Array
 from jaxswap.machine import Lane
 from jaxswap.machine.observe import pages_of
 from jaxswap.machine.replay import Replay
-from jaxswap.machine.state import PLANES, QUIET, READY, MachineState, Plane, pages_room
+from jaxswap.machine.state import PLANES, MachineState, Plane, pages_room
 from jaxswap.swaptable.clusters import FLAG, FRAG, FREE, FULL, LISTS, NONFULL, STRIDE
 from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import parse_workload
@@ -152,14 +152,12 @@ def folios_are_on_the_lists(state: MachineState) -> None:
 
 
 def accesses_find_what_they_need(state: MachineState) -> None:
-    """The derived planes: which accesses fault, which change nothing."""
-    words = np.asarray(state.blocks)[:-SPARE, 0].reshape(-1, PLANES, 16)
-    present, zero = words[:, Plane.PRESENT], words[:, Plane.ZEROPAGE]
-    known = present & words[:, Plane.YOUNG] & words[:, Plane.TOUCHED]
-    assert np.array_equal(words[:, READY], present | zero)
-    assert np.array_equal(words[:, READY + 1], present)
-    assert np.array_equal(words[:, QUIET], known | zero)
-    assert np.array_equal(words[:, QUIET + 1], known & words[:, Plane.NONZERO])
+    """The derived planes: which accesses change nothing."""
+    words = np.asarray(state.rows)[:-SPARE, 0].reshape(-1, PLANES)
+    known = words[:, Plane.PRESENT] & words[:, Plane.YOUNG] & words[:, Plane.TOUCHED]
+    assert np.array_equal(words[:, Plane.QUIET], known | words[:, Plane.ZEROPAGE])
+    assert np.array_equal(words[:, Plane.QUIET_WRITE], known & words[:, Plane.NONZERO])
+    assert not words[:, len(Plane) :].any()
 
 
 CHECKS = (
