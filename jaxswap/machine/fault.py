@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
+from jaxtyping import Array, UInt32
 
 from jaxswap.machine import blocks, heuristic, lru, places, rows
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.reclaim import fitting_orders, note_cost
 from jaxswap.machine.rows import once, only
-from jaxswap.machine.state import ORDER, Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
@@ -167,36 +168,17 @@ def begin(
     enabled = params.always | only(params.madvise, access.advice == HUGE)
     allowed = only(enabled & ANON_ORDERS, access.advice != NOHUGE)
     allowed = once(only(allowed, touch | (swapin & ~access.willneed)))
-    edges = allowed & _between(page, access.start - 1, access.end)
     slot, shadow, state = places.of(state, access.page)
-    agree = jnp.minimum(bits.ctz((page ^ slot).astype(jnp.uint32)), 9)
-    aligned = edges & ((np.uint32(2) << agree.astype(jnp.uint32)) - np.uint32(1))
-
-    # First touch: pages in the way are those that are not none; swap-in: those that begin another extent.
-    taken = row[Plane.PRESENT] | row[Plane.ZEROPAGE] | row[Plane.SWAPPED]
-    obstacles = once(jnp.where(touch, taken, ~row[Plane.NEXT]))
-    heads_here = swapin & rows.has(obstacles, page)
-    before, behind = _around(obstacles, page)
-    before = jnp.where(swapin, jnp.where(heads_here, page - 1, before - 1), before)
-    narrow = _between(page, before, behind)
-    near = jnp.where(touch, obstacles & ~rows.bit(page), obstacles & ~np.uint32(1))
-    far = once((near == 0) & (edges & _WIDE != 0))
-
-    def whole_block() -> Mask:
-        wanted = (Plane.PRESENT, Plane.ZEROPAGE, Plane.SWAPPED, Plane.NEXT)
-        (present, zeropage, swapped, follow), _ = blocks.planes(state, access.page, wanted)
-        obstacles = bits.once(jnp.where(touch[None], present | zeropage | swapped, ~follow))
-        before = bits.up_to(obstacles, page - touch) - swapin
-        return jnp.where(far, _between(page, before, bits.from_on(obstacles, page + 1)), narrow)
-
-    fits, table_rows = lax.optimization_barrier(
-        (lax.cond(jnp.any(far), whole_block, lambda: narrow), state.rows)
-    )
-    state = replace(state, rows=table_rows)
-    candidates = only(jnp.where(touch, edges, aligned) & fits, touch | swapin)
-    candidates = once(candidates)
-
     none = jnp.zeros_like(allowed)
+
+    def look_around() -> tuple[Mask, Mask, Mask]:
+        return _candidates(state, access, row, slot, allowed, touch, swapin)
+
+    found, table_rows = lax.optimization_barrier(
+        (lax.cond(jnp.any(allowed != 0), look_around, lambda: (none, none, none)), state.rows)
+    )
+    edges, aligned, candidates = found
+    state = replace(state, rows=table_rows)
     unread = _Table(none, none, none, jnp.zeros_like(on))
 
     def look_up() -> _Table:
@@ -206,21 +188,16 @@ def begin(
         (lax.cond(jnp.any(swapped), look_up, lambda: unread), state.clusters.words)
     )
     state = replace(state, clusters=replace(state.clusters, words=words))
-    suitable = jnp.where(touch, candidates, table.suitable)
+    suitable = once(jnp.where(touch, candidates, table.suitable))
     state, orders = heuristic.decide(state, params, Features(touch, candidates, suitable))
-
-    # Where a large charge may not reclaim, orders that do not fit now are refused at once.
-    tried = orders & suitable
+    tried = once(orders & suitable)
     may_reclaim = access.advice == HUGE
-    at_once = jnp.where(may_reclaim, tried, tried & fitting_orders(state, params))
-    refused = once(only(_above(tried, _top(at_once)), ~may_reclaim))
+    state, top, refused = when(
+        tried != 0,
+        lambda c: _choose(c[0], params, tried, may_reclaim),
+        (state, jnp.zeros_like(page), none),
+    )
     charged = touch | swapin | (zeropage & access.write) | needs_table
-    fails = rows.size(refused)
-
-    def tell(n: Counts) -> Counts:
-        return count(n, fails > 0, memcg_max=fails)
-
-    state = replace(state, n=when(fails > 0, tell, state.n))
     going_on = (touch | swapin) & ~access.willneed & (allowed == 0) & (access.stop > access.page + 1)
     one = jnp.ones_like(page)
     alike = lax.cond(
@@ -232,7 +209,53 @@ def begin(
         needs_table, touch, swapin, zeropage, swapped, cached, read_none,
         allowed, edges, aligned, candidates, orders, slot, shadow, table, run,
     )  # fmt: skip
-    return state, plan, Ask(charged, once(_top(at_once)), tried, refused, may_reclaim)
+    return state, plan, Ask(charged, top, tried, refused, may_reclaim)
+
+
+def _candidates(
+    state: MachineState, access: Access, row: rows.Row, slot: Lane, allowed: Mask, touch: Flag, swapin: Flag
+) -> tuple[Mask, Mask, Mask]:
+    """The orders of `allowed` that the VMA's edges, alignment and the PTEs leave, one after the other."""
+    page = access.page & 511
+    edges = once(allowed & _between(page, access.start - 1, access.end))
+    agree = jnp.minimum(bits.ctz((page ^ slot).astype(jnp.uint32)), 9)
+    aligned = edges & ((np.uint32(2) << agree.astype(jnp.uint32)) - np.uint32(1))
+
+    # First touch: pages in the way are those that are not none; swap-in: those that begin another extent.
+    taken = row[Plane.PRESENT] | row[Plane.ZEROPAGE] | row[Plane.SWAPPED]
+    obstacles = once(jnp.where(touch, taken, ~row[Plane.NEXT]))
+    begins = rows.has(obstacles, page)
+    before, behind = once(_around(obstacles, page))
+    before = jnp.where(touch, before, jnp.where(begins, page, before) - 1)
+    narrow = _between(page, before, behind)
+    near = obstacles & ~jnp.where(touch, rows.bit(page), np.uint32(1))
+    far = once((near == 0) & (edges & _WIDE != 0))
+
+    def whole_block() -> Mask:
+        wanted = (Plane.PRESENT, Plane.ZEROPAGE, Plane.SWAPPED, Plane.NEXT)
+        (present, zeropage, swapped, follow), _ = blocks.planes(state, access.page, wanted)
+        obstacles = bits.once(jnp.where(touch[None], present | zeropage | swapped, ~follow))
+        before = bits.up_to(obstacles, page - touch) - swapin
+        return jnp.where(far, _between(page, before, bits.from_on(obstacles, page + 1)), narrow)
+
+    fits = lax.cond(jnp.any(far), whole_block, lambda: narrow)
+    return edges, aligned, jnp.where(touch, edges, aligned) & fits
+
+
+def _choose(
+    state: MachineState, params: MachineParams, tried: Mask, may_reclaim: Flag
+) -> tuple[MachineState, Lane, Mask]:
+    """The order to charge first, and those refused before it: where a large charge may not reclaim, orders that
+    do not fit now."""
+    at_once = jnp.where(may_reclaim, tried, tried & fitting_orders(state, params))
+    top = once(_top(at_once))
+    refused = once(only(_above(tried, top), ~may_reclaim))
+    fails = once(rows.size(refused))
+
+    def tell(n: Counts) -> Counts:
+        return count(n, fails > 0, memcg_max=fails)
+
+    return replace(state, n=when(fails > 0, tell, state.n)), top, refused
 
 
 def _run(state: MachineState, access: Access, row: rows.Row, slot: Lane, zero: Flag, touch: Flag) -> Lane:
@@ -298,9 +321,10 @@ def end(
         clusters=when(back, lambda c: clusters.put(c, slot, pages, back), state.clusters),
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
-    row_of = _Mapping(base, base + pages, active, workingset, back, mapped, read_none, got)
-    state = rows.each(base, base + pages, lambda s, at, on: _map(s, access, plan, row_of, at, on), state, on)
-    return state, on
+    new = _Mapping(base + pages, got == 0, _arrivals(got, back, active, workingset))
+    state = rows.each(base, base + pages, lambda s, at, on: _map(s, access, new, at, on), state, mapped)
+    few = on & ~mapped
+    return when(few, lambda s: _note(s, access, read_none, swapin, active, workingset, few), state), on
 
 
 def _add_all(state: MachineState, page: Lane, active: Flag, size: Lane, run: Lane, on: Flag) -> MachineState:
@@ -314,64 +338,90 @@ def _add_all(state: MachineState, page: Lane, active: Flag, size: Lane, run: Lan
     return repeat(lambda carry: on & (carry[1] < run), add, (state, jnp.ones_like(page)))[0]
 
 
+def _all_arrivals() -> np.ndarray:
+    """For order, swapped before, active, workingset: the words of a row that a page arriving so is in."""
+    words = np.zeros((9, 2, 2, 2, PLANES), np.uint32)
+    words[..., [Plane.PRESENT, Plane.YOUNG]] = rows.ALL
+    words[:, 1, ..., Plane.CAMEBACK] = rows.ALL
+    words[2:, 1, ..., Plane.LARGE] = rows.ALL
+    words[:, :, 1, :, Plane.ACTIVE] = rows.ALL
+    words[..., 1, Plane.WORKINGSET] = rows.ALL
+    for i, plane in enumerate(ORDER):
+        words[[order for order in range(9) if order >> i & 1], ..., plane] = rows.ALL
+    return words.reshape(-1, PLANES)
+
+
+_ARRIVALS = _all_arrivals()
+
+
+def _arrivals(order: Lane, back: Flag, active: Flag, workingset: Flag) -> UInt32[Array, "planes L"]:
+    row = ((order * 2 + back) * 2 + active) * 2 + workingset
+    if order.shape == (1,):
+        found = lax.dynamic_slice(
+            jnp.asarray(_ARRIVALS), (row[0].astype(jnp.uint32), np.uint32(0)), (1, PLANES)
+        )
+        return once(found.reshape(PLANES, 1))
+    return jnp.take(jnp.asarray(_ARRIVALS), row, axis=0, mode="clip").T
+
+
 class _Mapping(NamedTuple):
-    """What is mapped: pages start .. end - 1, with these flags."""
+    """What is mapped: pages up to `end`, small ones or a large folio, and the words of a row they go in."""
 
-    start: Lane
     end: Lane
-    active: Flag
-    workingset: Flag
-    back: Flag
-    mapped: Flag
-    read_none: Flag
-    order: Lane
+    small: Flag
+    words: UInt32[Array, "planes L"]
 
 
-def _map(state: MachineState, access: Access, plan: Plan, new: _Mapping, at: Lane, on: Flag) -> MachineState:
+def _map(state: MachineState, access: Access, new: _Mapping, at: Lane, on: Flag) -> MachineState:
     """Map one row of what arrived, and let the program access its page: young, and that page touched.
 
     From swap pages keep their content, else they are empty. A page that is not present carries no flag of a
     folio or of an arrival, so none has to be cleared.
     """
     row, state = rows.get(state, at)
-    whole = once(rows.inside(at, new.start, new.end))
-    pages = once(only(whole, new.mapped))
-    here = rows.inside(at, access.page, access.page + 1)
-    accessed = once(jnp.where(new.order == 0, pages, only(here & pages, new.mapped)))
-    store = access.write & ~access.zero
-    kept = jnp.where(new.back, row[Plane.NONZERO], row[Plane.NONZERO] & ~pages)
-    nonzero = once(jnp.where(store, kept | accessed, kept & ~only(accessed, access.zero)))
-    unread = only(here, new.read_none)
-    behind = once(pages << np.uint32(1))
+    pages = once(rows.rest(at, new.end))
+    here = only(rows.bit(access.page), at >> 5 == access.page >> 5)
+    # Small pages that fault alike are all accessed.
+    accessed = once(jnp.where(new.small, pages, here))
+    stored = only(accessed, access.write & ~access.zero)
+    emptied = only(accessed, access.zero)
+    quiet = accessed & (row[Plane.NONZERO] | stored) & ~emptied
     row = row.clear(
-        (pages, (Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE)),
-        (pages | behind, (Plane.NEXT,)),
-        (only(rows.ALL, new.mapped) | unread, (Plane.NONZERO,)),
-        (accessed, (Plane.QUIET, Plane.QUIET_WRITE)),
+        (pages, (Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE, Plane.NEXT)),
+        (pages << np.uint32(1), (Plane.NEXT,)),
+        (emptied, (Plane.NONZERO,)),
     )
     row = row.add(
-        (pages, (Plane.PRESENT, Plane.YOUNG)),
-        (accessed, (Plane.TOUCHED,)),
-        (accessed | unread, (Plane.QUIET,)),
-        (accessed & nonzero, (Plane.QUIET_WRITE,)),
-        (only(nonzero, new.mapped), (Plane.NONZERO,)),
-        (unread, (Plane.ZEROPAGE,)),
-        (only(pages, new.back), (Plane.CAMEBACK,)),
-        (only(pages, new.back & (new.order > 0)), (Plane.LARGE,)),
-        (only(whole, new.active), (Plane.ACTIVE,)),
-        (only(whole, new.workingset), (Plane.WORKINGSET,)),
-        (only(here, plan.swapin & access.willneed), (Plane.INCACHE,)),
-        *((only(pages, (new.order >> i) & 1 == 1), (plane,)) for i, plane in enumerate(ORDER)),
+        (accessed, (Plane.TOUCHED, Plane.QUIET)),
+        (stored, (Plane.NONZERO,)),
+        (quiet, (Plane.QUIET_WRITE,)),
     )
+    row = rows.Row(row.words | (new.words & pages[None]))
     state = rows.put(state, at, row, on)
     # The page behind follows no swapped page any more.
-    border = on & new.mapped & (new.end == (at & -32) + 32) & (new.end & 511 != 0)
+    border = on & (new.end == (at & -32) + 32) & (new.end & 511 != 0)
 
     def cut(state: MachineState) -> MachineState:
         row, state = rows.get(state, new.end)
         return rows.put(state, new.end, row.clear((rows.bit(new.end), (Plane.NEXT,))), border)
 
     return when(border, cut, state)
+
+
+def _note(
+    state: MachineState, access: Access, unread: Flag, ahead: Flag, active: Flag, workingset: Flag, on: Flag
+) -> MachineState:
+    """A page that is not mapped: the shared zero page instead, or a page read ahead."""
+    row, state = rows.get(state, access.page)
+    here = rows.bit(access.page)
+    row = row.clear((only(here, unread), (Plane.NONZERO,)))
+    row = row.add(
+        (only(here, unread), (Plane.ZEROPAGE, Plane.QUIET)),
+        (only(here, ahead), (Plane.INCACHE,)),
+        (only(here, ahead & active), (Plane.ACTIVE,)),
+        (only(here, ahead & workingset), (Plane.WORKINGSET,)),
+    )
+    return rows.put(state, access.page, row, on)
 
 
 def touched(row: rows.Row, pages: Mask, write: Flag, zero: Flag) -> rows.Row:

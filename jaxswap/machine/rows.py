@@ -111,10 +111,18 @@ def inside(page: Lane, start: Lane, end: Lane) -> Mask:
     return below(jnp.clip(end - base, 0, 32)) & ~below(jnp.clip(start - base, 0, 32))
 
 
+def rest(at: Lane, end: Lane) -> Mask:
+    """The pages of a row from `at` on that lie before `end`, which is behind `at`."""
+    beyond = 32 - jnp.minimum(end - (at & -32), 32)
+    return (ALL >> beyond.astype(jnp.uint32)) & (ALL << (at & 31).astype(jnp.uint32))
+
+
 def folio(page: Lane, order: Lane) -> Mask:
     """The part of the folio of 2^order around a page that lies in the page's row."""
-    base = page >> order << order
-    return inside(page, base, base + (jnp.int32(1) << order))
+    order = jnp.minimum(order, 5)
+    beyond = 32 - (jnp.int32(1) << order)
+    base = (page & 31) >> order << order
+    return (ALL >> beyond.astype(jnp.uint32)) << base.astype(jnp.uint32)
 
 
 def size(word: Mask) -> Lane:

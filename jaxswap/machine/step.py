@@ -158,12 +158,11 @@ def _walk(
         here = active & (cursor < op.end)
         page, write = once(_place(ops, op, cursor))
         row, state = rows.get(replace(state, rows=table), page)
-        inside = jnp.where(op.stream, rows.bit(page), rows.inside(page, page, op.base + op.end))
         at = (page & 31).astype(jnp.uint32)
-        present = row[Plane.PRESENT]
-        run = bits.ctz(~((present & inside) >> at))
-        marked = here & ~ahead & (run > 0)
-        pages = rows.only(rows.below(run) << at, marked)
+        most = jnp.where(op.stream, 1, op.end - cursor)
+        run = once(jnp.minimum(bits.ctz(~(row[Plane.PRESENT] >> at)), most))
+        marked = once(here & ~ahead & (run > 0))
+        pages = once(rows.only(rows.rest(page, page + run), marked))
         row = touched(row, pages, write == 1, zero)
         state = rows.put(state, page, row, marked)
         wanted = row.has(Plane.SWAPPED, page) & ~row.has(Plane.INCACHE, page)
@@ -177,14 +176,9 @@ def _walk(
 def _pass_by(state: MachineState, ops: Program, op: _Operation, cursor: Lane, on: Flag) -> Lane:
     """The first place from `cursor` on whose access changes something, or the end."""
     if cursor.shape == (1,):
-
-        def passes(cursor: Lane) -> Flag:
-            page, write = _place(ops, op, cursor)
-            at = (page >> 5) * PLANES + op.quiet + jnp.where(op.stream, write, 0).astype(jnp.int32)
-            word = lax.dynamic_slice(state.rows, (at[0].astype(jnp.uint32), np.uint32(0)), (1, 1))[0]
-            return rows.has(word, page) & (cursor < op.end)
-
-        return repeat(passes, lambda cursor: cursor + 1, cursor)
+        return lax.cond(
+            op.stream, lambda: _pass_stream(state, ops, op, cursor), lambda: _pass_range(state, op, cursor)
+        )
 
     def window(carry: tuple[Lane, Flag]) -> tuple[Lane, Flag]:
         cursor, looking = carry
@@ -199,6 +193,31 @@ def _pass_by(state: MachineState, ops: Program, op: _Operation, cursor: Lane, on
         return cursor, looking & ~found
 
     return repeat(lambda carry: carry[1] & (carry[0] < op.end), window, (cursor, on))[0]
+
+
+def _pass_stream(state: MachineState, ops: Program, op: _Operation, cursor: Lane) -> Lane:
+    def passes(cursor: Lane) -> Flag:
+        access = lax.dynamic_slice(ops.accesses, (cursor[0].astype(jnp.uint32),), (1,))
+        at = (access >> 6) * PLANES + int(Plane.QUIET) + (access & 1)
+        word = lax.dynamic_slice(state.rows, (at[0], np.uint32(0)), (1, 1))[0]
+        return ((word >> ((access >> 1) & 31)) & 1 == 1) & (cursor < op.end)
+
+    return repeat(passes, lambda cursor: cursor + 1, cursor)
+
+
+def _pass_range(state: MachineState, op: _Operation, cursor: Lane) -> Lane:
+    def look(carry: tuple[Lane, Flag]) -> tuple[Lane, Flag]:
+        cursor, _ = carry
+        page = op.base + cursor
+        at = (page >> 5) * PLANES + op.quiet
+        word = lax.dynamic_slice(state.rows, (at[0].astype(jnp.uint32), np.uint32(0)), (1, 1))[0]
+        loud = ~word >> (page & 31).astype(jnp.uint32)
+        found = jnp.where(loud != 0, cursor + bits.ctz(loud), (cursor | 31) + 1)
+        return jnp.minimum(found, op.end), loud != 0
+
+    return repeat(
+        lambda carry: ~carry[1] & (carry[0] < op.end), look, (cursor, jnp.zeros(cursor.shape, bool))
+    )[0]
 
 
 def _access_at(ops: Program, op: _Operation, cursor: Lane, stop: Lane, zero: Flag, ahead: Flag) -> Access:
