@@ -245,8 +245,10 @@ def _candidates(
 def _choose(
     state: MachineState, params: MachineParams, tried: Mask, may_reclaim: Flag
 ) -> tuple[MachineState, Lane, Mask]:
-    """The order to charge first, and those refused before it: where a large charge may not reclaim, orders that
-    do not fit now."""
+    """The order to charge first, and those refused before it.
+
+    Where a large charge may not reclaim, orders that do not fit now are refused at once.
+    """
     at_once = jnp.where(may_reclaim, tried, tried & fitting_orders(state, params))
     top = once(_top(at_once))
     refused = once(only(_above(tried, top), ~may_reclaim))

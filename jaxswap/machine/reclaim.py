@@ -27,6 +27,7 @@ from jaxswap.machine.work import (
     MAX_RECLAIM_RETRIES,
     NEXT,
     PASS,
+    SETTLE,
     Work,
     to_write,
 )
@@ -71,14 +72,25 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         work = carry[1]
         return (work.phase != IDLE) | to_write(work)
 
+    def busy(carry: tuple[MachineState, Work]) -> Flag:
+        return to_write(carry[1]) | (carry[1].phase == INACTIVE)
+
+    def evict(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = carry
+        scanning = ~to_write(work) & (work.phase == INACTIVE)
+        state, work = when(scanning, lambda c: _scan_inactive(c[0], c[1], scanning), (state, work))
+        return when(to_write(work), lambda c: shrink_folio(*c), (state, work))
+
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         free = ~to_write(work)
         charging = free & (work.phase == CHARGE)
         state, work = when(charging, lambda c: _charge(c[0], c[1], params, charging), (state, work))
-        reclaiming = free & (work.phase >= PASS)
-        state, work = when(reclaiming, lambda c: _reclaim(c[0], c[1], params, reclaiming), (state, work))
-        return repeat(lambda c: to_write(c[1]), lambda c: shrink_folio(*c), (state, work))
+        starting = free & ((work.phase == PASS) | (work.phase == BATCH))
+        state, work = when(starting, lambda c: _start(c[0], c[1], starting), (state, work))
+        state, work = repeat(busy, evict, (state, work))
+        scanned = work.phase >= SETTLE
+        return when(scanned, lambda c: _after_scan(c[0], c[1], params, scanned), (state, work))
 
     return repeat(left, turn, (state, work))
 
@@ -124,25 +136,28 @@ def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
     return replace(state, anon_cost=jnp.where(on, total, state.anon_cost))
 
 
-def _reclaim(state: MachineState, work: Work, params: MachineParams, on: Flag) -> tuple[MachineState, Work]:
-    """try_to_free_mem_cgroup_pages, up to the next folio that is to be written out."""
-    pages = jnp.int32(1) << work.order
-    target = jnp.maximum(pages, SWAP_CLUSTER_MAX)
+def _target(work: Work) -> Lane:
+    return jnp.maximum(jnp.int32(1) << work.order, SWAP_CLUSTER_MAX)
 
-    def start(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = _begin_pass(carry[0], carry[1], on & (carry[1].phase == PASS))
-        return state, _next_batch(work, target, on & (work.phase == BATCH))
 
-    state, work = when(on & (work.phase <= BATCH), start, (state, work))
-    scanning = on & (work.phase == INACTIVE)
-    state, work = _scan_inactive(state, work, scanning)
-    settled = scanning & (work.victim < 0)
-    state, work = when(settled, lambda c: _settle(c[0], c[1], settled), (state, work))
+def _start(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+    """The next batch of a pass over the lists, of the next pass if it is to begin."""
+    state, work = _begin_pass(state, work, on & (work.phase == PASS))
+    return state, _next_batch(work, _target(work), on & (work.phase == BATCH))
+
+
+def _after_scan(
+    state: MachineState, work: Work, params: MachineParams, on: Flag
+) -> tuple[MachineState, Work]:
+    """What follows the scan of the inactive list: its accounts, the active list, perhaps the pass's end."""
+    settled = on & (work.phase == SETTLE)
+    state, work = _settle(state, work, settled)
     state, work = _scan_active(state, work, on & (work.phase == ACTIVE))
 
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = _end_pass(carry[0], carry[1], target, on & (carry[1].phase == NEXT))
-        return _end_reclaim(state, params, work, pages, on & (work.phase == END))
+        state, work = carry
+        state, work = _end_pass(state, work, _target(work), on & (work.phase == NEXT))
+        return _end_reclaim(state, params, work, jnp.int32(1) << work.order, on & (work.phase == END))
 
     return when(on & (work.phase >= NEXT), stop, (state, work))
 
@@ -210,7 +225,10 @@ def _in_row(members: bits.Bits, at: Lane, order: Lane, broken: Flag) -> Mask:
 
 
 def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
-    """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go."""
+    """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, the victim.
+
+    Without one the scan is over.
+    """
     no = jnp.zeros(on.shape, bool)
     sentinel = lru.sentinel(state, no)
 
@@ -271,7 +289,8 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
             kept=jnp.where(young & ~activate & (work.kept < 0), v, work.kept),
         )
 
-    return repeat(lambda carry: tail(*carry)[1], visit, (state, work))
+    state, work = repeat(lambda carry: tail(*carry)[1], visit, (state, work))
+    return state, _set(work, on & (work.victim < 0), phase=SETTLE)
 
 
 def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:

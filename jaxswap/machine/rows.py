@@ -40,8 +40,11 @@ class Row:
 
     def order(self, page: Lane) -> Lane:
         """Order of the folio of a present page of the row."""
-        bits = (self.has(plane, page).astype(jnp.int32) << i for i, plane in enumerate(ORDER))
-        return sum(bits, page * 0)
+        at = (page & 31).astype(jnp.uint32)
+        order = (self[ORDER[0]] >> at) & 1
+        for i, plane in enumerate(ORDER[1:], 1):
+            order = order | (((self[plane] >> at) & 1) << np.uint32(i))
+        return order.astype(jnp.int32)
 
     def small(self) -> Mask:
         """The pages whose order is 0."""

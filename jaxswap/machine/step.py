@@ -155,7 +155,7 @@ def _walk(
         state, cursor, stopped = carry
         active = walking(carry)
         (cursor, table) = once((_pass_by(state, ops, op, cursor, active), state.rows))
-        here = active & (cursor < op.end)
+        here = once(active & (cursor < op.end))
         page, write = once(_place(ops, op, cursor))
         row, state = rows.get(replace(state, rows=table), page)
         at = (page & 31).astype(jnp.uint32)
@@ -166,7 +166,7 @@ def _walk(
         row = touched(row, pages, write == 1, zero)
         state = rows.put(state, page, row, marked)
         wanted = row.has(Plane.SWAPPED, page) & ~row.has(Plane.INCACHE, page)
-        passed = here & ahead & ~wanted
+        passed = once(here & ahead & ~wanted)
         cursor = cursor + jnp.where(marked, run, passed)
         return state, cursor, stopped | (here & ~marked & ~passed)
 

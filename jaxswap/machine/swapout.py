@@ -7,9 +7,9 @@ mm/huge_memory.c (split of a folio), mm/workingset.c (workingset_eviction), 7.3,
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxswap.machine import lru, places, rows, usefulness
 from jaxswap.machine.counters import count, count_order
@@ -73,33 +73,41 @@ class _Next(NamedTuple):
 
 
 def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
-    piece = bits.some(work.pieces)
+    piece = work.count > 0
     victim = ~piece & (work.victim >= 0)
     ranged = ~piece & ~victim & (work.at < work.stop)
-    nearest = lambda: jnp.where(work.fresh, bits.first(work.pieces), bits.last(work.pieces))  # noqa: E731
-    none = jnp.zeros_like(work.at)
-    at = jax.lax.cond(jnp.any(piece), nearest, lambda: none)
-    v = jnp.where(piece, work.block * 512 + jnp.clip(at, 0, 511), jnp.where(victim, work.victim, work.at))
-    row, state = rows.get(state, once(v))
-    inside = row[Plane.PRESENT] & rows.inside(v, v, work.stop)
-    here = ranged & (inside != 0)
+    piece, victim, ranged = once((piece, victim, ranged))
+    v = jnp.where(victim, work.victim, work.at)
+
+    def nearest() -> Lane:
+        at = jnp.where(work.fresh, bits.first(work.pieces), bits.last(work.pieces))
+        return jnp.where(piece, work.block * 512 + jnp.clip(at, 0, 511), v)
+
+    v = once(lax.cond(jnp.any(piece), nearest, lambda: v))
+    row, state = rows.get(state, v)
+    inside = once(rows.only(row[Plane.PRESENT] & rows.rest(v, work.stop), ranged))
+    here = inside != 0
     v = once(jnp.where(here, (v & -32) + bits.ctz(inside), v))
     # A row without a page to go is passed.
     at = jnp.where(ranged & ~here, (work.at & -32) + 32, work.at)
-    on = piece | victim | here
+    on = once(piece | victim | here)
     present = row.has(Plane.PRESENT, v)
     cached = on & ~piece & ~present
     order = jnp.where(piece | cached, 0, row.order(v))
     active = row.has(Plane.ACTIVE, v)
-    alike = inside & row.small()
-    for plane in (Plane.ACTIVE, Plane.NONZERO):
-        alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, v)))
-    run = bits.ctz(~(alike >> (v & 31).astype(jnp.uint32)))
+
+    def run() -> Lane:
+        alike = inside & row.small()
+        for plane in (Plane.ACTIVE, Plane.NONZERO):
+            alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, v)))
+        return jnp.where(here & (order == 0), bits.ctz(~(alike >> (v & 31).astype(jnp.uint32))), 1)
+
+    one = jnp.ones_like(order)
     found = _Next(
         on=on,
         page=v,
         order=order,
-        want=jnp.where(here & (order == 0), run, 1),
+        want=lax.cond(jnp.any(here), run, lambda: one),
         piece=piece,
         cached=cached,
         partial=on & ~piece & row.has(Plane.PARTIAL, v),
@@ -133,18 +141,26 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
 
-    def remain(carry: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
-        return _remain(carry[0], go, split, stay)
+    def remain(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = carry
+        state, parts = _remain(state, go, split, stay)
+        return state, replace(
+            work,
+            pieces=jnp.where(split[None], parts, work.pieces),
+            count=jnp.where(split, bits.size(parts), work.count),
+            block=jnp.where(split, v >> 9, work.block),
+        )
 
-    parts = jnp.zeros_like(work.pieces)
-    state, parts = when(split | stay, remain, (state, parts))
+    def take(work: Work) -> Work:
+        gone = jnp.where(go.piece[None] & ((v >> 5) & 15 == _WORD), rows.bit(v)[None], jnp.uint32(0))
+        return replace(work, pieces=work.pieces & ~gone, count=work.count - go.piece)
+
     ranged = on & ~go.piece & (work.victim < 0)
-    gone = jnp.where(go.piece[None] & ((v >> 5) & 15 == _WORD), rows.bit(v)[None], jnp.uint32(0))
+    work = when(go.piece, take, work)
+    state, work = when(split | stay, remain, (state, work))
     return state, replace(
         work,
-        pieces=jnp.where(split[None], parts, work.pieces & ~gone),
         fresh=split,
-        block=jnp.where(split, v >> 9, work.block),
         victim=jnp.where(on & ~go.piece, -1, work.victim),
         at=jnp.where(ranged, v + pages, work.at),
     )

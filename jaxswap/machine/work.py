@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxswap.machine.state import Flag, Lane, Mask
-from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 
 # Where a lane stands: nothing to charge; try the charge; begin a pass over the lists at one priority; take
-# the next batch; scan the inactive, then the active list; end the pass; end the reclaim.
-IDLE, CHARGE, PASS, BATCH, INACTIVE, ACTIVE, NEXT, END = range(8)
+# the next batch; scan the inactive list, settle its accounts, scan the active list; end the pass, the reclaim.
+IDLE, CHARGE, PASS, BATCH, INACTIVE, SETTLE, ACTIVE, NEXT, END = range(9)
 MAX_RECLAIM_RETRIES = 16
 
 
@@ -24,11 +23,11 @@ class Work:
     """One lane's unfinished work.
 
     at, stop: pages of the region to page out (MADV_PAGEOUT). victim: lowest page of the folio that reclaim
-    chose, or -1. block, pieces, fresh: pieces of a split folio, which come first, `fresh` if none of them
-    went yet. phase: as above. order: of the charge under way; tried: orders to fall back to; refused: orders given up; may_reclaim: large charges may reclaim; first: no
-    round failed yet; drained, retries: of try_charge. The rest belongs to the reclaim: priority, attempt,
-    total and skipped to all of it; left, left_active, done, deactivate, low, last to a pass; want, scanned,
-    kept, want_active to a batch.
+    chose, or -1. block, pieces, count, fresh: pieces of a split folio and how many, which come first, `fresh`
+    if none of them went yet. phase: as above. order: of the charge under way; tried: orders to fall back to;
+    refused: orders given up; may_reclaim: large charges may reclaim; first: no round failed yet; drained,
+    retries: of try_charge. The rest belongs to the reclaim: priority, attempt, total and skipped to all of
+    it; left, left_active, done, deactivate, low, last to a pass; want, scanned, kept, want_active to a batch.
     """
 
     at: Lane
@@ -36,6 +35,7 @@ class Work:
     victim: Lane
     block: Lane
     pieces: Bits
+    count: Lane
     fresh: Flag
     phase: Lane
     order: Lane
@@ -63,7 +63,7 @@ class Work:
 
 def to_write(work: Work) -> Flag:
     """Whether a lane has a folio to write out."""
-    return (work.at < work.stop) | (work.victim >= 0) | bits.some(work.pieces)
+    return (work.at < work.stop) | (work.victim >= 0) | (work.count > 0)
 
 
 def work_of(
@@ -78,6 +78,7 @@ def work_of(
         victim=zero - 1,
         block=zero,
         pieces=jnp.zeros((16, *order.shape), jnp.uint32),
+        count=zero,
         fresh=off,
         phase=jnp.where(charge, CHARGE, IDLE),
         order=order,
