@@ -12,10 +12,11 @@ from jaxswap.machine import blocks, lru, rows
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
-from jaxswap.machine.swapout import split_folio
+from jaxswap.machine.swapout import shrink_folio, split_folio
+from jaxswap.machine.work import to_write, work_of
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
-from jaxswap.swaptable.lanes import load1, repeat, when
+from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 
 def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
@@ -40,7 +41,7 @@ def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineSta
         def split(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
             state, left = carry
             page = once((at & -32) + jnp.minimum(bits.ctz(left), 31))
-            left, state = broken(_split_in_place(state, page, left != 0), at, on)
+            left, state = broken(_split_in_place(state, page, surely(left != 0)), at, on)
             return state, left
 
         return repeat(lambda carry: carry[1] != 0, split, (state, left))[0]
@@ -61,7 +62,7 @@ def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:
 
     def link(inner: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
         state, pieces = inner
-        piece, more = bits.first(pieces), bits.some(pieces)
+        piece, more = bits.first(pieces), surely(bits.some(pieces))
         state = lru.insert(state, before, block + piece, active, jnp.ones_like(piece), more)
         return state, pieces & ~bits.one(piece)
 
@@ -95,4 +96,20 @@ def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
         )
         return rows.put(state, at, row.add((active, (Plane.WORKINGSET,))), on)
 
-    return when(on, lambda s: rows.each(start, end, clear, s, on), state)
+    return when(on, lambda s: rows.each(start, end, clear, s, surely(on)), state)
+
+
+def page_out(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+    """MADV_PAGEOUT of folios wholly in [start, end), in ascending order, whatever their references."""
+    none = jnp.zeros(start.shape, jnp.uint32)
+    work = work_of(jnp.zeros_like(start), none, none, jnp.zeros_like(on), jnp.zeros_like(on))
+    work = replace(work, at=jnp.where(on, start, 0), stop=jnp.where(on, end, 0))
+    state, _ = repeat(lambda c: to_write(c[1]), lambda c: shrink_folio(*c), (state, work))
+    # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
+    keep = jnp.where(on, 0, 1)
+    return replace(
+        state,
+        age_at_end=state.age_at_end * keep,
+        cost_at_end=state.cost_at_end * keep,
+        reclaimed=state.reclaimed * keep,
+    )

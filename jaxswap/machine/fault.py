@@ -21,7 +21,7 @@ from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, Mach
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.lanes import load1, repeat, store1, when
+from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
 
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
 ANON_ORDERS = np.uint32(0b1_1111_1100)
@@ -255,7 +255,7 @@ def _choose(
     fails = once(rows.size(refused))
 
     def tell(n: Counts) -> Counts:
-        return count(n, fails > 0, memcg_max=fails)
+        return count(n, surely(fails > 0), memcg_max=fails)
 
     return replace(state, n=when(fails > 0, tell, state.n)), top, refused
 
@@ -295,13 +295,13 @@ def end(
 ) -> tuple[MachineState, Flag]:
     """Map what was charged, an order each or `run` small pages: (state, whether the access is done)."""
     asked = on & (plan.allowed != 0)
-    state = when(asked, lambda s: _account(s, params, access, plan, refused, got, asked), state)
+    state = when(asked, lambda s: _account(s, params, access, plan, refused, got, surely(asked)), state)
     alive = on & ~state.oom
     on = once(alive & ~plan.needs_table)
     new_table = plan.needs_table & alive
 
     def add_table(tables: Array) -> Array:
-        return store1(tables, access.page >> 9, jnp.ones_like(got), new_table)
+        return store1(tables, access.page >> 9, jnp.ones_like(got), surely(new_table))
 
     state = replace(state, tables=when(new_table, add_table, state.tables))
     touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on
@@ -311,7 +311,7 @@ def end(
 
     no = jnp.zeros_like(on)
     state, active, workingset = when(
-        swapin, lambda c: _refault(c[0], access, plan, got, pages, slot, swapin), (state, no, no)
+        swapin, lambda c: _refault(c[0], access, plan, got, pages, slot, surely(swapin)), (state, no, no)
     )
     arrive = once(touch | swapin | (zeropage & access.write))
     state = _add_all(state, base, active, jnp.int32(1) << got, run, arrive)
@@ -320,13 +320,15 @@ def end(
     back = once(mapped & plan.swapped)
     state = replace(
         state,
-        clusters=when(back, lambda c: clusters.put(c, slot, pages, back), state.clusters),
+        clusters=when(back, lambda c: clusters.put(c, slot, pages, surely(back)), state.clusters),
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
     new = _Mapping(base + pages, got == 0, _arrivals(got, back, active, workingset))
     state = rows.each(base, base + pages, lambda s, at, on: _map(s, access, new, at, on), state, mapped)
     few = on & ~mapped
-    return when(few, lambda s: _note(s, access, read_none, swapin, active, workingset, few), state), on
+    return when(
+        few, lambda s: _note(s, access, read_none, swapin, active, workingset, surely(few)), state
+    ), on
 
 
 def _add_all(state: MachineState, page: Lane, active: Flag, size: Lane, run: Lane, on: Flag) -> MachineState:
@@ -335,7 +337,7 @@ def _add_all(state: MachineState, page: Lane, active: Flag, size: Lane, run: Lan
 
     def add(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, i = carry
-        return lru.add(state, page + i, active, size, on & (i < run)), i + 1
+        return lru.add(state, page + i, active, size, surely(on & (i < run))), i + 1
 
     return repeat(lambda carry: on & (carry[1] < run), add, (state, jnp.ones_like(page)))[0]
 
@@ -405,7 +407,7 @@ def _map(state: MachineState, access: Access, new: _Mapping, at: Lane, on: Flag)
 
     def cut(state: MachineState) -> MachineState:
         row, state = rows.get(state, new.end)
-        return rows.put(state, new.end, row.clear((rows.bit(new.end), (Plane.NEXT,))), border)
+        return rows.put(state, new.end, row.clear((rows.bit(new.end), (Plane.NEXT,))), surely(border))
 
     return when(border, cut, state)
 
@@ -508,6 +510,6 @@ def _refault(
     ahead = on & access.willneed
 
     def cache(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.CACHED, slot, pages, ahead, ahead)
+        return clusters.set_plane(c, clusters.CACHED, slot, pages, surely(ahead), surely(ahead))
 
     return replace(state, clusters=when(ahead, cache, state.clusters)), recent, restored

@@ -12,7 +12,7 @@ from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.state import POLICY_WORDS, Flag, Lane, MachineParams, MachineState, Mask
 from jaxswap.policy import POLICIES, Features, Outcome
 from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS
-from jaxswap.swaptable.lanes import when
+from jaxswap.swaptable.lanes import surely, when
 
 assert POLICY_WORDS == MEMORY_WORDS
 
@@ -42,12 +42,13 @@ def decide(state: MachineState, params: MachineParams, seen: Features) -> tuple[
 
     def ask(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, _ = carry
+        asked = surely(seen.candidates != 0)
         asking = [lambda r=rule: r.decide(rule_params, memory, seen) for rule in RULES]
         decision = _each(params.policy, asking)
         state = replace(state, memory=jnp.where(asked[None], decision.memory, memory))
 
         def tell(n: Counts) -> Counts:
-            return count(n, asked, read_ptes=decision.ptes, read_slots=decision.slots)
+            return count(n, surely(read), read_ptes=decision.ptes, read_slots=decision.slots)
 
         read = asked & ((decision.ptes | decision.slots) != 0)
         state = replace(state, n=when(read, tell, state.n))

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, UInt32
 
 from jaxswap.machine.state import Lane, MachineState, Mask
-from jaxswap.swaptable.lanes import load, load1, store, store1, when
+from jaxswap.swaptable.lanes import load, load1, store, store1, surely, when
 
 _ROW = np.arange(32, dtype=np.int32)[:, None]
 
@@ -47,12 +47,13 @@ def write(
     def row(tables: tuple[Array, Array]) -> tuple[Array, Array]:
         slots, shadows = tables
         inside = (pages[None] >> _ROW.astype(np.uint32)) & 1 == 1
+        sure = surely(several)
         old, slots = load(slots, base, 32)
-        slots = store(slots, base, jnp.where(inside, base[None] + shift[None] + _ROW, old), several)
+        slots = store(slots, base, jnp.where(inside, base[None] + shift[None] + _ROW, old), sure)
         old, shadows = load(shadows, base, 32)
         ages = (age[None] + step[None] * _ROW).astype(jnp.uint32) << 1
         new = ages | ((workingset[None] >> _ROW.astype(np.uint32)) & 1)
-        return slots, store(shadows, base, jnp.where(inside, new, old), several)
+        return slots, store(shadows, base, jnp.where(inside, new, old), sure)
 
     slots, shadows = when(several, row, (slots, shadows))
     return replace(state, slots=slots, shadows=shadows)

@@ -32,7 +32,7 @@ from jaxswap.machine.work import (
     to_write,
 )
 from jaxswap.swaptable import bits
-from jaxswap.swaptable.lanes import repeat, when
+from jaxswap.swaptable.lanes import repeat, surely, when
 
 SWAPPINESS = 60
 MEMCG_CHARGE_BATCH = 64
@@ -78,19 +78,19 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
     def evict(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         scanning = ~to_write(work) & (work.phase == INACTIVE)
-        state, work = when(scanning, lambda c: _scan_inactive(c[0], c[1], scanning), (state, work))
+        state, work = when(scanning, lambda c: _scan_inactive(c[0], c[1], surely(scanning)), (state, work))
         return when(to_write(work), lambda c: shrink_folio(*c), (state, work))
 
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         free = ~to_write(work)
         charging = free & (work.phase == CHARGE)
-        state, work = when(charging, lambda c: _charge(c[0], c[1], params, charging), (state, work))
+        state, work = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), (state, work))
         starting = free & ((work.phase == PASS) | (work.phase == BATCH))
-        state, work = when(starting, lambda c: _start(c[0], c[1], starting), (state, work))
+        state, work = when(starting, lambda c: _start(c[0], c[1], surely(starting)), (state, work))
         state, work = repeat(busy, evict, (state, work))
         scanned = work.phase >= SETTLE
-        return when(scanned, lambda c: _after_scan(c[0], c[1], params, scanned), (state, work))
+        return when(scanned, lambda c: _after_scan(c[0], c[1], params, surely(scanned)), (state, work))
 
     return repeat(left, turn, (state, work))
 
@@ -240,6 +240,7 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
     def visit(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         v, more, state = once(tail(state, work))
+        more = surely(more)
         row, state = rows.get(state, v)
         order = once(jnp.where(row.has(Plane.PRESENT, v), row.order(v), 0))
         size = once(jnp.int32(1) << order)
@@ -258,8 +259,8 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
         young = once(more & (references > 0))
         activate = once(young & (row.has(Plane.REFERENCED, v) | (references > 1)))
 
-        def rotate(carry: MachineState) -> MachineState:
-            state = carry
+        def rotate(state: MachineState) -> MachineState:
+            young = surely(references > 0)
             members = _members(state, v, order, broken)
 
             def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
@@ -276,7 +277,7 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
             grown = jnp.where(activate, size, 0)
 
             def promote(n: Counts) -> Counts:
-                return count(n, activate, pgactivate=size)
+                return count(n, surely(activate), pgactivate=size)
 
             return replace(state, n=when(activate, promote, state.n), age_at_end=state.age_at_end + grown)
 
@@ -345,6 +346,7 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
     def visit(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, scanned = carry
         v, more, state = once(tail(state, scanned))
+        more = surely(more)
         row, state = rows.get(state, v)
         order = once(jnp.where(row.has(Plane.PRESENT, v), row.order(v), 0))
         size = once(jnp.int32(1) << order)

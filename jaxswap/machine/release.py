@@ -15,7 +15,7 @@ from jaxswap.machine.counters import count
 from jaxswap.machine.rows import Row, once, only
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.lanes import repeat, when
+from jaxswap.swaptable.lanes import repeat, surely, when
 
 
 def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
@@ -38,7 +38,7 @@ def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineS
 
     def cut(state: MachineState) -> MachineState:
         row, state = rows.get(state, end)
-        return rows.put(state, end, row.clear((rows.bit(end), (Plane.NEXT,))), border)
+        return rows.put(state, end, row.clear((rows.bit(end), (Plane.NEXT,))), surely(border))
 
     return when(border, cut, state)
 
@@ -48,11 +48,11 @@ def _unmap(
 ) -> tuple[MachineState, Mask]:
     """Take pages of a row from their folios and free empty ones: (state, pages of the row left in folios that
     lost some)."""
-    state = usefulness.leave(state, usefulness.judge(row, present), present != 0)
+    state = usefulness.leave(state, usefulness.judge(row, present), surely(present != 0))
 
     def folio(carry: tuple[MachineState, Mask, Mask]) -> tuple[MachineState, Mask, Mask]:
         state, left, partial = carry
-        on = left != 0
+        on = surely(left != 0)
         page = once(base + jnp.minimum(bits.ctz(left), 31))
         order, active = row.order(page), row.has(Plane.ACTIVE, page)
         order, active = once((order, active))
@@ -76,7 +76,7 @@ def _unmap(
         gone = on & ~remains
         renamed = on & remains & (kept != name)
         state = lru.remove(state, name, active, size, gone)
-        state = when(renamed, lambda s: lru.rename(s, name, kept, renamed), state)
+        state = when(renamed, lambda s: lru.rename(s, name, kept, surely(renamed)), state)
         state = replace(state, used=state.used - jnp.where(gone, size, 0))
         spread = large & remains
 
@@ -102,7 +102,7 @@ def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> Mac
 
     def run(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, left = carry
-        on = left != 0
+        on = surely(left != 0)
         at = once(jnp.minimum(bits.ctz(left), 31))
         slot, _, state = places.of(state, base + at)
         follow = (left & row[Plane.NEXT]) >> at.astype(jnp.uint32)
@@ -119,7 +119,7 @@ def _drop_cached(state: MachineState, base: Lane, row: Row, cached: Mask) -> Mac
 
     def drop(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, left = carry
-        on, page = left != 0, base + jnp.minimum(bits.ctz(left), 31)
+        on, page = surely(left != 0), base + jnp.minimum(bits.ctz(left), 31)
         active = row.has(Plane.ACTIVE, page)
         state = lru.remove(state, page, active, jnp.ones_like(page), on)
         n = count(state.n, on, useless_swapin=1)

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, UInt32
 
 from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineState, Mask, Plane
-from jaxswap.swaptable.lanes import load, repeat, store
+from jaxswap.swaptable.lanes import load, repeat, store, surely
 
 ALL = np.uint32(0xFFFF_FFFF)
 
@@ -138,6 +138,6 @@ def each[T](start: Lane, end: Lane, act: Callable[[T, Lane, Flag], T], state: T,
 
     def turn(carry: tuple[T, Lane]) -> tuple[T, Lane]:
         state, at = carry
-        return act(state, at, on & (at < end)), (at & -32) + 32
+        return act(state, at, surely(on & (at < end))), (at & -32) + 32
 
     return repeat(lambda carry: on & (carry[1] < end), turn, (state, start))[0]

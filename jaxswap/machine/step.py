@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.machine import fault, program, rows
-from jaxswap.machine.advise import cool, isolate
+from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import finish, try_charge
@@ -22,7 +22,7 @@ from jaxswap.machine.rows import once
 from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.work import work_of
 from jaxswap.swaptable import bits
-from jaxswap.swaptable.lanes import repeat, when
+from jaxswap.swaptable.lanes import repeat, surely, when
 
 _NEVER = PLANES - 1  # a spare word of a row: always empty
 
@@ -77,58 +77,50 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
 
     def advance(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, cursor = carry
-        on = going(carry)
+        on = surely(going(carry))
         walks = on & accesses
-        start = (state, cursor, jnp.zeros(lanes, bool))
-        state, cursor, faults = when(walks, lambda c: _walk(c[0], ops, op, c[1], ahead, zero, walks), start)
-
-        begin, behind = spread(op.base) + cursor, spread(op.base) + stop
-        release = on & releases
-        state = when(release, lambda s: dont_need(s, begin, behind, release), state)
-        advised = on & (cools | pages_out)
-
-        def advise(state: MachineState) -> MachineState:
-            return cool(isolate(state, begin, behind, advised), begin, behind, on & cools)
-
-        state = when(advised, advise, state)
-        out = on & pages_out
+        state, cursor, faults = when(
+            walks,
+            lambda c: _walk(c[0], ops, op, c[1], ahead, zero, surely(walks)),
+            (state, cursor, jnp.zeros(lanes, bool)),
+        )
 
         def serve(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
             state, cursor = carry
             access = _access_at(ops, op, cursor, stop, zero, ahead)
-            state, plan, ask = fault.begin(state, params, access, faults)
-            state, charged = try_charge(state, params, ask.order, ask.on, ask.on)
-            unmet = once(ask.on & ~charged)
+            state, done = _serve(state, params, access, surely(faults))
+            return state, cursor + done
 
-            def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
-                at, end = jnp.where(out, begin, 0), jnp.where(out, behind, 0)
-                work = work_of(at, end, ask.order, ask.tried, ask.refused, ask.may_reclaim, unmet)
-                state, work = finish(carry[0], params, work)
-                return state, work.order, work.refused
-
-            state, got, refused = when(unmet | out, insist, (state, ask.order, ask.refused))
-            # Pages that fault alike are charged from the stock.
-            more = once(jnp.where(unmet, 0, jnp.minimum(plan.run - 1, state.stock)))
-            state = replace(state, used=state.used + more, stock=state.stock - more)
-            state, done = fault.end(state, params, access, plan, got, refused, more + 1, faults)
-            return state, cursor + jnp.where(faults & done, more + 1, 0)
-
-        state, cursor = when(faults | out, serve, (state, cursor))
-
-        def unsettle(state: MachineState) -> MachineState:
-            # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
-            zero = jnp.where(out, 0, 1)
-            return replace(
-                state,
-                age_at_end=state.age_at_end * zero,
-                cost_at_end=state.cost_at_end * zero,
-                reclaimed=state.reclaimed * zero,
-            )
-
-        state = when(out, unsettle, state)
+        state, cursor = when(faults, serve, (state, cursor))
+        begin, behind = spread(op.base) + cursor, spread(op.base) + stop
+        release, cool_down, out = on & releases, on & cools, on & pages_out
+        state = when(release, lambda s: dont_need(s, begin, behind, surely(release)), state)
+        advised = cool_down | out
+        state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
+        state = when(cool_down, lambda s: cool(s, begin, behind, surely(cool_down)), state)
+        state = when(out, lambda s: page_out(s, begin, behind, surely(out)), state)
         return state, jnp.where(on & ~accesses, stop, cursor)
 
     return repeat(going, advance, (state, first))[0]
+
+
+def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag) -> tuple[MachineState, Lane]:
+    """One fault: (state, how many pages are done with)."""
+    state, plan, ask = fault.begin(state, params, access, on)
+    state, charged = try_charge(state, params, ask.order, ask.on, ask.on)
+    unmet = once(ask.on & ~charged)
+
+    def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
+        work = work_of(ask.order, ask.tried, ask.refused, ask.may_reclaim, surely(unmet))
+        state, work = finish(carry[0], params, work)
+        return state, work.order, work.refused
+
+    state, got, refused = when(unmet, insist, (state, ask.order, ask.refused))
+    # Pages that fault alike are charged from the stock.
+    more = once(jnp.where(unmet, 0, jnp.minimum(plan.run - 1, state.stock)))
+    state = replace(state, used=state.used + more, stock=state.stock - more)
+    state, done = fault.end(state, params, access, plan, got, refused, more + 1, on)
+    return state, jnp.where(done, more + 1, 0)
 
 
 def _place(ops: Program, op: _Operation, cursor: Lane) -> tuple[Lane, UInt32[Array, " L"]]:
@@ -153,7 +145,7 @@ def _walk(
 
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
         state, cursor, stopped = carry
-        active = walking(carry)
+        active = surely(walking(carry))
         (cursor, table) = once((_pass_by(state, ops, op, cursor, active), state.rows))
         here = once(active & (cursor < op.end))
         page, write = once(_place(ops, op, cursor))

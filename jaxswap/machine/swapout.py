@@ -19,7 +19,7 @@ from jaxswap.machine.usefulness import Judged
 from jaxswap.machine.work import Work
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
-from jaxswap.swaptable.lanes import load1, repeat, when
+from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 SWAP_CLUSTER_MAX = 32
 FOLIO_FLAGS = (Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET)
@@ -136,8 +136,8 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     state = _remove_all(state, v, go.active, size, folios, on & ~go.piece)
     pages = once(folios << order)
 
-    state = when(out, lambda s: _swap_out(s, v, order, pages, slot, out), state)
-    state = when(go.cached, lambda s: _drop_cached(s, go, go.cached), state)
+    state = when(out, lambda s: _swap_out(s, v, order, pages, slot, surely(out)), state)
+    state = when(go.cached, lambda s: _drop_cached(s, go, surely(go.cached)), state)
     lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
 
@@ -152,8 +152,9 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
         )
 
     def take(work: Work) -> Work:
-        gone = jnp.where(go.piece[None] & ((v >> 5) & 15 == _WORD), rows.bit(v)[None], jnp.uint32(0))
-        return replace(work, pieces=work.pieces & ~gone, count=work.count - go.piece)
+        on = surely(go.piece)
+        gone = jnp.where(on[None] & ((v >> 5) & 15 == _WORD), rows.bit(v)[None], jnp.uint32(0))
+        return replace(work, pieces=work.pieces & ~gone, count=work.count - on)
 
     ranged = on & ~go.piece & (work.victim < 0)
     work = when(go.piece, take, work)
@@ -174,7 +175,7 @@ def _remove_all(
 
     def remove(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, i = carry
-        return lru.remove(state, page + i, active, size, on & (i < folios)), i + 1
+        return lru.remove(state, page + i, active, size, surely(on & (i < folios))), i + 1
 
     return repeat(lambda carry: on & (carry[1] < folios), remove, (state, jnp.ones_like(page)))[0]
 
@@ -220,10 +221,10 @@ def _swap_out(state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane
 
     def join(state: MachineState) -> MachineState:
         row, state = rows.get(state, end)
-        return rows.put(state, end, row.add((rows.bit(end), (Plane.NEXT,))), behind)
+        return rows.put(state, end, row.add((rows.bit(end), (Plane.NEXT,))), surely(behind))
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.ZERO, slot, pages, zero, zero)
+        return clusters.set_plane(c, clusters.ZERO, slot, pages, surely(zero), surely(zero))
 
     state = usefulness.leave(when(behind, join, state), judged, on)
     n = count(state.n, on, pswpout=jnp.where(zero, 0, pages), swpout_zero=jnp.where(zero, pages, 0))

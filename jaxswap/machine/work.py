@@ -66,26 +66,23 @@ def to_write(work: Work) -> Flag:
     return (work.at < work.stop) | (work.victim >= 0) | (work.count > 0)
 
 
-def work_of(
-    at: Lane, stop: Lane, order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, charge: Flag
-) -> Work:
-    """Paging out [at, stop), and charging 2^order pages in the lanes of `charge`, falling back through
-    `tried`."""
-    zero, off = jnp.zeros_like(order), jnp.zeros_like(charge)
+def work_of(order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, on: Flag) -> Work:
+    """The work of charging 2^order pages in the lanes that are on, falling back through `tried`."""
+    zero, off = jnp.zeros_like(order), jnp.zeros_like(on)
     return Work(
-        at=at,
-        stop=stop,
+        at=zero,
+        stop=zero,
         victim=zero - 1,
         block=zero,
         pieces=jnp.zeros((16, *order.shape), jnp.uint32),
         count=zero,
         fresh=off,
-        phase=jnp.where(charge, CHARGE, IDLE),
+        phase=jnp.where(on, CHARGE, IDLE),
         order=order,
         tried=tried,
         refused=refused,
         may_reclaim=may_reclaim,
-        first=charge,
+        first=on,
         drained=off,
         retries=jnp.full_like(order, MAX_RECLAIM_RETRIES),
         priority=zero,

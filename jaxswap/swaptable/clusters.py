@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT, MAX_ORDER
-from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, when
+from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, surely, when
 
 Lane = Int32[Array, " L"]
 Mask = UInt32[Array, " L"]
@@ -114,16 +114,17 @@ def _move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Flag) -> Clus
     """Take a cluster off its list and put it at the tail of the list of `flag` (and `order`)."""
 
     def move(c: Clusters) -> Clusters:
+        sure = surely(on)
         before, prev = load1(c.prev, cluster)
         after, next = load1(c.next, cluster)
-        next = store1(next, before, after, on)
-        prev = store1(prev, after, before, on)
+        next = store1(next, before, after, sure)
+        prev = store1(prev, after, before, sure)
         number = jnp.where(flag == NONFULL, _NONFULL + order, _FRAG + order)
         number = jnp.where(flag == FREE, _FREE, jnp.where(flag == FULL, _FULL, number))
         head = c.lists + number
         tail, prev = load1(prev, head)
-        next = store1(store1(next, tail, cluster, on), cluster, head, on)
-        prev = store1(store1(prev, cluster, tail, on), head, cluster, on)
+        next = store1(store1(next, tail, cluster, sure), cluster, head, sure)
+        prev = store1(store1(prev, cluster, tail, sure), head, cluster, sure)
         return replace(c, next=next, prev=prev)
 
     return when(on, move, c)
@@ -146,7 +147,7 @@ def _find(c: Clusters, cluster: Lane, start: Lane, order: Lane, on: Flag) -> tup
 
     def look(carry: tuple[Lane, Lane, Mask]) -> tuple[Lane, Lane, Mask]:
         at, found, free = carry
-        active = looking(carry)
+        active = surely(looking(carry))
         used, _ = load1(c.words, cluster * STRIDE + (at >> 5) * ROW)
         hits = bits.once(_free_in(used, order) & (_ALL << (at & 31).astype(jnp.uint32)))
         hit = active & (hits != 0)
@@ -188,6 +189,7 @@ def alloc(c: Clusters, order: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lan
 
     def scan(carry: tuple) -> tuple:
         c, rank, found, got, active = carry
+        active = surely(active)
         # A cluster: the hinted one (rank 0), else the head of the first list whose turn it is.
         hinted = rank == 0
 
@@ -248,7 +250,7 @@ def _change(
 
     def turn(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
         words, at = carry
-        active = on & (at < end)
+        active = surely(on & (at < end))
         row = cluster * STRIDE + (at >> 5) * ROW
         old, words = load(words, row, 3)
         last = jnp.minimum(end - (at & -32), 32)

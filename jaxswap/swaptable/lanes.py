@@ -63,6 +63,14 @@ def store1(table: Table, at: Int32[Array, " L"], value: Shaped[Array, " L"], on:
     return store(table, at, jnp.broadcast_to(value, at.shape)[None], on)
 
 
+def surely(on: Bool[Array, " L"]) -> Bool[Array, " L"]:
+    """`on` inside what runs only where a lane is on (`when`, `repeat`): with one lane, that lane.
+
+    XLA then drops what would choose between a lane that is on and one that is not.
+    """
+    return jnp.ones((1,), bool) if on.shape == (1,) else on
+
+
 def when[T](on: Bool[Array, " L"], act: Callable[[T], T], state: T) -> T:
     """`act(state)` if any lane is on, else `state`.
 
