@@ -24,37 +24,37 @@ Mask = UInt32[Array, " L"]
 
 
 class Plane(enum.IntEnum):
-    """Words of a row.
+    """Words of a row; those that an access changes come first.
 
-    PRESENT: anonymous page mapped. ZEROPAGE: shared zero page mapped. SWAPPED: a swap PTE. NEXT: swapped,
-    and its slot is the one behind the slot of the page before. NONZERO: content. YOUNG: accessed since the
-    last look. TOUCHED: accessed by the program since it arrived. CAMEBACK, LARGE: arrived by swap-in, in a
-    large folio. O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every
-    page of it. PARTIAL: the folio has lost pages. INCACHE: swapped, with a folio in the swap cache. QUIET,
-    QUIET_WRITE: a read, a write of the page changes nothing (it follows from the others: accessed before, or
-    the zero page; for a write, with content).
+    PRESENT: anonymous page mapped. YOUNG: accessed since the last look. TOUCHED: accessed by the program since
+    it arrived. NONZERO: content. QUIET, QUIET_WRITE: a read, a write of the page changes nothing (it follows
+    from the others: accessed before, or the zero page; for a write, with content). ZEROPAGE: shared zero page
+    mapped. SWAPPED: a swap PTE. NEXT: swapped, and its slot is the one behind the slot of the page before.
+    CAMEBACK, LARGE: arrived by swap-in, in a large folio. O0..O3: order of the folio. REFERENCED, ACTIVE,
+    WORKINGSET: flags of the folio, on every page of it. PARTIAL: the folio has lost pages. INCACHE: swapped,
+    with a folio in the swap cache.
     """
 
     PRESENT = 0
-    ZEROPAGE = 1
-    SWAPPED = 2
-    NEXT = 3
-    NONZERO = 4
-    YOUNG = 5
-    TOUCHED = 6
-    CAMEBACK = 7
-    LARGE = 8
-    O0 = 9
-    O1 = 10
-    O2 = 11
-    O3 = 12
-    REFERENCED = 13
-    ACTIVE = 14
-    WORKINGSET = 15
-    PARTIAL = 16
-    INCACHE = 17
-    QUIET = 18
-    QUIET_WRITE = 19
+    YOUNG = 1
+    TOUCHED = 2
+    NONZERO = 3
+    QUIET = 4
+    QUIET_WRITE = 5
+    ZEROPAGE = 6
+    SWAPPED = 7
+    NEXT = 8
+    CAMEBACK = 9
+    LARGE = 10
+    O0 = 11
+    O1 = 12
+    O2 = 13
+    O3 = 14
+    REFERENCED = 15
+    ACTIVE = 16
+    WORKINGSET = 17
+    PARTIAL = 18
+    INCACHE = 19
 
 
 PLANES = 24  # words of a row; what is left over is spare

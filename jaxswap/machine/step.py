@@ -25,6 +25,7 @@ from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 _NEVER = PLANES - 1  # a spare word of a row: always empty
+_FEW = 8  # words of a row that an access looks at or changes
 
 
 class _Operation(NamedTuple):
@@ -137,7 +138,11 @@ def _place(ops: Program, op: _Operation, cursor: Lane) -> tuple[Lane, UInt32[Arr
 def _walk(
     state: MachineState, ops: Program, op: _Operation, cursor: Lane, ahead: Flag, zero: Flag, on: Flag
 ) -> tuple[MachineState, Lane, Flag]:
-    """Go through accesses up to the first that needs the kernel: (state, its place, whether there is one)."""
+    """Go through accesses up to the first that needs the kernel: (state, its place, whether there is one).
+
+    One lane goes through a stream access by access; many lanes look ahead for those that change something.
+    """
+    alone = cursor.shape == (1,)
 
     def walking(carry: tuple[MachineState, Lane, Flag]) -> Flag:
         _, cursor, stopped = carry
@@ -146,7 +151,8 @@ def _walk(
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
         state, cursor, stopped = carry
         active = surely(walking(carry))
-        (cursor, table) = once((_pass_by(state, ops, op, cursor, active), state.rows))
+        found = _pass_range(state, op, cursor) if alone else _pass_by(state, ops, op, cursor, active)
+        cursor, table = once((found, state.rows))
         here = once(active & (cursor < op.end))
         page, write = once(_place(ops, op, cursor))
         row, state = rows.get(replace(state, rows=table), page)
@@ -155,22 +161,28 @@ def _walk(
         run = once(jnp.minimum(bits.ctz(~(row[Plane.PRESENT] >> at)), most))
         marked = once(here & ~ahead & (run > 0))
         pages = once(rows.only(rows.rest(page, page + run), marked))
-        row = touched(row, pages, write == 1, zero)
-        state = rows.put(state, page, row, marked)
+        state = rows.put(state, page, touched(row, pages, write == 1, zero), marked)
         wanted = row.has(Plane.SWAPPED, page) & ~row.has(Plane.INCACHE, page)
         passed = once(here & ahead & ~wanted)
         cursor = cursor + jnp.where(marked, run, passed)
         return state, cursor, stopped | (here & ~marked & ~passed)
 
-    return repeat(walking, turn, (state, cursor, jnp.zeros_like(on)))
+    start = (state, cursor, jnp.zeros_like(on))
+    if not alone:
+        return repeat(walking, turn, start)
+
+    def stream(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
+        state, cursor = _pass_stream(carry[0], ops, op, carry[1])
+        return state, cursor, cursor < op.end
+
+    def pages(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
+        return repeat(walking, turn, carry)
+
+    return when(~op.stream[None], pages, when(op.stream[None], stream, start))
 
 
 def _pass_by(state: MachineState, ops: Program, op: _Operation, cursor: Lane, on: Flag) -> Lane:
     """The first place from `cursor` on whose access changes something, or the end."""
-    if cursor.shape == (1,):
-        return lax.cond(
-            op.stream, lambda: _pass_stream(state, ops, op, cursor), lambda: _pass_range(state, op, cursor)
-        )
 
     def window(carry: tuple[Lane, Flag]) -> tuple[Lane, Flag]:
         cursor, looking = carry
@@ -187,14 +199,52 @@ def _pass_by(state: MachineState, ops: Program, op: _Operation, cursor: Lane, on
     return repeat(lambda carry: carry[1] & (carry[0] < op.end), window, (cursor, on))[0]
 
 
-def _pass_stream(state: MachineState, ops: Program, op: _Operation, cursor: Lane) -> Lane:
-    def passes(cursor: Lane) -> Flag:
-        access = lax.dynamic_slice(ops.accesses, (cursor[0].astype(jnp.uint32),), (1,))
-        at = (access >> 6) * PLANES + int(Plane.QUIET) + (access & 1)
-        word = lax.dynamic_slice(state.rows, (at[0], np.uint32(0)), (1, 1))[0]
-        return ((word >> ((access >> 1) & 31)) & 1 == 1) & (cursor < op.end)
+_ACCESSED = np.zeros((2, _FEW), np.uint32)
+_ACCESSED[:, [Plane.YOUNG, Plane.TOUCHED, Plane.QUIET]] = rows.ALL
+_ACCESSED[1, [Plane.NONZERO, Plane.QUIET_WRITE]] = rows.ALL
 
-    return repeat(passes, lambda cursor: cursor + 1, cursor)
+
+def _pass_stream(
+    state: MachineState, ops: Program, op: _Operation, cursor: Lane
+) -> tuple[MachineState, Lane]:
+    """The first place from `cursor` on whose access needs the kernel; pages are marked on the way."""
+
+    def access(cursor: Lane) -> tuple[UInt32[Array, " 1"], UInt32[Array, " 1"], UInt32[Array, " 1"]]:
+        word = lax.dynamic_slice(ops.accesses, (cursor[0].astype(jnp.uint32),), (1,))
+        return (word >> 6) * PLANES, jnp.uint32(1) << ((word >> 1) & 31), word & 1
+
+    def quiet(table: Array, cursor: Lane) -> Flag:
+        at, bit, write = access(cursor)
+        word = lax.dynamic_slice(table, (at[0] + int(Plane.QUIET) + write[0], np.uint32(0)), (1, 1))[0]
+        return (word & bit != 0) & (cursor < op.end)
+
+    def passes(carry: tuple[Array, Lane]) -> Flag:
+        table, cursor = carry
+        at, bit, write = access(cursor)
+        present = lax.dynamic_slice(table, (at[0] + int(Plane.PRESENT), np.uint32(0)), (1, 1))[0]
+        zeropage = lax.dynamic_slice(table, (at[0] + int(Plane.ZEROPAGE), np.uint32(0)), (1, 1))[0]
+        return ((present | (zeropage & (write - 1))) & bit != 0) & (cursor < op.end)
+
+    def mark(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
+        table, cursor = carry
+        table, cursor = once(repeat(lambda c: quiet(*c), lambda c: (c[0], c[1] + 1), (table, cursor)))
+
+        def change(table: Array) -> Array:
+            at, bit, write = access(cursor)
+            row, table = once((lax.dynamic_slice(table, (at[0], np.uint32(0)), (_FEW, 1)), table))
+            bit = bit & row[Plane.PRESENT]
+            chosen = jnp.where(write == 1, _ACCESSED[1], _ACCESSED[0])[:, None]
+            filled = jnp.where(
+                np.arange(_FEW)[:, None] == Plane.QUIET_WRITE, row[Plane.NONZERO], np.uint32(0)
+            )
+            row = row | ((chosen | filled) & bit)
+            return once(lax.dynamic_update_slice(table, row, (at[0], np.uint32(0))))
+
+        on, table = once((passes((table, cursor)), table))
+        return when(on, change, table), cursor + on
+
+    table, cursor = repeat(passes, mark, (state.rows, cursor))
+    return replace(state, rows=table), cursor
 
 
 def _pass_range(state: MachineState, op: _Operation, cursor: Lane) -> Lane:
