@@ -260,7 +260,7 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
         activate = once(young & (row.has(Plane.REFERENCED, v) | (references > 1)))
 
         def rotate(state: MachineState) -> MachineState:
-            young = surely(references > 0)
+            sure = surely(young)
             members = _members(state, v, order, broken)
 
             def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
@@ -271,9 +271,9 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
                 return rows.put(state, at, row, on)
 
             base = v >> order << order
-            state = rows.each(base, base + size, mark, state, young)
-            state = lru.remove(state, v, no, size, young)
-            state = lru.add(state, v, activate, size, young)
+            state = rows.each(base, base + size, mark, state, sure)
+            state = lru.remove(state, v, no, size, sure)
+            state = lru.add(state, v, activate, size, sure)
             grown = jnp.where(activate, size, 0)
 
             def promote(n: Counts) -> Counts:

@@ -26,13 +26,13 @@ Mask = UInt32[Array, " L"]
 class Plane(enum.IntEnum):
     """Words of a row; those that an access changes come first.
 
-    PRESENT: anonymous page mapped. YOUNG: accessed since the last look. TOUCHED: accessed by the program since
-    it arrived. NONZERO: content. QUIET, QUIET_WRITE: a read, a write of the page changes nothing (it follows
-    from the others: accessed before, or the zero page; for a write, with content). ZEROPAGE: shared zero page
-    mapped. SWAPPED: a swap PTE. NEXT: swapped, and its slot is the one behind the slot of the page before.
-    CAMEBACK, LARGE: arrived by swap-in, in a large folio. O0..O3: order of the folio. REFERENCED, ACTIVE,
-    WORKINGSET: flags of the folio, on every page of it. PARTIAL: the folio has lost pages. INCACHE: swapped,
-    with a folio in the swap cache.
+    PRESENT: anonymous page mapped. YOUNG: accessed since the last look. TOUCHED: accessed by the program
+    since it arrived. NONZERO: content. QUIET, QUIET_WRITE: a read, a write of the page changes nothing
+    (it follows from the others: accessed before, or the zero page; for a write, with content). ZEROPAGE:
+    shared zero page mapped. SWAPPED: a swap PTE. NEXT: swapped, and its slot is the one behind the slot
+    of the page before. CAMEBACK, LARGE: arrived by swap-in, in a large folio. O0..O3: order of the folio.
+    REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page of it. PARTIAL: the folio has lost
+    pages. INCACHE: swapped, with a folio in the swap cache.
     """
 
     PRESENT = 0

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxswap.machine.state import Flag, Lane, Mask
 from jaxswap.swaptable.bits import Bits
 
-# Where a lane stands: nothing to charge; try the charge; begin a pass over the lists at one priority; take
-# the next batch; scan the inactive list, settle its accounts, scan the active list; end the pass, the reclaim
+# Where a lane stands: nothing to charge; try the charge; begin a pass over the lists at one priority;
+# take the next batch; scan the inactive list, settle its accounts, scan the active list; end the pass,
+# the reclaim
 IDLE, CHARGE, PASS, BATCH, INACTIVE, SETTLE, ACTIVE, NEXT, END = range(9)
 MAX_RECLAIM_RETRIES = 16
 
