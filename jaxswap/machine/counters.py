@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable.geometry import size_name
-from jaxswap.swaptable.lanes import SPARE, load, load1, store, store1
+from jaxswap.swaptable.lanes import SPARE, load, load1, store, store1, surely, when
 
 Lane = Int32[Array, " L"]
 Mask = UInt32[Array, " L"]
@@ -115,14 +115,17 @@ def flat(counts: Counts) -> np.ndarray:
 
 
 def count(n: Counts, on: Flag, **amounts: Lane | int) -> Counts:
-    """Add to counters without sizes: some that stand side by side in SCALARS, in that order."""
-    start = SCALARS.index(next(iter(amounts)))
-    assert SCALARS[start : start + len(amounts)] == tuple(amounts)
-    added = [
-        jnp.where(on, jnp.broadcast_to(amount, on.shape).astype(jnp.uint32), 0) for amount in amounts.values()
-    ]
-    rows = n.scalars[start : start + len(amounts)] + jnp.stack(added)
-    return replace(n, scalars=lax.optimization_barrier(lax.dynamic_update_slice(n.scalars, rows, (start, 0))))
+    """Add to counters without sizes.
+
+    Word by word: a vector of them read after single ones were written would wait for the CPU's store buffer.
+    """
+    scalars = n.scalars
+    for name, amount in amounts.items():
+        at = SCALARS.index(name)
+        added = jnp.where(on, jnp.broadcast_to(amount, on.shape).astype(jnp.uint32), 0)
+        row = (scalars[at] + added)[None]
+        scalars = lax.optimization_barrier(lax.dynamic_update_slice(scalars, row, (at, 0)))
+    return replace(n, scalars=scalars)
 
 
 def count_order(n: Counts, name: str, order: Lane, on: Flag) -> Counts:
@@ -149,6 +152,11 @@ def count_refused(n: Counts, swapin: Flag, reasons: dict[str, Mask]) -> Counts:
 
 def _count_mask(table: UInt32[Array, "rows L"], at: Lane, mask: Mask) -> UInt32[Array, "rows L"]:
     """Add one to the rows behind `at` for every order of a mask."""
-    rows, table = load(table, at, WIDTH)
     order = np.arange(WIDTH, dtype=np.uint32)[:, None]
-    return store(table, at, rows + ((mask[None] >> order) & jnp.uint32(1)), mask != 0)
+    some = mask != 0
+
+    def add(table: UInt32[Array, "rows L"]) -> UInt32[Array, "rows L"]:
+        rows, table = load(table, at, WIDTH)
+        return store(table, at, rows + ((mask[None] >> order) & jnp.uint32(1)), surely(some))
+
+    return when(some, add, table)

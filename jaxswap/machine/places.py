@@ -26,21 +26,29 @@ def shadows_of(state: MachineState, page: Lane) -> UInt32[Array, "32 L"]:
 
 
 def write(
-    state: MachineState, page: Lane, pages: Mask, shift: Lane, age: Lane, step: Lane, workingset: Mask
+    state: MachineState,
+    page: Lane,
+    pages: Mask,
+    slot: Lane,
+    up: Lane,
+    age: Lane,
+    step: Lane,
+    workingset: Mask,
 ) -> MachineState:
     """Give some pages of a row (that of `page`, the first of them) slots and shadows.
 
-    A page's slot is its number plus `shift`; its shadow has the workingset bit of its place in `workingset`
-    and the age `age`, which grows by `step` from page to page.
+    The first gets `slot` and a shadow of the age `age`; from page to page the slot changes by `up` (1 or -1),
+    the age by `step`. A shadow has the workingset bit of its page's place in `workingset`.
     """
     on = pages != 0
     alone = pages & (pages - np.uint32(1)) == 0
     first = (workingset >> (page & 31).astype(jnp.uint32)) & 1
-    slots = store1(state.slots, page, page + shift, on & alone)
+    slots = store1(state.slots, page, slot, on & alone)
     shadows = store1(state.shadows, page, age.astype(jnp.uint32) << 1 | first, on & alone)
     # Computed once, not for every page.
-    base, shift, age, step, pages, workingset = lax.optimization_barrier(
-        (page & -32, shift, age + step * ((page & -32) - page), step, pages, workingset)
+    before = (page & -32) - page
+    base, slot, up, age, step, pages, workingset = lax.optimization_barrier(
+        (page & -32, slot + up * before, up, age + step * before, step, pages, workingset)
     )
     several = on & ~alone
 
@@ -49,7 +57,7 @@ def write(
         inside = (pages[None] >> _ROW.astype(np.uint32)) & 1 == 1
         sure = surely(several)
         old, slots = load(slots, base, 32)
-        slots = store(slots, base, jnp.where(inside, base[None] + shift[None] + _ROW, old), sure)
+        slots = store(slots, base, jnp.where(inside, slot[None] + up[None] * _ROW, old), sure)
         old, shadows = load(shadows, base, 32)
         ages = (age[None] + step[None] * _ROW).astype(jnp.uint32) << 1
         new = ages | ((workingset[None] >> _ROW.astype(np.uint32)) & 1)

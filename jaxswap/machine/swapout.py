@@ -57,14 +57,16 @@ def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple
 class _Next(NamedTuple):
     """What goes next: a piece, a victim of reclaim, or folios of the range to page out.
 
-    page: lowest mapped page. order, and `want` folios of that order one behind the other, all alike. piece:
-    of a split folio, so on no list. cached: in the swap cache only. partial: has lost pages.
+    page: lowest mapped page. order, and `want` folios of that order one behind the other (one before the
+    other if `down`), all alike. piece: of a split folio, so on no list. cached: in the swap cache only.
+    partial: has lost pages.
     """
 
     on: Flag
     page: Lane
     order: Lane
     want: Lane
+    down: Flag
     piece: Flag
     cached: Flag
     partial: Flag
@@ -79,11 +81,17 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
     piece, victim, ranged = once((piece, victim, ranged))
     v = jnp.where(victim, work.victim, work.at)
 
-    def nearest() -> Lane:
-        at = jnp.where(work.fresh, bits.first(work.pieces), bits.last(work.pieces))
-        return jnp.where(piece, work.block * 512 + jnp.clip(at, 0, 511), v)
+    one = jnp.ones_like(v)
 
-    v = once(lax.cond(jnp.any(piece), nearest, lambda: v))
+    def nearest() -> tuple[Lane, Lane]:
+        last = bits.last(work.pieces)
+        at = jnp.clip(jnp.where(work.fresh, bits.first(work.pieces), last), 0, 511)
+        # Pieces from the last down, to the row's first.
+        left = bits.word(work.pieces, at >> 5) << (31 - (at & 31)).astype(jnp.uint32)
+        pieces = jnp.where(piece & ~work.fresh, lax.clz(~left).astype(jnp.int32), 1)
+        return jnp.where(piece, work.block * 512 + at, v), pieces
+
+    v, pieces = once(lax.cond(jnp.any(piece), nearest, lambda: (v, one)))
     row, state = rows.get(state, v)
     inside = once(rows.only(row[Plane.PRESENT] & rows.rest(v, work.stop), ranged))
     here = inside != 0
@@ -100,14 +108,14 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
         alike = inside & row.small()
         for plane in (Plane.ACTIVE, Plane.NONZERO):
             alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, v)))
-        return jnp.where(here & (order == 0), bits.ctz(~(alike >> (v & 31).astype(jnp.uint32))), 1)
+        return jnp.where(here & (order == 0), bits.ctz(~(alike >> (v & 31).astype(jnp.uint32))), pieces)
 
-    one = jnp.ones_like(order)
     found = _Next(
         on=on,
         page=v,
         order=order,
-        want=lax.cond(jnp.any(here), run, lambda: one),
+        want=lax.cond(jnp.any(here), run, lambda: pieces),
+        down=piece & ~work.fresh,
         piece=piece,
         cached=cached,
         partial=on & ~piece & row.has(Plane.PARTIAL, v),
@@ -136,7 +144,8 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     state = _remove_all(state, v, go.active, size, folios, on & ~go.piece)
     pages = once(folios << order)
 
-    state = when(out, lambda s: _swap_out(s, v, order, pages, slot, surely(out)), state)
+    low = once(jnp.where(go.down, v - folios + 1, v))
+    state = when(out, lambda s: _swap_out(s, low, order, pages, slot, go.down, surely(out)), state)
     state = when(go.cached, lambda s: _drop_cached(s, go, surely(go.cached)), state)
     lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
@@ -153,8 +162,9 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
 
     def take(work: Work) -> Work:
         on = surely(go.piece)
-        gone = jnp.where(on[None] & ((v >> 5) & 15 == _WORD), rows.bit(v)[None], jnp.uint32(0))
-        return replace(work, pieces=work.pieces & ~gone, count=work.count - on)
+        gone = only(rows.rest(low, low + folios), on)
+        gone = jnp.where((v >> 5) & 15 == _WORD, gone[None], jnp.uint32(0))
+        return replace(work, pieces=work.pieces & ~gone, count=work.count - jnp.where(on, folios, 0))
 
     ranged = on & ~go.piece & (work.victim < 0)
     work = when(go.piece, take, work)
@@ -187,18 +197,23 @@ def _swapped(state: MachineState, page: Lane) -> tuple[Flag, Lane, MachineState]
     return rows.has(word, page), slot, replace(state, rows=table, slots=slots)
 
 
-def _swap_out(state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane, on: Flag) -> MachineState:
+def _swap_out(
+    state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane, down: Flag, on: Flag
+) -> MachineState:
     """Unmap folios of one order that have slots from `slot` on, and write them out (swap_writeout).
 
-    Several of them are small ones, alike in content.
+    Several of them are small ones, alike in content; if `down`, the last page went first.
     """
     end = v + pages
+    up = jnp.where(down, -1, 1)
+    first, last = jnp.where(down, slot + pages - 1, slot), jnp.where(down, slot, slot + pages - 1)
     below, low, state = _swapped(state, jnp.maximum(v - 1, 0))
     above, high, state = _swapped(state, end)
-    joined = below & (v & 511 != 0) & (low + 1 == slot)
-    behind = once(on & above & (end & 511 != 0) & (high == slot + pages))
+    joined = below & (v & 511 != 0) & (low + 1 == first)
+    behind = once(on & above & (end & 511 != 0) & (high == last + 1))
     first_follows = once(jnp.where(joined, np.uint32(0), rows.bit(v)))
-    step = (order == 0).astype(jnp.int32)
+    step = once(jnp.where(order == 0, up, 0))
+    oldest = once(jnp.where(down, state.age + pages - 1, state.age))
 
     def unmap(carry: tuple[MachineState, Judged, Flag], at: Lane, on: Flag) -> tuple:
         state, judged, nonzero = carry
@@ -207,11 +222,12 @@ def _swap_out(state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane
         judged = Judged(*(a + b for a, b in zip(judged, usefulness.judge(row, going), strict=True)))
         nonzero = nonzero | (going & row[Plane.NONZERO] != 0)
         workingset = row[Plane.WORKINGSET] | row[Plane.ACTIVE]
-        # Every page but the first follows the one before it.
-        follows = going & ~only(first_follows, at == v)
+        # Upwards every page but the first follows the one before it.
+        follows = jnp.where(down, going & rows.bit(v) & ~first_follows, going & ~only(first_follows, at == v))
         row = row.clear((going, (Plane.PRESENT, *FOLIO_FLAGS, *ARRIVAL, *ORDER)))
         row = row.add((going, (Plane.SWAPPED,)), (follows, (Plane.NEXT,)))
-        state = places.write(rows.put(state, at, row, on), at, going, slot - v, state.age, step, workingset)
+        state = rows.put(state, at, row, on)
+        state = places.write(state, at, going, first + (at - v), up, oldest, step, workingset)
         return state, judged, nonzero
 
     none = jnp.zeros_like(v)
@@ -245,7 +261,7 @@ def _drop_cached(state: MachineState, go: _Next, on: Flag) -> MachineState:
     state = rows.put(state, go.page, row, on)
     kept = only(here, go.workingset)
     zero = jnp.zeros_like(slot)
-    state = places.write(state, go.page, here, slot - go.page, state.age, zero, kept)
+    state = places.write(state, go.page, here, slot, zero, state.age, zero, kept)
     return replace(
         state,
         clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, jnp.ones_like(slot), ~on, on),

@@ -205,12 +205,10 @@ def alloc(c: Clusters, order: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lan
         best, head = lax.cond(jnp.any(active & ~hinted), listed, lambda: (none, none))
         (best, head), next = lax.optimization_barrier(((best, head), c.next))
         cluster = bits.once(jnp.where(hinted, hint >> CLUSTER_SHIFT, jnp.where(best < _NEVER, head, 0)))
-        state, words = load(c.words, cluster * STRIDE + COUNT, 3)
-        count, owner, flag = state.astype(jnp.int32)
+        count, owner, flag, c = _state(replace(c, next=next), cluster)
         usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG)) & ((order == 0) | (owner == order))
         chosen = bits.once(active & jnp.where(hinted, usable, best < _NEVER))
         start = jnp.where(hinted & (count > 0), hint & (CLUSTER - 1), 0)
-        c = replace(c, words=words, next=next)
         position, free, c = _find(c, cluster, start, order, chosen & (count + size <= CLUSTER))
         taken = bits.once(chosen & (position < CLUSTER))
         run = bits.ctz(~(free >> (position & 31).astype(jnp.uint32)))
@@ -220,8 +218,7 @@ def alloc(c: Clusters, order: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lan
         count = bits.once(count + slots)
         target = jnp.where(count == CLUSTER, FULL, FRAG)
         move = chosen & (~hinted | (flag != target))
-        state = jnp.stack([count, owner, jnp.where(move, target, flag)]).astype(jnp.uint32)
-        c = replace(c, words=store(c.words, cluster * STRIDE + COUNT, state, chosen))
+        c = _set_state(c, cluster, count, owner, jnp.where(move, target, flag), chosen)
         c = _change(c, cluster, position, position + slots, {USED: True}, taken)
         c = _move(c, cluster, target, owner, move)
         end = position + slots
@@ -243,6 +240,22 @@ def alloc(c: Clusters, order: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lan
     return c, found, got
 
 
+def _state(c: Clusters, cluster: Lane) -> tuple[Lane, Lane, Lane, Clusters]:
+    """Count, order and flag of a cluster."""
+    found, words = [], c.words
+    for word in (COUNT, ORDER, FLAG):
+        value, words = load1(words, cluster * STRIDE + word)
+        found.append(value.astype(jnp.int32))
+    return (*found, replace(c, words=words))
+
+
+def _set_state(c: Clusters, cluster: Lane, count: Lane, order: Lane, flag: Lane, on: Flag) -> Clusters:
+    words = c.words
+    for word, value in ((COUNT, count), (ORDER, order), (FLAG, flag)):
+        words = store1(words, cluster * STRIDE + word, value, on)
+    return replace(c, words=words)
+
+
 def _change(
     c: Clusters, cluster: Lane, start: Lane, end: Lane, values: dict[int, Flag | bool], on: Flag
 ) -> Clusters:
@@ -252,14 +265,14 @@ def _change(
         words, at = carry
         active = surely(on & (at < end))
         row = cluster * STRIDE + (at >> 5) * ROW
-        old, words = load(words, row, 3)
+        old, words = load(words, row, ROW)
         last = jnp.minimum(end - (at & -32), 32)
         below = jnp.where(last >= 32, _ALL, (jnp.uint32(1) << (last & 31).astype(jnp.uint32)) - np.uint32(1))
         members = bits.once(below & (_ALL << (at & 31).astype(jnp.uint32)))
         new = old
         for which, value in values.items():
             changed = jnp.where(jnp.asarray(value), old | members[None], old & ~members[None])
-            new = jnp.where(np.arange(3)[:, None] == which, changed, new)
+            new = jnp.where(np.arange(ROW)[:, None] == which, changed, new)
         return store(words, row, new, active), (at & -32) + 32
 
     words, _ = repeat(lambda carry: on & (carry[1] < end), turn, (c.words, start))
@@ -269,13 +282,11 @@ def _change(
 def put(c: Clusters, slot: Lane, size: Lane, on: Flag) -> Clusters:
     """Free `size` slots from `slot`, all in one cluster (__swap_cluster_free_entries)."""
     cluster, start = slot >> CLUSTER_SHIFT, slot & (CLUSTER - 1)
-    state, words = load(c.words, cluster * STRIDE + COUNT, 3)
-    count, owner, flag = state.astype(jnp.int32)
+    count, owner, flag, c = _state(c, cluster)
     count = bits.once(count - size)
     target = jnp.where(count > 0, NONFULL, FREE)
     owner = jnp.where(count > 0, owner, 0)
-    state = jnp.stack([count, owner, target]).astype(jnp.uint32)
-    c = replace(c, words=store(words, cluster * STRIDE + COUNT, state, on))
+    c = _set_state(c, cluster, count, owner, target, on)
     c = _change(c, cluster, start, start + size, {USED: False, CACHED: False, ZERO: False}, on)
     c = _move(c, cluster, target, owner, on & (flag != target))
     return replace(c, free=jnp.where(on, c.free + size, c.free))
