@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jaxtyping import Array
 
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.state import POLICY_WORDS, Flag, Lane, MachineParams, MachineState, Mask
 from jaxswap.policy import POLICIES, Features, Outcome
-from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS
+from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, forget
 from jaxswap.swaptable.lanes import surely, when
 
 assert POLICY_WORDS == MEMORY_WORDS
@@ -19,6 +21,7 @@ assert POLICY_WORDS == MEMORY_WORDS
 RULES = tuple(POLICIES.values())
 NUMBER = {rule.name: i for i, rule in enumerate(RULES)}
 PARAMS = MOST_PARAMS
+_LEARNS = np.array([rule.learn is not forget for rule in RULES])
 
 
 def _each(number: Lane, branches: list[Callable]) -> Any:
@@ -58,7 +61,14 @@ def decide(state: MachineState, params: MachineParams, seen: Features) -> tuple[
 
 
 def learn(state: MachineState, params: MachineParams, outcome: Outcome, on: Flag) -> MachineState:
-    """Tell the heuristic what became of a fault."""
+    """Tell the heuristics that learn what became of a fault."""
     rule_params, memory = params.policy_params, state.memory
-    learned = _each(params.policy, [lambda r=rule: r.learn(rule_params, memory, outcome) for rule in RULES])
-    return replace(state, memory=jnp.where(on[None], learned, memory))
+    learns = jnp.asarray(_LEARNS)[params.policy]
+
+    def tell(memory: Array) -> Array:
+        learned = _each(
+            params.policy, [lambda r=rule: r.learn(rule_params, memory, outcome) for rule in RULES]
+        )
+        return jnp.where(on[None], learned, memory)
+
+    return replace(state, memory=when(on & learns, tell, memory))
