@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from jaxswap.workload import Kind, Workload
 
-from .machine import Machine, Vma
+from . import fault, fork, madvise, readahead, settings, zap
+from .folio import Process, Vma
+from .machine import Machine
 
 
 class Regions:
@@ -78,60 +83,133 @@ class Regions:
                 at = stop
 
 
-def step(machine: Machine, regions: Regions, kind: Kind, v: int, n: int, text: str) -> None:
-    """One operation of the text form."""
-    machine.vmas = regions.vmas
-    if kind in (Kind.TOUCH, Kind.READ, Kind.ZERO):
-        for page in range(v, v + n):
-            machine.access(page, kind is not Kind.READ, kind is Kind.ZERO)
-    elif kind is Kind.WILLNEED:
-        for page in range(v, v + n):
-            machine.will_need(page)
-    elif kind is Kind.MAP:
-        regions.map(v, v + n, text)
-    elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
-        regions.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
-    else:
-        pieces = list(regions.cut(v, v + n))
-        act = {
-            Kind.DONTNEED: machine.dont_need,
-            Kind.UNMAP: machine.dont_need,
-            Kind.PAGEOUT: machine.page_out,
-            Kind.COLD: machine.cold,
-        }[kind]
-        for start, end in pieces:
-            act(start, end)
-        if kind is Kind.UNMAP:
-            regions.unmap(v, v + n)
+class Runner:
+    """A workload on a machine, operation by operation. regions: the VMAs of each process."""
+
+    def __init__(self, workload: Workload, machine: Machine):
+        self.workload, self.machine = workload, machine
+        self.regions = {0: Regions(workload)}
+        self.update(0)
+
+    def update(self, process: int) -> None:
+        """Hand the machine the VMAs of a process; those of the same place and advice keep their readahead."""
+        known = {vma.start: vma.readahead for vma in self.machine.processes[process].vmas}
+        vmas = self.regions[process].vmas
+        last = None
+        for vma in vmas:
+            last = known.get(vma.start, last)
+            vma.readahead = vma.readahead or last
+        self.machine.processes[process].vmas = vmas
+
+    def step(self, i: int) -> None:
+        """Operation i."""
+        workload, m = self.workload, self.machine
+        kind, v, n = Kind(workload.kind[i]), int(workload.v[i]), int(workload.n[i])
+        number, m.cpu = int(workload.process[i]), int(workload.cpu[i])
+        if m.oom or kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
+            return
+        process, regions = m.processes[number], self.regions[number]
+        if kind in (Kind.TOUCH, Kind.READ, Kind.ZERO):
+            for page in range(v, v + n):
+                if not m.oom:
+                    fault.access(m, process, page, kind is not Kind.READ, kind is Kind.ZERO)
+        elif kind is Kind.WILLNEED:
+            for page in range(v, v + n):
+                if not m.oom:
+                    readahead.will_need(m, process, page)
+        elif kind is Kind.SET:
+            settings.write(m, *workload.text[i].split())
+        elif kind is Kind.FORK:
+            fork.fork(m, process, v)
+            self.regions[v] = copy.deepcopy(regions)
+            self.update(v)
+        elif kind is Kind.EXIT:
+            fork.exit_process(m, process)
+        elif kind is Kind.MAP:
+            regions.map(v, v + n, workload.text[i])
+            self.update(number)
+        elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
+            regions.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
+            self.split_at_borders(process)
+            self.update(number)
+        else:
+            for start, end in list(regions.cut(v, v + n)):
+                if m.oom:
+                    break
+                if kind is Kind.PAGEOUT:
+                    madvise.page_out(m, process, start, end)
+                elif kind is Kind.COLD:
+                    madvise.cold(m, process, start, end)
+                else:
+                    whole = kind is Kind.UNMAP or m.profile.reclaim_tables
+                    zap.zap(m, process, start, end, tables=whole)
+            if kind is Kind.UNMAP:
+                regions.unmap(v, v + n)
+                self.split_at_borders(process)
+                self.update(number)
+
+    def split_at_borders(self, process: Process) -> None:
+        """vma_adjust_trans_huge: a VMA that ends inside a block mapped by one entry splits it."""
+        for vma in self.regions[process.number].vmas:
+            for at in (vma.start, vma.end):
+                if at % 512:
+                    process.split_huge(at // 512)
+
+    def blocks(self) -> Iterator[tuple[str, str, Any]]:
+        """Run everything; every DUMP, FOLIOS, STATS and ECHO as a recording has it."""
+        for i in range(len(self.workload)):
+            self.step(i)
+            kind, text = Kind(self.workload.kind[i]), self.workload.text.get(i, "")
+            process = self.machine.processes.get(int(self.workload.process[i]))
+            if kind is Kind.DUMP and process:
+                yield "DUMP", text, dump(process)
+            elif kind is Kind.FOLIOS and process:
+                yield "FOLIOS", text, folios(process)
+            elif kind is Kind.STATS:
+                yield "STATS", text, stats(self.machine.n)
+            elif kind is Kind.ECHO:
+                yield "ECHO", text, None
 
 
-def dump(machine: Machine) -> list[tuple]:
+def stats(n: Counter[str]) -> dict[str, dict[str, int]]:
+    """The groups of a STATS block."""
+    groups: dict[str, dict[str, int]] = {"vmstat": {}}
+    for name, value in n.items():
+        size, slash, counter = name.partition("/")
+        if not slash:
+            groups["vmstat"][name] = value
+        elif size.endswith("kB"):
+            groups.setdefault(size, {})[counter] = value
+    return groups
+
+
+def dump(process: Process) -> list[tuple]:
     """The runs of a DUMP: (state, start, length, type, offset)."""
     runs: list[tuple] = []
     start = 0
-    pages = machine.pages
+    pages = process.pages
 
     def same(a: int, b: int) -> bool:
         x, y = pages[a], pages[b]
         if "swapped" in (x.state, y.state):
-            return x.state == y.state and y.slot - x.slot == b - a
+            return x.state == y.state and x.device == y.device and y.slot - x.slot == b - a
         return (x.state == "none") == (y.state == "none")
 
     for v in range(1, len(pages) + 1):
         if v == len(pages) or not same(v - 1, v):
             page = pages[start]
             if page.state == "swapped":
-                runs.append(("S", start, v - start, 0, page.slot))
+                runs.append(("S", start, v - start, page.device, page.slot))
             else:
                 runs.append(("N" if page.state == "none" else "P", start, v - start, 0, 0))
             start = v
     return runs
 
 
-def folios(machine: Machine) -> list[tuple]:
+def folios(process: Process) -> list[tuple]:
     """The runs of FOLIOS: ("F", head, mapped pages), ("TAIL", page, 1), ("s", start, length)."""
     runs: list[tuple] = []
-    v, pages = 0, machine.pages
+    v, pages = 0, process.pages
 
     def small(q: int) -> bool:
         page = pages[q]
@@ -142,8 +220,11 @@ def folios(machine: Machine) -> list[tuple]:
         if page.state in ("none", "swapped"):
             v += 1
             continue
-        if small(v):
-            while end < len(pages) and small(end):
+        if page.state == "zero" and v >> 9 in process.huge:
+            end = v + 512
+            runs.append(("F", v, 512))
+        elif small(v):
+            while end < len(pages) and small(end) and end >> 9 not in process.huge:
                 end += 1
             runs.append(("s", v, end - v))
         elif page.folio.base == v:
@@ -154,19 +235,3 @@ def folios(machine: Machine) -> list[tuple]:
             runs.append(("TAIL", v, 1))
         v = end
     return runs
-
-
-def run(workload: Workload, machine: Machine) -> Iterator[tuple[str, str, object]]:
-    """Every DUMP, FOLIOS and STATS block of the workload, in order."""
-    regions = Regions(workload)
-    for i in range(workload.kind.size):
-        kind = Kind(workload.kind[i])
-        text = workload.text.get(i, "")
-        if kind is Kind.DUMP:
-            yield "DUMP", text, dump(machine)
-        elif kind is Kind.FOLIOS:
-            yield "FOLIOS", text, folios(machine)
-        elif kind is Kind.STATS:
-            yield "STATS", text, machine.n.copy()
-        elif kind not in (Kind.ECHO, Kind.SET):
-            step(machine, regions, kind, int(workload.v[i]), int(workload.n[i]), text)

@@ -1,0 +1,154 @@
+"""Swapping folios out and splitting them.
+
+Source: mm/vmscan.c (shrink_folio_list, __remove_mapping), mm/page_io.c (swap_writeout), mm/huge_memory.c
+(__folio_split, remap_page), mm/rmap.c (try_to_unmap_one); 6.12 to 7.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .folio import BLOCK, TOP_ORDER, Folio, Page, size_name
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+BATCH = 32  # SWAP_CLUSTER_MAX
+
+
+def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
+    """Order-0 folios of the pages; those mapped with zeros in them become the shared zero page instead.
+
+    Of a folio outside the swap cache only mapped pages become pieces.
+    """
+    m.n[f"{size_name(folio.order)}/split"] += 1
+    m.usage -= folio.nr
+    for number in folio.maps:
+        if folio.order == TOP_ORDER:
+            m.processes[number].split_huge(folio.base // BLOCK)
+    pieces = []
+    for q in range(folio.base, folio.base + folio.nr):
+        owners = [m.processes[number] for number, pages in folio.maps.items() if q in pages]
+        if not owners and folio.place is None:
+            continue
+        if folio.place is None and not any(process.pages[q].nonzero for process in owners):
+            for process in owners:
+                m.leave(process.pages[q])
+                process.pages[q] = Page("zero")
+            continue
+        piece = Folio(q, 0, dirty=folio.dirty, active=folio.active)
+        piece.referenced, piece.workingset = folio.referenced, folio.workingset
+        piece.maps = {process.number: {q} for process in owners}
+        if folio.place is not None:
+            m.swap.insert(piece, folio.slot(q))
+        for process in owners:
+            process.pages[q].folio = piece
+        m.usage += 1
+        pieces.append(piece)
+    return pieces
+
+
+def split_on_lru(m: Machine, folio: Folio) -> None:
+    """A split on the LRU: the pieces take the folio's place, the first nearest to the tail."""
+    before = folio.prev
+    m.lists.remove(folio)
+    for piece in pieces_of(m, folio):
+        m.lists.insert_after(before, piece)
+        if not piece.maps:
+            m.swap.free_folio(piece, m.cpu)
+
+
+def shrink(m: Machine, folio: Folio) -> None:
+    """shrink_folio_list for one isolated folio that is to go, and for its pieces."""
+    pieces: list[Folio] = []
+    if folio.place is None and folio.order and folio.partial:
+        pieces = pieces_of(m, folio)
+    elif not swap_out(m, folio):
+        if folio.order:
+            m.n[f"{size_name(folio.order)}/swpout_fallback"] += 1
+            pieces = pieces_of(m, folio)
+        else:
+            activate(m, folio)
+    if not m.profile.ascending_pieces:
+        pieces = [*pieces[:1], *reversed(pieces[1:])]
+    for piece in pieces:
+        if not swap_out(m, piece):
+            activate(m, piece)
+
+
+def activate(m: Machine, folio: Folio) -> None:
+    folio.active = True
+    m.n["pgactivate"] += folio.nr
+    m.age_at_end += folio.nr
+    m.lists.add(folio)
+
+
+def swap_out(m: Machine, folio: Folio) -> bool:
+    """folio_alloc_swap, try_to_unmap, swap_writeout, __remove_mapping. False: no slots."""
+    if folio.place is None:
+        if not m.swap.alloc(folio, m.cpu):
+            return False
+        folio.dirty = True
+    elif not folio.used:
+        m.n["useless_swapin"] += folio.nr
+    nonzero = unmap(m, folio)
+    if folio.dirty:
+        if m.swap.free_folio(folio, m.cpu):
+            return True
+        write_out(m, folio, nonzero)
+        if not m.swap.devices[folio.place[0]].synchronous and not m.zswap:
+            m.lists.add(folio)
+            return True
+    remove_mapping(m, folio)
+    return True
+
+
+def unmap(m: Machine, folio: Folio) -> bool:
+    """try_to_unmap: every PTE becomes a swap entry. Whether some page has content other than zeros."""
+    nonzero = False
+    for number, mapped in folio.maps.items():
+        process = m.processes[number]
+        process.split_huge(folio.base // BLOCK)
+        for q in sorted(mapped):
+            page = process.pages[q]
+            m.leave(page)
+            device, slot = folio.slot(q)
+            m.swap.raise_count((device, slot))
+            nonzero |= page.nonzero
+            process.pages[q] = Page(
+                "swapped", device=device, slot=slot, exclusive=page.exclusive, nonzero=page.nonzero
+            )
+    folio.maps = {}
+    return nonzero
+
+
+def write_out(m: Machine, folio: Folio, nonzero: bool) -> None:
+    """swap_writeout: flags only for a folio of zeros, else zswap or the device."""
+    assert folio.place is not None
+    number, offset = folio.place
+    cluster, first = m.swap.devices[number].at(offset)
+    cluster.zero[first : first + folio.nr] = [not nonzero] * folio.nr
+    folio.dirty = False
+    if not nonzero:
+        m.n["swpout_zero"] += folio.nr
+    elif m.zswap:
+        m.zswap_slots.update((number, offset + i) for i in range(folio.nr))
+        if folio.order:
+            m.n[f"{size_name(folio.order)}/zswpout"] += 1
+    else:
+        m.n["pswpout"] += folio.nr
+        m.cost_at_end += BATCH * folio.nr
+        if folio.order:
+            m.n[f"{size_name(folio.order)}/swpout"] += 1
+
+
+def remove_mapping(m: Machine, folio: Folio) -> None:
+    """__remove_mapping: out of the swap cache, a shadow in every slot, the memory freed."""
+    assert folio.place is not None
+    shadow = (m.age & 0x7FFF_FFFF, folio.workingset)
+    m.age += folio.nr
+    m.usage -= folio.nr
+    m.reclaimed += folio.nr
+    cluster, first = m.swap.devices[folio.place[0]].at(folio.place[1])
+    cluster.shadow[first : first + folio.nr] = [shadow] * folio.nr
+    m.swap.remove(folio, m.cpu)

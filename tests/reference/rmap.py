@@ -1,0 +1,85 @@
+"""Mapping and unmapping pages, and copy-on-write.
+
+Source: mm/rmap.c (__folio_add_rmap, __folio_remove_rmap), mm/memory.c (do_wp_page, wp_can_reuse_anon_folio,
+__wp_can_reuse_large_anon_folio, wp_page_copy), mm/swap_state.c (free_swap_cache); 6.12 to 7.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import memcg
+from .folio import Folio, Page, Process
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+
+def add(folio: Folio, process: Process, v: int) -> None:
+    folio.maps.setdefault(process.number, set()).add(v)
+
+
+def remove(folio: Folio, process: Process, v: int) -> None:
+    """One page is no longer mapped here; what becomes of the folio is the caller's."""
+    mine = folio.maps[process.number]
+    mine.discard(v)
+    if not mine:
+        del folio.maps[process.number]
+    if folio.order and folio.maps and not folio.mapped_by_someone(v):
+        folio.partial = True
+
+
+def forget_if_unused(m: Machine, folio: Folio) -> None:
+    """free_swap_cache, folio_put: nobody maps the folio and no slot of it has a count."""
+    if folio.maps:
+        return
+    if folio.place is None:
+        m.forget(folio)
+    else:
+        m.swap.free_folio(folio, m.cpu)
+
+
+def can_reuse(m: Machine, folio: Folio) -> bool:
+    """wp_can_reuse_anon_folio: nobody else holds the folio."""
+    if folio.order:
+        alone = not folio.shared and folio.mapcount > 1 and folio.place is None
+        return m.profile.reuse_large and alone
+    if folio.mapcount > 1:
+        return False
+    if folio.place is not None:
+        m.swap.free_folio(folio, m.cpu)
+    return folio.place is None
+
+
+def write_protect_fault(m: Machine, process: Process, v: int) -> None:
+    """do_wp_page: a write to a page that is present and not exclusive."""
+    folio = process.pages[v].folio
+    assert folio is not None
+    if v >> 9 in process.huge:
+        if not folio.shared:
+            process.pages[v].exclusive = True
+            for q in folio.maps[process.number]:
+                process.pages[q].exclusive = True
+            return
+        process.split_huge(v >> 9)
+    if can_reuse(m, folio):
+        process.pages[v].exclusive = True
+        return
+    if not memcg.charge(m, 1, True):
+        return
+    m.leave(process.pages[v])
+    nonzero = process.pages[v].nonzero
+    remove(folio, process, v)
+    new_folio(m, process, v, 0)
+    process.pages[v].nonzero = nonzero
+    forget_if_unused(m, folio)
+
+
+def new_folio(m: Machine, process: Process, base: int, order: int) -> Folio:
+    """A fresh folio, mapped whole and exclusively."""
+    folio = Folio(base, order)
+    folio.maps[process.number] = set(range(base, base + (1 << order)))
+    for q in range(base, base + (1 << order)):
+        process.pages[q] = Page("present", folio, young=True)
+    m.lists.add(folio)
+    return folio
