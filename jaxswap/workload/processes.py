@@ -35,8 +35,8 @@ def check_lives(events: Iterable[tuple[int, str, int, int]], fail: Callable[[int
         if operation == "FORK":
             if not 1 <= child < MOST_PROCESSES:
                 raise fail(line, f"FORK: the child is {child}; it must be 1..{MOST_PROCESSES - 1}")
-            if child in used:
-                raise fail(line, f"FORK: p{child} was forked before; give every child a number of its own")
+            if child in alive:
+                raise fail(line, f"FORK: p{child} lives; give the child a number of its own")
             alive.add(child)
             used.add(child)
         elif operation == "EXIT":

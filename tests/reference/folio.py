@@ -47,6 +47,11 @@ class Folio:
         return sum(map(len, self.maps.values()))
 
     @property
+    def gone(self) -> bool:
+        """Nobody maps it and it is not in the swap cache."""
+        return not self.maps and self.place is None
+
+    @property
     def shared(self) -> bool:
         """folio_maybe_mapped_shared: more than one process maps it."""
         return len(self.maps) > 1

@@ -17,9 +17,9 @@ BATCH = 32  # SWAP_CLUSTER_MAX
 
 
 def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
-    """Order-0 folios of the pages; those mapped with zeros in them become the shared zero page instead.
+    """Order-0 folios of all pages. Those mapped with zeros in them give their place to the shared zero page.
 
-    Of a folio outside the swap cache only mapped pages become pieces.
+    Pieces that nobody maps and that are not in the swap cache are gone, but for the reclaim that made them.
     """
     m.n[f"{size_name(folio.order)}/split"] += 1
     m.usage -= folio.nr
@@ -29,13 +29,11 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
     pieces = []
     for q in range(folio.base, folio.base + folio.nr):
         owners = [m.processes[number] for number, pages in folio.maps.items() if q in pages]
-        if not owners and folio.place is None:
-            continue
         if folio.place is None and not any(process.pages[q].nonzero for process in owners):
             for process in owners:
                 m.leave(process.pages[q])
                 process.pages[q] = Page("zero")
-            continue
+            owners = []
         piece = Folio(q, 0, dirty=folio.dirty, active=folio.active)
         piece.referenced, piece.workingset = folio.referenced, folio.workingset
         piece.maps = {process.number: {q} for process in owners}
@@ -43,7 +41,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
             m.swap.insert(piece, folio.slot(q))
         for process in owners:
             process.pages[q].folio = piece
-        m.usage += 1
+        m.usage += not piece.gone
         pieces.append(piece)
     return pieces
 
@@ -53,6 +51,8 @@ def split_on_lru(m: Machine, folio: Folio) -> None:
     before = folio.prev
     m.lists.remove(folio)
     for piece in pieces_of(m, folio):
+        if piece.gone:
+            continue
         m.lists.insert_after(before, piece)
         if not piece.maps:
             m.swap.free_folio(piece, m.cpu)
@@ -72,8 +72,19 @@ def shrink(m: Machine, folio: Folio) -> None:
     if not m.profile.ascending_pieces:
         pieces = [*pieces[:1], *reversed(pieces[1:])]
     for piece in pieces:
-        if not swap_out(m, piece):
+        if piece.gone:
+            pass_through(m, piece)
+        elif not swap_out(m, piece):
             activate(m, piece)
+
+
+def pass_through(m: Machine, piece: Folio) -> None:
+    """A piece that only the reclaim holds: it takes a slot like the others and gives it back unwritten."""
+    if m.swap.alloc(piece, m.cpu):
+        m.swap.remove(piece, m.cpu)
+    else:
+        m.n["pgactivate"] += 1
+        m.age_at_end += 1
 
 
 def activate(m: Machine, folio: Folio) -> None:

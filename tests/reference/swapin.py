@@ -153,6 +153,8 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
     exclusive = page.exclusive or past_cache
     alone = not folio.maps
     folio.used = True
+    for q in range(base, base + nr):
+        rmap.add(folio, process, q)
     if not m.profile.free_after_map:
         if past_cache:
             m.swap.clear(number, slot, nr, m.cpu)
@@ -160,17 +162,9 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
             m.swap.free_folio(folio, m.cpu)
         exclusive = exclusive or (folio.place is None and alone)
     for q in range(base, base + nr):
-        nonzero = pages[q].nonzero
-        pages[q] = Page(
-            "present",
-            folio,
-            exclusive=exclusive,
-            nonzero=nonzero,
-            young=True,
-            swapped_in=True,
-            large=folio.order > 0,
-        )
-        rmap.add(folio, process, q)
+        nonzero, large = pages[q].nonzero, folio.order > 0
+        pages[q] = Page("present", folio, young=True, swapped_in=True, large=large)
+        pages[q].exclusive, pages[q].nonzero = exclusive, nonzero
     if m.profile.free_after_map:
         synchronous_device = m.swap.devices[number].synchronous
         if synchronous_device or m.swap.full() or (write and not exclusive and alone):
