@@ -51,6 +51,9 @@ class Profile:
         again (CONFIG_PT_RECLAIM, 6.14).
       reuse_large: a write to a page of a large folio that only this process maps still uses it in place
         (__wp_can_reuse_large_anon_folio, 6.15); if false it is copied.
+      remembers_owners: whether a large folio is shared is read off the two processes it remembers as mapping it
+        (folio_maybe_mapped_shared, 6.15); if false it is guessed from its first page
+        (folio_likely_mapped_shared of 6.12).
 
     Counters
       counts_swpin, counts_fallback: the mTHP counters swpin, and swpin_fallback and swpin_fallback_charge,
@@ -80,6 +83,7 @@ class Profile:
     keep_huge_zero: bool = False
     reclaim_tables: bool = True
     reuse_large: bool = True
+    remembers_owners: bool = True
     counts_swpin: bool = True
     counts_fallback: bool = True
     cluster_bytes: int = 48
@@ -109,6 +113,7 @@ PROFILES: dict[str, Profile] = {
             keep_huge_zero=True,
             reclaim_tables=False,
             reuse_large=False,
+            remembers_owners=False,
             counts_swpin=False,
             counts_fallback=False,
             cluster_bytes=24,

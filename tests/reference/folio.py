@@ -32,6 +32,9 @@ class Folio:
     partial: bool = False
     readahead: bool = False
     used: bool = True
+    owners: list[int | None] = field(default_factory=lambda: [None, None])
+    owned: list[int] = field(default_factory=lambda: [0, 0])
+    marked_shared: bool = False
     active: bool = False
     referenced: bool = False
     workingset: bool = False
@@ -50,11 +53,6 @@ class Folio:
     def gone(self) -> bool:
         """Nobody maps it and it is not in the swap cache."""
         return not self.maps and self.place is None
-
-    @property
-    def shared(self) -> bool:
-        """folio_maybe_mapped_shared: more than one process maps it."""
-        return len(self.maps) > 1
 
     def mapped_by_someone(self, v: int) -> bool:
         return any(v in pages for pages in self.maps.values())

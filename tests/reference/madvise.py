@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import reclaim
+from . import reclaim, rmap
 from .folio import Folio, Process
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def cold_folios(m: Machine, process: Process, start: int, end: int) -> list[Foli
         while batch < min(end, folio.base + folio.nr) and pages[batch].folio is folio:
             batch += 1
         if batch - v < folio.nr:
-            if not folio.shared:
+            if not rmap.maybe_shared(m, folio):
                 process.split_huge(v >> 9)
                 reclaim.split_on_lru(m, folio)
                 continue

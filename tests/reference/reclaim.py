@@ -130,6 +130,7 @@ def unmap(m: Machine, folio: Folio) -> bool:
                 "swapped", device=device, slot=slot, exclusive=page.exclusive, nonzero=page.nonzero
             )
     folio.maps = {}
+    folio.owners, folio.owned, folio.marked_shared = [None, None], [0, 0], False
     return nonzero
 
 

@@ -16,17 +16,44 @@ if TYPE_CHECKING:
 
 
 def add(folio: Folio, process: Process, v: int) -> None:
+    """One page is mapped here (folio_add_return_large_mapcount)."""
     folio.maps.setdefault(process.number, set()).add(v)
+    if process.number in folio.owners:
+        folio.owned[folio.owners.index(process.number)] += 1
+    elif None in folio.owners:
+        at = folio.owners.index(None)
+        folio.owners[at], folio.owned[at] = process.number, 1
+        if folio.mapcount > 1:
+            folio.marked_shared = True
 
 
 def remove(folio: Folio, process: Process, v: int) -> None:
-    """One page is no longer mapped here; what becomes of the folio is the caller's."""
+    """One page is no longer mapped here (folio_sub_return_large_mapcount); the folio's fate is the caller's."""
     mine = folio.maps[process.number]
     mine.discard(v)
     if not mine:
         del folio.maps[process.number]
-    if folio.order and folio.maps and not folio.mapped_by_someone(v):
+    if process.number in folio.owners:
+        at = folio.owners.index(process.number)
+        folio.owned[at] -= 1
+        if not folio.owned[at]:
+            folio.owners[at] = None
+    if process.number not in folio.owners and folio.mapcount in folio.owned:
+        folio.marked_shared = False
+    # A folio in the swap cache is not put on the deferred split list.
+    if folio.order and folio.maps and folio.place is None and not folio.mapped_by_someone(v):
         folio.partial = True
+
+
+def maybe_shared(m: Machine, folio: Folio) -> bool:
+    """folio_maybe_mapped_shared; before, folio_likely_mapped_shared."""
+    mapcount = folio.mapcount
+    if folio.order == 0 or mapcount <= 1:
+        return mapcount > 1
+    if m.profile.remembers_owners:
+        return folio.marked_shared
+    first = sum(folio.base in pages for pages in folio.maps.values())
+    return mapcount > folio.nr or first > 1
 
 
 def forget_if_unused(m: Machine, folio: Folio) -> None:
@@ -42,7 +69,7 @@ def forget_if_unused(m: Machine, folio: Folio) -> None:
 def can_reuse(m: Machine, folio: Folio) -> bool:
     """wp_can_reuse_anon_folio: nobody else holds the folio."""
     if folio.order:
-        alone = not folio.shared and folio.mapcount > 1 and folio.place is None
+        alone = not maybe_shared(m, folio) and folio.mapcount > 1 and folio.place is None
         return m.profile.reuse_large and alone
     if folio.mapcount > 1:
         return False
@@ -56,8 +83,7 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
     folio = process.pages[v].folio
     assert folio is not None
     if v >> 9 in process.huge:
-        if not folio.shared:
-            process.pages[v].exclusive = True
+        if len(folio.maps) == 1:
             for q in folio.maps[process.number]:
                 process.pages[q].exclusive = True
             return
@@ -79,6 +105,7 @@ def new_folio(m: Machine, process: Process, base: int, order: int) -> Folio:
     """A fresh folio, mapped whole and exclusively."""
     folio = Folio(base, order)
     folio.maps[process.number] = set(range(base, base + (1 << order)))
+    folio.owners[0], folio.owned[0] = process.number, folio.nr
     for q in range(base, base + (1 << order)):
         process.pages[q] = Page("present", folio, young=True)
     m.lists.add(folio)
