@@ -29,7 +29,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
     pieces = []
     for q in range(folio.base, folio.base + folio.nr):
         owners = [m.processes[number] for number, pages in folio.maps.items() if q in pages]
-        if folio.place is None and not any(process.pages[q].nonzero for process in owners):
+        if not any(process.pages[q].nonzero for process in owners):
             for process in owners:
                 m.leave(process.pages[q])
                 process.pages[q] = Page("zero")

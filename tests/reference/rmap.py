@@ -67,14 +67,14 @@ def forget_if_unused(m: Machine, folio: Folio) -> None:
 
 
 def can_reuse(m: Machine, folio: Folio) -> bool:
-    """wp_can_reuse_anon_folio: nobody else holds the folio."""
-    if folio.order:
-        alone = not maybe_shared(m, folio) and folio.mapcount > 1 and folio.place is None
-        return m.profile.reuse_large and alone
-    if folio.mapcount > 1:
+    """wp_can_reuse_anon_folio: nobody else holds the folio, the swap cache neither."""
+    if folio.order and not m.profile.reuse_large:
         return False
-    if folio.place is not None:
-        m.swap.free_folio(folio, m.cpu)
+    if folio.order and (folio.mapcount <= 1 or maybe_shared(m, folio)):
+        return False
+    if not folio.order and folio.mapcount > 1:
+        return False
+    m.swap.free_folio(folio, m.cpu)
     return folio.place is None
 
 
