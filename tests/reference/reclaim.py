@@ -47,14 +47,18 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
 
 
 def split_on_lru(m: Machine, folio: Folio) -> None:
-    """A split on the LRU: the pieces take the folio's place, the first nearest to the tail."""
+    """A split on the LRU: the pieces take the folio's place, the first nearest to the tail.
+
+    A piece of a folio in the swap cache that nobody maps or counts on leaves the swap cache, but for the first, which
+    the caller holds (free_folio_and_swap_cache).
+    """
     before = folio.prev
     m.lists.remove(folio)
     for piece in pieces_of(m, folio):
         if piece.gone:
             continue
         m.lists.insert_after(before, piece)
-        if not piece.maps:
+        if not piece.maps and piece.base != folio.base:
             m.swap.free_folio(piece, m.cpu)
 
 
