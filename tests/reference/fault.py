@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 
 
 def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> None:
-    """One access of page v; `zero` overwrites it with zeros."""
+    """One access of page v; `zero` overwrites it with zeros.
+
+    A write to a page with content changes one byte of it: a load, then a store. So a swapped page is read in first.
+    """
     m.n["accesses"] += 1
     page = process.pages[v]
-    if not (page.state == "present" and (page.exclusive or not write)) and not (
-        page.state == "zero" and not write
-    ):
-        handle(m, process, v, write)
-        if m.oom:
-            return
-        m.n["faults"] += 1
+    if write and not zero and page.nonzero and page.state == "swapped":
+        handle(m, process, v, False)
+        m.n["faults"] += not m.oom
         page = process.pages[v]
+    if not m.oom and (page.state in ("none", "swapped") or (write and (page.state == "zero" or not page.exclusive))):
+        handle(m, process, v, write)
+        m.n["faults"] += not m.oom
+        page = process.pages[v]
+    if m.oom:
+        return
     if page.state == "present":
         page.young = page.touched = True
         if write:
