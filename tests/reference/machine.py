@@ -62,6 +62,7 @@ class Machine:
     cpus: int = 1
     inherit: int = 0
     thp: str = "always"
+    vma_readahead: bool = True
     n: Counter[str] = field(default_factory=Counter)
     cpu: int = 0  # where the operation under way runs
 
@@ -69,6 +70,7 @@ class Machine:
         devices = self.devices or [Device(self.swap_slots)]
         self.swap = Swap(self.profile, self._swapon(devices), self.forget)
         self.swap.slot_cache.cpus = self.cpus
+        self.swap.freed = self.slots_freed
         self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
         self.lists = Lists(Folio)
         self.usage = self.stock = 0
@@ -78,6 +80,7 @@ class Machine:
         self.reclaimed = self.age_at_end = self.cost_at_end = 0
         self.readahead_hits, self.readahead_last = 4, 0
         self.readahead_offset: int | None = None
+        self.zswap_ever = self.zswap
         self.zswap_slots: set[tuple[int, int]] = set()
         self.oom = False
         self.policy_memory = [0] * 4
@@ -99,6 +102,11 @@ class Machine:
             self.n["useless_swapin"] += folio.nr
         self.lists.remove(folio)
         self.usage -= folio.nr
+
+    def slots_freed(self, device: int, offset: int, size: int) -> None:
+        """zswap_invalidate."""
+        if self.zswap_slots:
+            self.zswap_slots.difference_update((device, offset + i) for i in range(size))
 
     def page_of(self, device: int, slot: int) -> int:
         """A page of some process that is in this slot."""

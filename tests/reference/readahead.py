@@ -31,8 +31,8 @@ def window(previous: int | None, at: int, hits: int, most: int, last: int) -> in
 
 
 def by_vma(m: Machine) -> bool:
-    """swap_use_vma_readahead: no rotational swap device."""
-    return not any(device.rotational for device in m.swap.devices)
+    """swap_use_vma_readahead: switched on, and no rotational swap device."""
+    return m.vma_readahead and not any(device.rotational for device in m.swap.devices)
 
 
 def note_hit(m: Machine, vma: Vma, v: int, folio: Folio) -> None:

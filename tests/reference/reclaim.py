@@ -110,8 +110,7 @@ def swap_out(m: Machine, folio: Folio) -> bool:
     if folio.dirty:
         if m.swap.free_folio(folio, m.cpu):
             return True
-        write_out(m, folio, nonzero)
-        if not m.swap.devices[folio.place[0]].synchronous and not m.zswap:
+        if write_out(m, folio, nonzero):
             m.lists.add(folio)
             return True
     remove_mapping(m, folio)
@@ -138,24 +137,28 @@ def unmap(m: Machine, folio: Folio) -> bool:
     return nonzero
 
 
-def write_out(m: Machine, folio: Folio, nonzero: bool) -> None:
-    """swap_writeout: flags only for a folio of zeros, else zswap or the device."""
+def write_out(m: Machine, folio: Folio, nonzero: bool) -> bool:
+    """swap_writeout: flags only for a folio of zeros, else zswap or the device. True: the write is under way."""
     assert folio.place is not None
     number, offset = folio.place
     cluster, first = m.swap.devices[number].at(offset)
     cluster.zero[first : first + folio.nr] = [not nonzero] * folio.nr
     folio.dirty = False
+    slots = {(number, offset + i) for i in range(folio.nr)}
+    m.zswap_slots -= slots
     if not nonzero:
         m.n["swpout_zero"] += folio.nr
-    elif m.zswap:
-        m.zswap_slots.update((number, offset + i) for i in range(folio.nr))
+        return False
+    if m.zswap:
+        m.zswap_slots |= slots
         if folio.order:
             m.n[f"{size_name(folio.order)}/zswpout"] += 1
-    else:
-        m.n["pswpout"] += folio.nr
-        m.cost_at_end += BATCH * folio.nr
-        if folio.order:
-            m.n[f"{size_name(folio.order)}/swpout"] += 1
+        return False
+    m.n["pswpout"] += folio.nr
+    m.cost_at_end += BATCH * folio.nr
+    if folio.order:
+        m.n[f"{size_name(folio.order)}/swpout"] += 1
+    return not m.swap.devices[number].synchronous
 
 
 def remove_mapping(m: Machine, folio: Folio) -> None:

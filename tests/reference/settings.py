@@ -1,6 +1,7 @@
 """SET: the sysfs and sysctl files a running workload may write.
 
-Source: mm/huge_memory.c (enabled_store, anon_enabled_store), kernel/sysctl.c (page-cluster); 6.12 to 7.3.
+Source: mm/huge_memory.c (enabled_store, anon_enabled_store), kernel/sysctl.c (page-cluster), mm/zswap.c
+(zswap_enabled_param_set), mm/swap_state.c (vma_ra_enabled_store); 6.12 to 7.3.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 THP = "/sys/kernel/mm/transparent_hugepage/"
 PAGE_CLUSTER = "/proc/sys/vm/page-cluster"
+ZSWAP = "/sys/module/zswap/parameters/enabled"
+VMA_READAHEAD = "/sys/kernel/mm/swap/vma_ra_enabled"
 MODES = ("always", "inherit", "madvise", "never")
 
 
@@ -29,7 +32,11 @@ def write(m: Machine, path: str, value: str) -> None:
         m.thp = value
     elif path == PAGE_CLUSTER and value.isdigit() and int(value) <= 31:
         m.page_cluster = int(value)
+    elif path == ZSWAP and value in ("Y", "N"):
+        m.zswap = value == "Y"
+        m.zswap_ever |= m.zswap
+    elif path == VMA_READAHEAD and value in ("true", "false"):
+        m.vma_readahead = value == "true"
     else:
-        raise ValueError(
-            f"SET {path} {value}: the machine has {THP}enabled, {THP}hugepages-SIZEkB/enabled and {PAGE_CLUSTER}"
-        )
+        known = f"{THP}enabled, {THP}hugepages-SIZEkB/enabled, {PAGE_CLUSTER}, {ZSWAP} and {VMA_READAHEAD}"
+        raise ValueError(f"SET {path} {value}: the machine has {known}")

@@ -23,11 +23,13 @@ class Swap:
     """devices: by type. available: types of the devices with free slots, highest priority first, in turn among
     equals (swap_avail_head). hints: (CPU, order) -> (device, next slot) (percpu_swap_cluster).
 
-    forget(folio) is called for a folio that left the swap cache and that nobody maps.
+    forget(folio) is called for a folio that left the swap cache and that nobody maps; freed(device, slot, size) for
+    slots that were given back.
     """
 
     def __init__(self, profile: Profile, devices: list[SwapDevice], forget: Callable[[Folio], None]):
         self.profile, self.devices, self.forget = profile, devices, forget
+        self.freed: Callable[[int, int, int], None] = lambda number, offset, size: None
         self.hints: dict[tuple[int, int], Place] = {}
         self.available: list[int] = []
         for number, device in enumerate(devices):
@@ -138,6 +140,7 @@ class Swap:
         """Slots without counts that left the swap cache."""
         device = self.devices[number]
         device.free(offset, size)
+        self.freed(number, offset, size)
         if number not in self.available:
             self._enlist(number)
 

@@ -74,7 +74,7 @@ def conflict(m: Machine, page: Page, order: int) -> str | None:
 def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool) -> Folio | None:
     """Read from a synchronous device, as large as may be. None: there was no memory."""
     page = process.pages[v]
-    permitted = 0 if m.zswap else faults.allowed(m, vma)
+    permitted = 0 if m.zswap_ever else faults.allowed(m, vma)
     within = permitted & faults.edges(vma, v)
     aligned, fitting = candidates(m, process, v, within)
     conflicts = {o: conflict(m, page, o) for o in ORDERS if fitting >> o & 1}
@@ -127,8 +127,8 @@ def read(
     m.lists.add(folio)
     if cluster.zero[i]:
         m.n["swpin_zero"] += folio.nr
-    elif m.zswap and place in m.zswap_slots:
-        m.zswap_slots.discard(place)
+    elif target in m.zswap_slots:
+        m.zswap_slots.discard(target)
         folio.dirty = True
     else:
         m.n["pswpin"] += folio.nr
