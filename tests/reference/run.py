@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from jaxswap.workload import Kind, Workload
@@ -34,7 +35,7 @@ class Regions:
                 (max(vma.start, end), vma.end),
             ):
                 if a < b:
-                    piece = Vma(a, b, vma.advice)
+                    piece = Vma(a, b, vma.advice, vma.readahead)
                     if start <= a < end:
                         inside.append((piece, owner))
                     else:
@@ -52,12 +53,16 @@ class Regions:
         self._carve(start, end)
 
     def advise(self, start: int, end: int, advice: str) -> None:
-        self._insert([(Vma(p.start, p.end, advice), owner) for p, owner in self._carve(start, end)])
+        self._insert([(replace(p, advice=advice), owner) for p, owner in self._carve(start, end)])
 
     def _insert(self, pieces: list[tuple[Vma, int]]) -> None:
+        """Put pieces in and merge what has become alike: into the VMA before, else into the one after
+        (vma_merge); the VMA that grows keeps its readahead.
+        """
         for vma, owner in pieces:
             self.vmas.append(vma)
             self.mapping[vma.start] = owner
+        fresh = {id(vma) for vma, _ in pieces}
         self.vmas.sort(key=lambda vma: vma.start)
         merged: list[Vma] = []
         for vma in self.vmas:
@@ -69,6 +74,9 @@ class Regions:
                 and self.mapping[last.start] == self.mapping[vma.start]
             ):
                 last.end = vma.end
+                if id(last) in fresh and id(vma) not in fresh:
+                    last.readahead = vma.readahead
+                fresh.discard(id(last))
             else:
                 merged.append(vma)
         self.vmas = merged
@@ -92,14 +100,8 @@ class Runner:
         self.update(0)
 
     def update(self, process: int) -> None:
-        """Hand the machine the VMAs of a process; those of the same place and advice keep their readahead."""
-        known = {vma.start: vma.readahead for vma in self.machine.processes[process].vmas}
-        vmas = self.regions[process].vmas
-        last = None
-        for vma in vmas:
-            last = known.get(vma.start, last)
-            vma.readahead = vma.readahead or last
-        self.machine.processes[process].vmas = vmas
+        """Hand the machine the VMAs of a process."""
+        self.machine.processes[process].vmas = self.regions[process].vmas
 
     def step(self, i: int) -> None:
         """Operation i."""
