@@ -86,12 +86,22 @@ class Page:
 
 @dataclass
 class Vma:
-    """readahead: (page of the last fault, window, hits), None before the first (swap_readahead_info)."""
+    """readahead: (page of the last fault, window, hits), None before the first (swap_readahead_info). anon: number of
+    its anon_vma, None before the first page of its own; forked: it came with one from a fork.
+    """
 
     start: int
     end: int
     advice: str
     readahead: tuple[int, int, int] | None = None
+    anon: int | None = None
+    forked: bool = False
+
+    def mergeable(self, other: Vma) -> bool:
+        """is_mergeable_anon_vma."""
+        if self.anon is not None and other.anon is not None:
+            return self.anon == other.anon
+        return not self.forked and not other.forked
 
 
 @dataclass

@@ -82,6 +82,7 @@ class Machine:
         self.readahead_offset: int | None = None
         self.zswap_ever = self.zswap
         self.zswap_slots: set[tuple[int, int]] = set()
+        self.anon_vmas = 0
         self.oom = False
         self.policy_memory = [0] * 4
 
@@ -95,6 +96,10 @@ class Machine:
                 priority = default
             made.append(kind(device.slots, priority, device.synchronous, device.rotational))
         return made
+
+    def new_anon_vma(self) -> int:
+        self.anon_vmas += 1
+        return self.anon_vmas
 
     def forget(self, folio: Folio) -> None:
         """The folio's memory is free."""

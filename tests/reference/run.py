@@ -35,7 +35,7 @@ class Regions:
                 (max(vma.start, end), vma.end),
             ):
                 if a < b:
-                    piece = Vma(a, b, vma.advice, vma.readahead)
+                    piece = replace(vma, start=a, end=b)
                     if start <= a < end:
                         inside.append((piece, owner))
                     else:
@@ -72,8 +72,10 @@ class Regions:
                 and last.end == vma.start
                 and last.advice == vma.advice
                 and self.mapping[last.start] == self.mapping[vma.start]
+                and last.mergeable(vma)
             ):
                 last.end = vma.end
+                last.anon = vma.anon if last.anon is None else last.anon
                 if id(last) in fresh and id(vma) not in fresh:
                     last.readahead = vma.readahead
                 fresh.discard(id(last))
@@ -124,6 +126,9 @@ class Runner:
         elif kind is Kind.FORK:
             fork.fork(m, process, v)
             self.regions[v] = copy.deepcopy(regions)
+            for vma in self.regions[v].vmas:
+                if vma.anon is not None:
+                    vma.anon, vma.forked = m.new_anon_vma(), True
             self.update(v)
         elif kind is Kind.EXIT:
             fork.exit_process(m, process)
