@@ -161,7 +161,7 @@ class SwapDevice:
         while position + size <= CLUSTER:
             if cluster.used[position : position + size] == free:
                 return position, 0
-            if full and self._only_cached(cluster, position, size):
+            if full and self._only_cached(index, position, size):
                 self._reclaim_range(cluster, position, size)
                 if not self._still_usable(index, order):
                     return None, 0
@@ -177,9 +177,9 @@ class SwapDevice:
         cluster = self.clusters[index]
         return cluster.count > 0 and cluster.flag <= FRAG and (order == 0 or cluster.order == order)
 
-    @staticmethod
-    def _only_cached(cluster: Cluster, position: int, size: int) -> bool:
+    def _only_cached(self, index: int, position: int, size: int) -> bool:
         """No slot of the range has a count, and none is bad."""
+        cluster = self.clusters[index]
         return all(
             not cluster.used[i] or (cluster.cache[i] is not None and not cluster.counts[i])
             for i in range(position, position + size)
@@ -190,7 +190,7 @@ class SwapDevice:
         while i < position + size:
             if cluster.counts[i]:
                 return
-            if cluster.cache[i] is None:
+            if not cluster.used[i]:
                 i += 1
                 continue
             freed = self.reclaim(cluster, i)

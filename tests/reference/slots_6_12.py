@@ -76,6 +76,14 @@ class SwapDevice612(SwapDevice):
             self._move(index, FULL)
         return index * CLUSTER + found, after
 
+    def _only_cached(self, index: int, position: int, size: int) -> bool:
+        """A slot in some CPU's slot cache looks like a cached one here."""
+        cluster = self.clusters[index]
+        if any(cluster.counts[position : position + size]):
+            return False
+        first = index * CLUSTER + position
+        return first > 0 and first + size <= self.nslots
+
     def _still_usable(self, index: int, order: int) -> bool:
         return True
 

@@ -204,24 +204,25 @@ class Swap:
 
     # Swap cache
 
-    def remove(self, folio: Folio, cpu: int) -> None:
-        """__swap_cache_del_folio: its slots without a count are given back."""
+    def remove(self, folio: Folio, cpu: int, direct: bool = False) -> None:
+        """__swap_cache_del_folio: its slots without a count are given back (6.12: past the slot cache if direct)."""
         assert folio.place is not None
         number, offset = folio.place
         cluster, first = self.devices[number].at(offset)
         cluster.cache[first : first + folio.nr] = [None] * folio.nr
         folio.place = None
         gone = [offset - first + i for i in range(first, first + folio.nr) if not cluster.counts[i]]
-        self._give_back(number, gone, direct=folio.order > 0 and len(gone) == folio.nr, cpu=cpu)
+        direct = direct or (folio.order > 0 and len(gone) == folio.nr)
+        self._give_back(number, gone, direct, cpu)
 
-    def free_folio(self, folio: Folio, cpu: int) -> bool:
+    def free_folio(self, folio: Folio, cpu: int, direct: bool = False) -> bool:
         """folio_free_swap: out of the swap cache, unless some slot of the folio has a count."""
         if folio.place is None:
             return False
         cluster, first = self.devices[folio.place[0]].at(folio.place[1])
         if any(cluster.counts[first : first + folio.nr]):
             return False
-        self.remove(folio, cpu)
+        self.remove(folio, cpu, direct)
         folio.dirty = True
         if not folio.maps:
             self.forget(folio)
@@ -230,4 +231,4 @@ class Swap:
     def _reclaim_slot(self, cluster: Cluster, i: int) -> int:
         """__try_to_reclaim_swap: how many slots it gave back."""
         folio = cluster.cache[i]
-        return folio.nr if folio is not None and self.free_folio(folio, 0) else 0
+        return folio.nr if folio is not None and self.free_folio(folio, 0, direct=True) else 0
