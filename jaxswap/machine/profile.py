@@ -49,6 +49,8 @@ class Profile:
         (do_huge_zero_wp_pmd, 6.13).
       reclaim_tables: DONTNEED of a whole 2 MiB block gives its page table back, so that a 2 MiB folio fits
         again (CONFIG_PT_RECLAIM, 6.14).
+      gathers_calls: folios unmapped by DONTNEED are looked at when the whole call is done; if false when each VMA
+        is (madvise_do_behavior, 6.16).
       reuse_large: a write to a page of a large folio that only this process maps still uses it in place
         (__wp_can_reuse_large_anon_folio, 6.15); if false it is copied.
       remembers_owners: whether a large folio is shared is read off the two processes it remembers as mapping it
@@ -82,6 +84,7 @@ class Profile:
     ascending_pieces: bool = False
     keep_huge_zero: bool = False
     reclaim_tables: bool = True
+    gathers_calls: bool = True
     reuse_large: bool = True
     remembers_owners: bool = True
     counts_swpin: bool = True
@@ -112,6 +115,7 @@ PROFILES: dict[str, Profile] = {
             ascending_pieces=True,
             keep_huge_zero=True,
             reclaim_tables=False,
+            gathers_calls=False,
             reuse_large=False,
             remembers_owners=False,
             counts_swpin=False,

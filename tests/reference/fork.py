@@ -36,7 +36,9 @@ def fork(m: Machine, parent: Process, number: int) -> None:
 
 def exit_process(m: Machine, process: Process) -> None:
     """exit_mmap: every page, ascending."""
+    gathered = zap.Gathered()
     for start in range(0, len(process.pages), BLOCK):
-        zap.zap(m, process, start, min(start + BLOCK, len(process.pages)), tables=True)
+        zap.zap(m, process, start, min(start + BLOCK, len(process.pages)), True, gathered)
+    gathered.finish(m)
     m.usage -= len(process.tables)
     del m.processes[process.number]

@@ -140,6 +140,7 @@ class Runner:
             self.split_at_borders(process)
             self.update(number)
         else:
+            gathered = zap.Gathered()
             for start, end in list(regions.cut(v, v + n)):
                 if m.oom:
                     break
@@ -149,7 +150,10 @@ class Runner:
                     madvise.cold(m, process, start, end)
                 else:
                     whole = kind is Kind.UNMAP or m.profile.reclaim_tables
-                    zap.zap(m, process, start, end, tables=whole)
+                    if not m.profile.gathers_calls and kind is Kind.DONTNEED and start == process.vma(start).start:
+                        gathered.finish(m)
+                    zap.zap(m, process, start, end, whole, gathered)
+            gathered.finish(m)
             if kind is Kind.UNMAP:
                 regions.unmap(v, v + n)
                 self.split_at_borders(process)

@@ -15,8 +15,21 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 
-def zap(m: Machine, process: Process, start: int, end: int, tables: bool) -> None:
-    """A range inside one 2 MiB block. Slots go in runs of consecutive ones; folios only at the end.
+class Gathered(dict[int, Folio]):
+    """Folios that lost a mapping, in order (struct mmu_gather): their fate is decided when all is unmapped."""
+
+    def add(self, folio: Folio) -> None:
+        self[id(folio)] = folio
+
+    def finish(self, m: Machine) -> None:
+        """tlb_finish_mmu."""
+        for folio in self.values():
+            rmap.forget_if_unused(m, folio)
+        self.clear()
+
+
+def zap(m: Machine, process: Process, start: int, end: int, tables: bool, gathered: Gathered) -> None:
+    """A range inside one 2 MiB block. Slots go in runs of consecutive ones.
 
     tables: the page table goes too where the range is the whole block.
     """
@@ -24,7 +37,6 @@ def zap(m: Machine, process: Process, start: int, end: int, tables: bool) -> Non
     whole = end - start == BLOCK
     if not whole:
         process.split_huge(block)
-    gone: dict[int, Folio] = {}
     v = start
     while v < end:
         page = pages[v]
@@ -40,12 +52,10 @@ def zap(m: Machine, process: Process, start: int, end: int, tables: bool) -> Non
             m.leave(page)
             assert page.folio is not None
             rmap.remove(page.folio, process, v)
-            gone[id(page.folio)] = page.folio
+            gathered.add(page.folio)
         if page.state != "none":
             pages[v] = Page()
         v += 1
-    for folio in gone.values():
-        rmap.forget_if_unused(m, folio)
     if whole:
         process.huge.discard(block)
         if tables and block in process.tables:
