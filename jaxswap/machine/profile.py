@@ -24,6 +24,8 @@ class Profile:
       scan_all_frag: all frag clusters are scanned, not one (cluster_alloc_swap_entry of 6.12).
       fill_nonfull: a cluster being filled is on nonfull, not on frag (cluster_alloc_range of 6.12 against
         relocate_cluster of 6.18); nonfull clusters move to frag when they are scanned.
+      scans_to_end: a scan of the last cluster ends with the device, so that the hint behind its last slot is none;
+        if false it points at bad slots and is tried in vain (alloc_swap_scan_cluster, 7.1).
       device_hints: the per-CPU hint is kept by each device, not once for all (percpu_cluster of 6.12).
       slot_cache: order-0 slots a CPU takes at a time, and gives back at a time (mm/swap_slots.c of 6.12);
         0: none.
@@ -74,6 +76,7 @@ class Profile:
     nonfull_first: bool = True
     scan_all_frag: bool = False
     fill_nonfull: bool = False
+    scans_to_end: bool = False
     device_hints: bool = False
     slot_cache: int = 0
     stepped_priority: bool = False
@@ -108,6 +111,7 @@ PROFILES: dict[str, Profile] = {
             fill_nonfull=True,
             device_hints=True,
             slot_cache=64,
+            scans_to_end=True,
             stepped_priority=True,
             bypass=True,
             free_after_map=False,
@@ -129,6 +133,7 @@ PROFILES: dict[str, Profile] = {
             "6.18",
             1,
             "swap table phase I; checked against Debian's 6.18.15",
+            scans_to_end=True,
             stepped_priority=True,
             bypass=True,
             free_after_map=False,
@@ -143,6 +148,7 @@ PROFILES: dict[str, Profile] = {
             "7.0",
             1,
             "swap table phase II; checked against Debian's 7.0.13",
+            scans_to_end=True,
             filtered=True,
             memcg_in_batch=True,
             cluster_bytes=32,

@@ -36,6 +36,7 @@ class Device:
     priority: int | None = None
     synchronous: bool = True
     rotational: bool = False
+    discard: bool = False
 
 
 @dataclass
@@ -95,6 +96,9 @@ class Machine:
                 default -= self.profile.stepped_priority
                 priority = default
             made.append(kind(device.slots, priority, device.synchronous, device.rotational))
+            made[-1].discard = device.discard
+            if self.profile.scans_to_end:
+                made[-1].last_end = device.slots
         return made
 
     def new_anon_vma(self) -> int:

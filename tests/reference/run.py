@@ -106,7 +106,12 @@ class Runner:
         self.machine.processes[process].vmas = self.regions[process].vmas
 
     def step(self, i: int) -> None:
-        """Operation i."""
+        """Operation i, then the work it left to the kernel."""
+        self._step(i)
+        for device in self.machine.swap.devices:
+            device.discard_pending()
+
+    def _step(self, i: int) -> None:
         workload, m = self.workload, self.machine
         kind, v, n = Kind(workload.kind[i]), int(workload.v[i]), int(workload.n[i])
         number, m.cpu = int(workload.process[i]), int(workload.cpu[i])

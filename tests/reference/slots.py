@@ -1,7 +1,7 @@
 """The clusters of one swap device, one cluster and one slot at a time: 6.18 and later.
 
 Source of the rules: mm/swapfile.c (cluster_alloc_swap_entry, alloc_swap_scan_cluster, relocate_cluster,
-partial_free_cluster, free_cluster, swap_reclaim_full_clusters) of 6.18 to 7.3, a block device without discard.
+partial_free_cluster, free_cluster, swap_reclaim_full_clusters) of 6.18 to 7.3, a block device.
 slots_6_12.py has what was different before.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 CLUSTER = 512
-FREE, NONFULL, FRAG, FULL = 1, 2, 3, 4
+FREE, NONFULL, FRAG, FULL, DISCARD = 1, 2, 3, 4, 5
 
 
 class Cluster:
@@ -31,17 +31,20 @@ class Cluster:
 class SwapDevice:
     """A swap device of `nslots` slots; slot 0 (the header) and slots past the end are bad.
 
+    last_end: where scans of the last cluster end, the end of the device or of the cluster.
     reclaim(cluster, i) drops the folio of a cached slot from the swap cache if no slot of it is in use and says how
     many slots that gave back; full() says whether swap is more than half full. Both come from the owner.
     """
 
-    def __init__(self, nslots: int, priority: int = -1, synchronous: bool = True, rotational: bool = False):
+    def __init__(self, nslots: int, priority: int = -1, synchronous: bool = True, rotational: bool = False) -> None:
         self.nslots, self.priority = nslots, priority
+        self.last_end = -(-nslots // CLUSTER) * CLUSTER
         self.synchronous, self.rotational = synchronous, rotational
         self.clusters = [Cluster() for _ in range((nslots + CLUSTER - 1) // CLUSTER)]
         self.free_slots = nslots - 1
+        self.discard = False  # swapon --discard=pages
         self.hints: dict = {}  # order, or (CPU, order) -> next slot, where the device keeps them itself
-        self.lists: dict[tuple[int, int], list[int]] = {(FREE, 0): [], (FULL, 0): []}
+        self.lists: dict[tuple[int, int], list[int]] = {(FREE, 0): [], (FULL, 0): [], (DISCARD, 0): []}
         self.reclaim: Callable[[Cluster, int], int] = lambda cluster, i: 0
         self.full: Callable[[], bool] = lambda: False
         for order in range(10):
@@ -118,9 +121,12 @@ class SwapDevice:
 
     def _passes(self, order: int):
         """(list, its order, how many clusters of it) in the order they are tried; FULL: reclaim from one."""
+        if self.discard:
+            yield FREE, 0, 1
         if order < 9:
             yield NONFULL, order, len(self.clusters)
-        yield FREE, 0, 1
+        if not self.discard:
+            yield FREE, 0, 1
         if self.full():
             yield FULL, 0, 1
         if order < 9:
@@ -148,7 +154,8 @@ class SwapDevice:
         cluster.used[found : found + size] = b"\1" * size
         cluster.count += size
         self.free_slots -= size
-        if cluster.count < CLUSTER and found + 2 * size <= CLUSTER:
+        end = min(CLUSTER, self.last_end - index * CLUSTER)
+        if cluster.count < CLUSTER and found + 2 * size <= end:
             return index * CLUSTER + found + size
         return 0
 
@@ -224,5 +231,12 @@ class SwapDevice:
         if cluster.count:
             self._move(index, NONFULL)
         else:
-            self._move(index, FREE)
+            self._move(index, DISCARD if self.discard else FREE)
             cluster.order = 0
+
+    def discard_pending(self) -> bool:
+        """swap_do_scheduled_discard: emptied clusters become free ones. Whether there were any."""
+        waiting = list(self.lists[DISCARD, 0])
+        for index in waiting:
+            self._move(index, FREE)
+        return bool(waiting)

@@ -6,7 +6,7 @@ dec_cluster_info_page, setup_swap_map_and_extents). A cluster stays on its list 
 
 from __future__ import annotations
 
-from .slots import CLUSTER, FRAG, FREE, FULL, NONFULL, SwapDevice
+from .slots import CLUSTER, DISCARD, FRAG, FREE, FULL, NONFULL, SwapDevice
 
 COLUMNS = 32
 
@@ -48,6 +48,8 @@ class SwapDevice612(SwapDevice):
                 scanned += 1
                 if found is not None:
                     return found, after
+        if self.discard_pending():
+            return self._alloc(0, order)
         if order:
             return None, after
         for stolen in range(1, 10):
@@ -62,6 +64,8 @@ class SwapDevice612(SwapDevice):
     def scan(self, index: int, start: int, order: int) -> tuple[int | None, int]:
         """alloc_swap_scan_cluster, cluster_alloc_range."""
         cluster = self.clusters[index]
+        if cluster.flag == DISCARD:
+            return None, 0
         found, _ = self._find(index, start, order)
         if found is None:
             return None, 0

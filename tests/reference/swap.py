@@ -69,6 +69,8 @@ class Swap:
             place = found[0] if found else None
         else:
             place = self._alloc_fast(folio.order, cpu) or self._alloc_slow(folio.order, cpu)
+            if place is None and not folio.order and any(device.discard_pending() for device in self.devices):
+                place = self._alloc_slow(0, cpu)
         if place is None:
             return False
         self.insert(folio, place)

@@ -53,7 +53,7 @@ def devices(swap: str) -> list[Device]:
         kind, size, *rest = text.split()
         pages = int(size[:-1]) * UNITS[size[-1]] // 4096
         priority = int(rest[rest.index("pri") + 1]) if "pri" in rest else None
-        found.append(Device(pages, priority, kind in SYNCHRONOUS, "rotational" in rest))
+        found.append(Device(pages, priority, kind in SYNCHRONOUS, "rotational" in rest, "discard" in rest))
     return found
 
 
