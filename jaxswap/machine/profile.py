@@ -24,7 +24,8 @@ class Profile:
       scan_all_frag: all frag clusters are scanned, not one (cluster_alloc_swap_entry of 6.12).
       fill_nonfull: a cluster being filled is on nonfull, not on frag (cluster_alloc_range of 6.12 against
         relocate_cluster of 6.18); nonfull clusters move to frag when they are scanned.
-      scans_to_end: a scan of the last cluster ends with the device, so that the hint behind its last slot is none;
+      scans_to_end: a scan of the last cluster ends with the device, so that the hint behind its last slot is
+      none;
         if false it points at bad slots and is tried in vain (alloc_swap_scan_cluster, 7.1).
       device_hints: the per-CPU hint is kept by each device, not once for all (percpu_cluster of 6.12).
       slot_cache: order-0 slots a CPU takes at a time, and gives back at a time (mm/swap_slots.c of 6.12);
@@ -51,11 +52,13 @@ class Profile:
         (do_huge_zero_wp_pmd, 6.13).
       reclaim_tables: DONTNEED of a whole 2 MiB block gives its page table back, so that a 2 MiB folio fits
         again (CONFIG_PT_RECLAIM, 6.14).
-      gathers_calls: folios unmapped by DONTNEED are looked at when the whole call is done; if false when each VMA
+      gathers_calls: folios unmapped by DONTNEED are looked at when the whole call is done; if false when each
+      VMA
         is (madvise_do_behavior, 6.16).
       reuse_large: a write to a page of a large folio that only this process maps still uses it in place
         (__wp_can_reuse_large_anon_folio, 6.15); if false it is copied.
-      remembers_owners: whether a large folio is shared is read off the two processes it remembers as mapping it
+      remembers_owners: whether a large folio is shared is read off the two processes it remembers as mapping
+      it
         (folio_maybe_mapped_shared, 6.15); if false it is guessed from its first page
         (folio_likely_mapped_shared of 6.12).
 

@@ -1,7 +1,9 @@
-"""Page faults of an access: first touch, the shared zero page; swap-in and copy-on-write have their own files.
+"""Page faults of an access: first touch, the shared zero page; swap-in and copy-on-write have their own
+files.
 
 Source: mm/memory.c (handle_pte_fault, do_anonymous_page, alloc_anon_folio), mm/huge_memory.c
-(do_huge_pmd_anonymous_page, do_huge_zero_wp_pmd, thp_vma_allowable_orders, thp_vma_suitable_orders); 6.12 to 7.3.
+(do_huge_pmd_anonymous_page, do_huge_zero_wp_pmd, thp_vma_allowable_orders, thp_vma_suitable_orders); 6.12 to
+7.3.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> None:
     """One access of page v; `zero` overwrites it with zeros.
 
-    A write to a page with content changes one byte of it: a load, then a store. So a swapped page is read in first.
+    A write to a page with content changes one byte of it: a load, then a store. So a swapped page is read in
+    first.
     """
     m.n["accesses"] += 1
     page = process.pages[v]
@@ -26,7 +29,9 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
         handle(m, process, v, False)
         m.n["faults"] += not m.oom
         page = process.pages[v]
-    if not m.oom and (page.state in ("none", "swapped") or (write and (page.state == "zero" or not page.exclusive))):
+    if not m.oom and (
+        page.state in ("none", "swapped") or (write and (page.state == "zero" or not page.exclusive))
+    ):
         handle(m, process, v, write)
         m.n["faults"] += not m.oom
         page = process.pages[v]
@@ -44,7 +49,7 @@ def handle(m: Machine, process: Process, v: int, write: bool) -> None:
     """handle_mm_fault of an anonymous VMA."""
     page, vma = process.pages[v], process.vma(v)
     block = v >> TOP_ORDER
-    if write and vma.anon is None:
+    if write and vma.anon is None and m.anon_vmas_part:
         vma.anon = m.new_anon_vma()
     if block in process.huge and page.state == "zero":
         if huge_zero_write(m, process, vma, block):

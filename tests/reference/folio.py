@@ -18,10 +18,10 @@ def size_name(order: int) -> str:
 class Folio:
     """2^order pages of memory, aligned in the address space to their number.
 
-    maps: who maps it: process number -> its pages. place: (device, first slot) while it is in the swap cache. dirty:
-    its slots, if any, do not hold its content. partial: some page lost its last mapping while others kept theirs
-    (it waits on the deferred split list). readahead: read ahead and not used yet. mms: the two processes the kernel
-    remembers as mapping a large folio.
+    maps: who maps it: process number -> its pages. place: (device, first slot) while it is in the swap cache.
+    dirty: its slots, if any, do not hold its content. partial: some page lost its last mapping while others
+    kept theirs (it waits on the deferred split list). readahead: read ahead and not used yet. mms: the two
+    processes the kernel remembers as mapping a large folio.
     """
 
     base: int
@@ -67,9 +67,10 @@ class Folio:
 class Page:
     """A page-table entry. state: none, zero (shared zero page), present or swapped.
 
-    folio: of a present page; device, slot: of a swapped one. exclusive: the page belongs to this process alone
-    (PageAnonExclusive, or the bit of the swap entry); a present page that is not exclusive is write-protected.
-    nonzero: content. touched, swapped_in, large: accessed since it arrived, arrived from swap, in a large folio.
+    folio: of a present page; device, slot: of a swapped one. exclusive: the page belongs to this process
+    alone (PageAnonExclusive, or the bit of the swap entry); a present page that is not exclusive is write-
+    protected. nonzero: content. touched, swapped_in, large: accessed since it arrived, arrived from swap, in
+    a large folio.
     """
 
     state: str = "none"
@@ -86,8 +87,8 @@ class Page:
 
 @dataclass
 class Vma:
-    """readahead: (page of the last fault, window, hits), None before the first (swap_readahead_info). anon: number of
-    its anon_vma, None before the first page of its own; forked: it came with one from a fork.
+    """readahead: (page of the last fault, window, hits), None before the first (swap_readahead_info). anon:
+    number of its anon_vma, None before the first page of its own; forked: it came with one from a fork.
     """
 
     start: int
@@ -108,8 +109,8 @@ class Vma:
 class Process:
     """One address space.
 
-    tables: 2 MiB blocks with a page table. huge: blocks mapped by one entry instead (a 2 MiB folio or the 2 MiB zero
-    page); a block is in at most one of the two.
+    tables: 2 MiB blocks with a page table. huge: blocks mapped by one entry instead (a 2 MiB folio or the 2
+    MiB zero page); a block is in at most one of the two.
     """
 
     number: int

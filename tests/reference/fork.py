@@ -1,7 +1,7 @@
 """fork and exit.
 
-Source: mm/memory.c (copy_page_range, copy_present_ptes, copy_nonpresent_pte), mm/huge_memory.c (copy_huge_pmd);
-6.12 to 7.3.
+Source: mm/memory.c (copy_page_range, copy_present_ptes, copy_nonpresent_pte), mm/huge_memory.c
+(copy_huge_pmd); 6.12 to 7.3.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Plain-Python reference machine: one page, one folio, one operation at a time.
 
-Written to be read beside the kernel (6.12 to 7.3; memory limits by the classic two-list LRU of 7.2 and 7.3 with its
-statistics flushed at every pass of a reclaim). It is the oracle of jaxswap.machine: same page maps, same lists, same
-counters after every operation. One file for each subject of the kernel:
+Written to be read beside the kernel (6.12 to 7.3; memory limits by the classic two-list LRU of 7.2 and 7.3
+with its statistics flushed at every pass of a reclaim). It is the oracle of jaxswap.machine: same page maps,
+same lists, same counters after every operation. One file for each subject of the kernel:
 
     fault.py       first touch, zero pages          swap.py        devices, swap cache, counts
-    swapin.py      swap-in faults                   slots.py       clusters of a device (slots_6_12.py: before)
-    readahead.py   swap-in around a page            slot_cache.py  order-0 slots by the batch (6.12)
-    rmap.py        mapping, copy-on-write           madvise.py     MADV_PAGEOUT, MADV_COLD
-    fork.py        fork, exit                       reclaim.py     swap-out, splitting
-    zap.py         MADV_DONTNEED, munmap            memcg.py       charges, reclaim under a limit
+    swapin.py      swap-in faults                   slots.py       clusters of a device (slots_6_12.py:
+    before) readahead.py   swap-in around a page            slot_cache.py  order-0 slots by the batch (6.12)
+    rmap.py        mapping, copy-on-write           madvise.py     MADV_PAGEOUT, MADV_COLD fork.py
+    fork, exit                       reclaim.py     swap-out, splitting zap.py         MADV_DONTNEED, munmap
+    memcg.py       charges, reclaim under a limit
 """
 
 from __future__ import annotations
@@ -43,10 +43,14 @@ class Device:
 class Machine:
     """The state of one machine.
 
-    always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit` follows.
-    limit: pages of memory.max. swap: slots of the one device, where `devices` is empty. zswap: it is on, and takes
-    everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and readahead remember; slots
-    whose content zswap has; what the policy remembers; whether the OOM killer has ended it all.
+    always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
+    follows. limit: pages of memory.max. swap: slots of the one device, where `devices` is empty. zswap: it is
+    on, and takes everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and
+    readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
+    ended it all.
+
+    zero_pieces_take_slots, anon_vmas_part, gives_tables_back: off for the sake of machines without the rule
+    of reclaim.pass_through, of Vma.mergeable, or of `tables` in zap.zap.
     """
 
     npages: int
@@ -64,6 +68,9 @@ class Machine:
     inherit: int = 0
     thp: str = "always"
     vma_readahead: bool = True
+    zero_pieces_take_slots: bool = True
+    anon_vmas_part: bool = True
+    gives_tables_back: bool = True
     n: Counter[str] = field(default_factory=Counter)
     cpu: int = 0  # where the operation under way runs
 
@@ -175,6 +182,8 @@ class Machine:
                     self.leave(page)
         for device in self.swap.devices:
             for cluster in device.clusters:
-                after["useless_swapin"] += sum(folio is not None and not folio.used for folio in cluster.cache)
+                after["useless_swapin"] += sum(
+                    folio is not None and not folio.used for folio in cluster.cache
+                )
         self.n = live
         return after

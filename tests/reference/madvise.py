@@ -39,7 +39,7 @@ def cold(m: Machine, process: Process, start: int, end: int) -> None:
 
 
 def cold_folios(m: Machine, process: Process, start: int, end: int) -> list[Folio]:
-    """Folios that this range maps whole and nobody else maps; others of this process alone are split first."""
+    """Folios that this range maps whole and nobody else maps; others of this process are split first."""
     found = []
     pages = process.pages
     v = start

@@ -49,8 +49,8 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
 def split_on_lru(m: Machine, folio: Folio) -> None:
     """A split on the LRU: the pieces take the folio's place, the first nearest to the tail.
 
-    A piece of a folio in the swap cache that nobody maps or counts on leaves the swap cache, but for the first, which
-    the caller holds (free_folio_and_swap_cache).
+    A piece of a folio in the swap cache that nobody maps or counts on leaves the swap cache, but for the
+    first, which the caller holds (free_folio_and_swap_cache).
     """
     before = folio.prev
     m.lists.remove(folio)
@@ -73,6 +73,8 @@ def shrink(m: Machine, folio: Folio) -> None:
             pieces = pieces_of(m, folio)
         else:
             activate(m, folio)
+    if not m.zero_pieces_take_slots:
+        pieces = [piece for piece in pieces if not piece.gone]
     if not m.profile.ascending_pieces:
         pieces = [*pieces[:1], *reversed(pieces[1:])]
     for piece in pieces:
@@ -138,7 +140,7 @@ def unmap(m: Machine, folio: Folio) -> bool:
 
 
 def write_out(m: Machine, folio: Folio, nonzero: bool) -> bool:
-    """swap_writeout: flags only for a folio of zeros, else zswap or the device. True: the write is under way."""
+    """swap_writeout: flags for a folio of zeros, else zswap or the device. True: the write is under way."""
     assert folio.place is not None
     number, offset = folio.place
     cluster, first = m.swap.devices[number].at(offset)

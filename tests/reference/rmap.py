@@ -28,7 +28,7 @@ def add(folio: Folio, process: Process, v: int) -> None:
 
 
 def remove(folio: Folio, process: Process, v: int) -> None:
-    """One page is no longer mapped here (folio_sub_return_large_mapcount); the folio's fate is the caller's."""
+    """One page is no longer mapped here (folio_sub_return_large_mapcount)."""
     mine = folio.maps[process.number]
     mine.discard(v)
     if not mine:

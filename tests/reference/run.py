@@ -154,8 +154,12 @@ class Runner:
                 elif kind is Kind.COLD:
                     madvise.cold(m, process, start, end)
                 else:
-                    whole = kind is Kind.UNMAP or m.profile.reclaim_tables
-                    if not m.profile.gathers_calls and kind is Kind.DONTNEED and start == process.vma(start).start:
+                    whole = m.gives_tables_back and (kind is Kind.UNMAP or m.profile.reclaim_tables)
+                    if (
+                        not m.profile.gathers_calls
+                        and kind is Kind.DONTNEED
+                        and start == process.vma(start).start
+                    ):
                         gathered.finish(m)
                     zap.zap(m, process, start, end, whole, gathered)
             gathered.finish(m)

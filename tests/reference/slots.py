@@ -14,8 +14,9 @@ FREE, NONFULL, FRAG, FULL, DISCARD = 1, 2, 3, 4, 5
 
 
 class Cluster:
-    """512 slots. used: not NULL (a bad slot too). counts: swap count. cache: folio in the swap cache. zero: zero flag.
-    shadow: what eviction left. count: used slots. order: of the first allocation. flag: the list it is on.
+    """512 slots. used: not NULL (a bad slot too). counts: swap count. cache: folio in the swap cache. zero:
+    zero flag. shadow: what eviction left. count: used slots. order: of the first allocation. flag: the list
+    it is on.
     """
 
     def __init__(self) -> None:
@@ -32,11 +33,14 @@ class SwapDevice:
     """A swap device of `nslots` slots; slot 0 (the header) and slots past the end are bad.
 
     last_end: where scans of the last cluster end, the end of the device or of the cluster.
-    reclaim(cluster, i) drops the folio of a cached slot from the swap cache if no slot of it is in use and says how
-    many slots that gave back; full() says whether swap is more than half full. Both come from the owner.
+    reclaim(cluster, i) drops the folio of a cached slot from the swap cache if no slot of it is in use and
+    says how many slots that gave back; full() says whether swap is more than half full. Both come from the
+    owner.
     """
 
-    def __init__(self, nslots: int, priority: int = -1, synchronous: bool = True, rotational: bool = False) -> None:
+    def __init__(
+        self, nslots: int, priority: int = -1, synchronous: bool = True, rotational: bool = False
+    ) -> None:
         self.nslots, self.priority = nslots, priority
         self.last_end = -(-nslots // CLUSTER) * CLUSTER
         self.synchronous, self.rotational = synchronous, rotational
@@ -206,7 +210,7 @@ class SwapDevice:
             i += freed
 
     def reclaim_full(self) -> None:
-        """swap_reclaim_full_clusters: give back the cached slots of one full cluster that nobody counts on."""
+        """swap_reclaim_full_clusters: give back one full cluster's cached slots that nobody counts on."""
         index = self._take(FULL, 0)
         if index is None:
             return

@@ -1,8 +1,8 @@
 """All swap devices together: which one serves a folio, the swap cache, the counts of the slots.
 
 Source: mm/swapfile.c (folio_alloc_swap, swap_alloc_fast, swap_alloc_slow, swap_put_entries_direct,
-folio_free_swap, __try_to_reclaim_swap) of 6.18 to 7.3; get_swap_pages, free_swap_and_cache_nr, put_swap_folio of
-6.12.
+folio_free_swap, __try_to_reclaim_swap) of 6.18 to 7.3; get_swap_pages, free_swap_and_cache_nr, put_swap_folio
+of 6.12.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Place = tuple[int, int]
 
 
 class Swap:
-    """devices: by type. available: types of the devices with free slots, highest priority first, in turn among
-    equals (swap_avail_head). hints: (CPU, order) -> (device, next slot) (percpu_swap_cluster).
+    """devices: by type. available: types of the devices with free slots, highest priority first, in turn
+    among equals (swap_avail_head). hints: (CPU, order) -> (device, next slot) (percpu_swap_cluster).
 
-    forget(folio) is called for a folio that left the swap cache and that nobody maps; freed(device, slot, size) for
-    slots that were given back.
+    forget(folio) is called for a folio that left the swap cache and that nobody maps; freed(device, slot,
+    size) for slots that were given back.
     """
 
     def __init__(self, profile: Profile, devices: list[SwapDevice], forget: Callable[[Folio], None]):
@@ -207,7 +207,9 @@ class Swap:
     # Swap cache
 
     def remove(self, folio: Folio, cpu: int, direct: bool = False) -> None:
-        """__swap_cache_del_folio: its slots without a count are given back (6.12: past the slot cache if direct)."""
+        """__swap_cache_del_folio: its slots without a count are given back (6.12: past the slot cache if
+        direct).
+        """
         assert folio.place is not None
         number, offset = folio.place
         cluster, first = self.devices[number].at(offset)

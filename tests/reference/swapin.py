@@ -36,7 +36,9 @@ def fault(m: Machine, process: Process, v: int, vma: Vma, write: bool) -> None:
 
 
 def candidates(m: Machine, process: Process, v: int, within: int) -> tuple[int, int]:
-    """Orders of `within` whose slots are aligned like their pages, and those whose PTEs continue each other too."""
+    """Orders of `within` whose slots are aligned like their pages, and those whose PTEs continue each other
+    too.
+    """
     page, pages = process.pages[v], process.pages
     aligned = sum(1 << o for o in ORDERS if within >> o & 1 and (v ^ page.slot) & ((1 << o) - 1) == 0)
     fitting = 0
@@ -79,7 +81,9 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
     aligned, fitting = candidates(m, process, v, within)
     conflicts = {o: conflict(m, page, o) for o in ORDERS if fitting >> o & 1}
     ok = sum(1 << o for o, why in conflicts.items() if why is None)
-    reasons = dict.fromkeys(("vma_edge", "alignment", "pte_gap", "policy", "zero_flag", "cached", "charge"), 0)
+    reasons = dict.fromkeys(
+        ("vma_edge", "alignment", "pte_gap", "policy", "zero_flag", "cached", "charge"), 0
+    )
     if m.profile.filtered:
         for o, why in conflicts.items():
             if why is not None:
@@ -118,9 +122,14 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
 
 
 def read(
-    m: Machine, base: int, order: int, place: tuple[int, int], target: tuple[int, int], past_cache: bool = False
+    m: Machine,
+    base: int,
+    order: int,
+    place: tuple[int, int],
+    target: tuple[int, int],
+    past_cache: bool = False,
 ) -> Folio:
-    """A new folio with the content of its slots: refault, LRU, read; in the swap cache unless `past_cache`."""
+    """A new folio with the content of its slots: refault, LRU, read; cached unless `past_cache`."""
     folio = Folio(base, order, dirty=False, used=False)
     cluster, i = m.swap.devices[target[0]].at(target[1])
     memcg.refault(m, folio, cluster.shadow[i])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Gathered(dict[int, Folio]):
-    """Folios that lost a mapping, in order (struct mmu_gather): their fate is decided when all is unmapped."""
+    """Folios that lost a mapping, in order (struct mmu_gather): what becomes of them waits for the end."""
 
     def add(self, folio: Folio) -> None:
         self[id(folio)] = folio
