@@ -20,8 +20,10 @@ class Folio:
 
     maps: who maps it: process number -> its pages. place: (device, first slot) while it is in the swap cache.
     dirty: its slots, if any, do not hold its content. partial: some page lost its last mapping while others
-    kept theirs (it waits on the deferred split list). readahead: read ahead and not used yet. mms: the two
-    processes the kernel remembers as mapping a large folio.
+    kept theirs (it waits on the deferred split list). readahead: read ahead and not used yet. used: it
+    was mapped at some time. owners, owned, marked_shared: the two processes that the kernel remembers as
+    mapping a large folio, how many mappings it ascribes to each, and whether it holds the folio for shared
+    (_mm_id, _mm_id_mapcount, _mm_ids).
     """
 
     base: int

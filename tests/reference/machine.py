@@ -23,20 +23,9 @@ from jaxswap.machine.profile import PROFILES, Profile
 from .folio import ORDERS, Folio, Page, Process, size_name
 from .lru import Lists
 from .policies import POLICIES
-from .slots import SwapDevice
+from .slots import Device, SwapDevice
 from .slots_6_12 import SwapDevice612
 from .swap import Swap
-
-
-@dataclass(frozen=True)
-class Device:
-    """A swap device as swapon sees it. slots: its header included. priority: None if none is given."""
-
-    slots: int
-    priority: int | None = None
-    synchronous: bool = True
-    rotational: bool = False
-    discard: bool = False
 
 
 @dataclass
@@ -102,10 +91,7 @@ class Machine:
             if priority is None:
                 default -= self.profile.stepped_priority
                 priority = default
-            made.append(kind(device.slots, priority, device.synchronous, device.rotational))
-            made[-1].discard = device.discard
-            if self.profile.scans_to_end:
-                made[-1].last_end = device.slots
+            made.append(kind(self.profile, device, priority))
         return made
 
     def new_anon_vma(self) -> int:

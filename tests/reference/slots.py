@@ -8,6 +8,9 @@ slots_6_12.py has what was different before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxswap.machine.profile import Profile
 
 CLUSTER = 512
 FREE, NONFULL, FRAG, FULL, DISCARD = 1, 2, 3, 4, 5
@@ -29,6 +32,19 @@ class Cluster:
         self.flag = FREE
 
 
+@dataclass(frozen=True)
+class Device:
+    """A swap device as swapon sees it. slots: its header included. priority: None if none is given. discard:
+    emptied clusters are discarded (swapon --discard=pages).
+    """
+
+    slots: int
+    priority: int | None = None
+    synchronous: bool = True
+    rotational: bool = False
+    discard: bool = False
+
+
 class SwapDevice:
     """A swap device of `nslots` slots; slot 0 (the header) and slots past the end are bad.
 
@@ -38,15 +54,14 @@ class SwapDevice:
     owner.
     """
 
-    def __init__(
-        self, nslots: int, priority: int = -1, synchronous: bool = True, rotational: bool = False
-    ) -> None:
-        self.nslots, self.priority = nslots, priority
-        self.last_end = -(-nslots // CLUSTER) * CLUSTER
-        self.synchronous, self.rotational = synchronous, rotational
+    def __init__(self, profile: Profile, device: Device, priority: int) -> None:
+        self.profile, self.nslots, self.priority = profile, device.slots, priority
+        self.synchronous, self.rotational = device.synchronous, device.rotational
+        self.discard = device.discard
+        nslots = device.slots
+        self.last_end = nslots if profile.scans_to_end else -(-nslots // CLUSTER) * CLUSTER
         self.clusters = [Cluster() for _ in range((nslots + CLUSTER - 1) // CLUSTER)]
         self.free_slots = nslots - 1
-        self.discard = False  # swapon --discard=pages
         self.hints: dict = {}  # order, or (CPU, order) -> next slot, where the device keeps them itself
         self.lists: dict[tuple[int, int], list[int]] = {(FREE, 0): [], (FULL, 0): [], (DISCARD, 0): []}
         self.reclaim: Callable[[Cluster, int], int] = lambda cluster, i: 0
@@ -63,7 +78,9 @@ class SwapDevice:
             self.lists[self._key(cluster)].append(index)
 
     def order_at_swapon(self) -> list[int]:
-        return list(range(len(self.clusters)))
+        """Ascending; by columns, clusters 0, 32, 64, .. then 1, 33, 65, .., where there are 32."""
+        columns = self.profile.columns
+        return sorted(range(len(self.clusters)), key=lambda index: (index % columns, index // columns))
 
     def at(self, offset: int) -> tuple[Cluster, int]:
         return self.clusters[offset // CLUSTER], offset % CLUSTER

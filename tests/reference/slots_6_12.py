@@ -8,15 +8,9 @@ from __future__ import annotations
 
 from .slots import CLUSTER, DISCARD, FRAG, FREE, FULL, NONFULL, SwapDevice
 
-COLUMNS = 32
-
 
 class SwapDevice612(SwapDevice):
     """hints: (CPU, order) -> next slot."""
-
-    def order_at_swapon(self) -> list[int]:
-        """By columns: clusters 0, 32, 64, .. then 1, 33, 65, .."""
-        return sorted(range(len(self.clusters)), key=lambda index: (index % COLUMNS, index // COLUMNS))
 
     def alloc_on(self, cpu: int, order: int) -> int | None:
         """cluster_alloc_swap_entry, with the CPU's own hint on this device."""
@@ -41,7 +35,7 @@ class SwapDevice612(SwapDevice):
                 scanned += 1
                 if found is not None:
                     return found, after
-            while scanned < len(self.lists[FRAG, order]):
+            while scanned < (len(self.lists[FRAG, order]) if self.profile.scan_all_frag else 1):
                 index = self.lists[FRAG, order][0]
                 self._move(index, FRAG, rotate=True)
                 found, after = self.scan(index, 0, order)

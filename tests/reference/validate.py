@@ -19,8 +19,9 @@ from jaxswap.machine.compare import Comparison, compare_blocks
 from jaxswap.machine.profile import PROFILES
 from jaxswap.workload import Recording, read_recording, read_workload
 
-from .machine import Device, Machine
+from .machine import Machine
 from .run import Runner
+from .slots import Device
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SYNCHRONOUS = ("zram", "brd")
