@@ -35,8 +35,10 @@ class SwapDevice612(SwapDevice):
                 scanned += 1
                 if found is not None:
                     return found, after
-            while scanned < (len(self.lists[FRAG, order]) if self.profile.scan_all_frag else 1):
-                index = self.lists[FRAG, order][0]
+            frag = self.lists[FRAG, order]
+            most = len(frag) if self.profile.scan_all_frag else min(scanned + 1, len(frag))
+            while scanned < most:
+                index = frag[0]
                 self._move(index, FRAG, rotate=True)
                 found, after = self.scan(index, 0, order)
                 scanned += 1
