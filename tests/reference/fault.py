@@ -21,7 +21,7 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
     """One access of page v; `zero` overwrites it with zeros.
 
     A write to a page with content changes one byte of it: a load, then a store. So a swapped page is read in
-    first.
+    first. A fault is repeated where the charge for it threw the page out.
     """
     m.n["accesses"] += 1
     page = process.pages[v]
@@ -29,7 +29,7 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
         handle(m, process, v, False)
         m.n["faults"] += not m.oom
         page = process.pages[v]
-    if not m.oom and (
+    while not m.oom and (
         page.state in ("none", "swapped") or (write and (page.state == "zero" or not page.exclusive))
     ):
         handle(m, process, v, write)

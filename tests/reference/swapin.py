@@ -81,9 +81,7 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
     aligned, fitting = candidates(m, process, v, within)
     conflicts = {o: conflict(m, page, o) for o in ORDERS if fitting >> o & 1}
     ok = sum(1 << o for o, why in conflicts.items() if why is None)
-    reasons = dict.fromkeys(
-        ("vma_edge", "alignment", "pte_gap", "policy", "zero_flag", "cached", "charge"), 0
-    )
+    reasons: dict[str, int] = {"zero_flag": 0, "cached": 0, "charge": 0}
     if m.profile.filtered:
         for o, why in conflicts.items():
             if why is not None:
