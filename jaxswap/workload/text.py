@@ -320,7 +320,8 @@ class _Parser:
                 raise self.fail(number, "SET takes a path and a value: SET path value")
             self.add(Kind.SET, 0, 0, number, self.decode(number, words[1] + b" " + words[2]))
         elif op == b"FORK":
-            self.add(Kind.FORK, *self.integers(number, name, ("child",), words[1:], digits=3), 0, number)
+            (child,) = self.integers(number, name, ("child",), words[1:], digits=3)
+            self.add(Kind.FORK, child, 0, number)
         elif op == b"EXIT":
             self.integers(number, name, (), words[1:])
             self.add(Kind.EXIT, 0, 0, number)

@@ -91,7 +91,7 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
     if can_reuse(m, folio):
         process.pages[v].exclusive = True
         return
-    if not memcg.charge(m, 1, True):
+    if not memcg.charge(m, 1, True) or process.pages[v].folio is not folio:
         return
     m.leave(process.pages[v])
     nonzero = process.pages[v].nonzero

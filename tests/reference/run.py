@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from jaxswap.errors import InputError
 from jaxswap.workload import Kind, Workload
 
 from . import fault, fork, madvise, readahead, settings, zap
@@ -127,7 +128,11 @@ class Runner:
                 if not m.oom:
                     readahead.will_need(m, process, page)
         elif kind is Kind.SET:
-            settings.write(m, *workload.text[i].split())
+            try:
+                settings.write(m, *workload.text[i].split())
+            except ValueError as wrong:
+                where = f"{workload.path or workload.name}:{int(workload.line[i])}"
+                raise InputError(f"{where}: {wrong}") from None
         elif kind is Kind.FORK:
             fork.fork(m, process, v)
             self.regions[v] = copy.deepcopy(regions)
@@ -233,7 +238,7 @@ def folios(process: Process) -> list[tuple]:
 
     def small(q: int) -> bool:
         page = pages[q]
-        return page.state == "zero" or (page.state == "present" and page.folio.order == 0)
+        return page.state == "zero" or (page.folio is not None and page.folio.order == 0)
 
     while v < len(pages):
         page, end = pages[v], v + 1
@@ -247,7 +252,7 @@ def folios(process: Process) -> list[tuple]:
             while end < len(pages) and small(end) and end >> 9 not in process.huge:
                 end += 1
             runs.append(("s", v, end - v))
-        elif page.folio.base == v:
+        elif page.folio is not None and page.folio.base == v:
             while end < len(pages) and pages[end].state == "present" and pages[end].folio is page.folio:
                 end += 1
             runs.append(("F", v, end - v))
