@@ -1,6 +1,6 @@
 """A replay held against a recording of a real kernel: page maps, folios, the region's counters."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxswap.workload import Recording
 
 # Counters that are the region's alone in a recording (the others count the interpreter's memory too).
 SIZED = ("swpin", "swpin_fallback", "swpin_fallback_charge", "swpout", "swpout_fallback", "split")
-VMSTAT = ("pswpin", "pswpout", "swpin_zero", "swpout_zero")
+VMSTAT = ("pswpin", "pswpout", "swpin_zero", "swpout_zero", "swap_ra", "swap_ra_hit")
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,17 @@ class Comparison:
 
 
 def compare(replay: OneReplay, recording: Recording) -> Comparison:
-    """Compare block by block: every page of every DUMP, every folio, every counter of the region."""
+    """Compare a replay with a recording."""
+    return compare_blocks(replay.blocks, recording)
+
+
+def compare_blocks(blocks: Iterable[tuple], recording: Recording) -> Comparison:
+    """Compare block by block: every page of every DUMP, every folio, every counter of the region.
+
+    blocks: as read_recording's."""
     score = {"DUMP": [0, 0], "FOLIOS": [0, 0], "STATS": [0, 0]}
     differences: list[Difference] = []
-    mine = [block for block in replay.blocks if block[0] in score]
+    mine = [block for block in blocks if block[0] in score]
     theirs = [block for block in recording.blocks if block[0] in score]
     for own, real in zip(mine, theirs, strict=False):
         name = f"{real[0]} {real[1]}"

@@ -185,6 +185,9 @@ def compile_workload(workload: Workload) -> Compiled:
         elif kind is Kind.SET:
             where = f"{workload.path or workload.name}:{int(workload.line[i])}"
             raise InputError(f"{where}: SET cannot be replayed; give the setting on the command line instead")
+        elif kind in (Kind.FORK, Kind.EXIT) or workload.cpu[i]:
+            where = f"{workload.path or workload.name}:{int(workload.line[i])}"
+            raise InputError(f"{where}: this machine has one process on one CPU; leave FORK, pN and @C away")
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             marks.append((len(ops), i))
         i += 1

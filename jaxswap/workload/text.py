@@ -1,5 +1,6 @@
 """The workload text form: one memory operation a line, read into arrays, checked, and written back."""
 
+import copy
 import enum
 import os
 from bisect import bisect_left, bisect_right
@@ -12,6 +13,7 @@ from jaxtyping import Int32, UInt8
 from jaxswap.errors import InputError
 from jaxswap.workload import generate
 from jaxswap.workload.files import open_checked, stem, write_atomic
+from jaxswap.workload.processes import check_lives, split_prefix
 
 ADVICE = ("huge", "nohuge", "plain")
 MOST_PAGES = 2**31 - 1
@@ -36,6 +38,8 @@ class Kind(enum.IntEnum):
     FOLIOS = 13
     STATS = 14
     ECHO = 15
+    FORK = 16
+    EXIT = 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +47,8 @@ class Workload:
     """A checked list of memory operations on a space of `npages` 4 KiB pages, aligned to 2 MiB.
 
     kind, v, n, line have one entry an operation, in order: what it does, first page, number of pages (0 for
-    operations without a range), 1-based line in the file. `text` maps the index of an operation to its
+    operations without a range), 1-based line in the file; FORK has the child's number in v. process, cpu: who
+    does it and where, 0 if nothing is said. `text` maps the index of an operation to its
     label (DUMP, FOLIOS, STATS, ECHO), its advice (MAP) or "path value" (SET). `meta` holds the "# key
     value" comments that stand before REGION.
     """
@@ -58,6 +63,13 @@ class Workload:
     line: Int32[np.ndarray, "ops"]
     text: dict[int, str] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
+    process: UInt8[np.ndarray, "ops"] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    cpu: UInt8[np.ndarray, "ops"] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    def __post_init__(self) -> None:
+        for name in ("process", "cpu"):
+            if len(getattr(self, name)) != len(self.kind):
+                object.__setattr__(self, name, np.zeros(len(self.kind), np.uint8))
 
     @property
     def accesses(self) -> int:
@@ -91,7 +103,8 @@ _NUMERIC: dict[bytes, tuple[Kind, int]] = {
 _LABELLED = {b"DUMP": Kind.DUMP, b"FOLIOS": Kind.FOLIOS, b"STATS": Kind.STATS}
 _GENERATED = {word.encode(): word for word in generate.ARGUMENTS}
 KNOWN = sorted(
-    ["REGION", "MAP", "SET", "ECHO"] + [word.decode() for word in (*_NUMERIC, *_LABELLED, *_GENERATED)]
+    ["REGION", "MAP", "SET", "ECHO", "FORK", "EXIT"]
+    + [word.decode() for word in (*_NUMERIC, *_LABELLED, *_GENERATED)]
 )
 
 
@@ -126,7 +139,9 @@ def format_workload(workload: Workload) -> str:
     text = workload.text
     operations = zip(workload.kind.tolist(), workload.v.tolist(), workload.n.tolist(), strict=True)
     for index, (kind, v, n) in enumerate(operations):
-        if kind <= Kind.READ:
+        if kind == Kind.FORK:
+            lines.append(f"FORK {v}")
+        elif kind <= Kind.READ:
             lines.append(f"{names[kind]} {v}" if n == 1 else f"{'READN' if kind else 'FILL'} {v} {n}")
         elif kind == Kind.MAP:
             lines.append(f"MAP {v} {n} {text[index]}")
@@ -134,6 +149,10 @@ def format_workload(workload: Workload) -> str:
             lines.append(f"{names[kind]} {v} {n}")
         else:
             lines.append(f"{names[kind]} {text.get(index, '')}".rstrip())
+        if workload.process[index]:
+            lines[-1] = f"p{workload.process[index]} {lines[-1]}"
+        if workload.cpu[index]:
+            lines[-1] = f"@{workload.cpu[index]} {lines[-1]}"
     return "\n".join(lines) + "\n"
 
 
@@ -187,6 +206,7 @@ class _Parser:
         self.pieces: list[tuple[np.ndarray, ...]] = []
         self.done = 0
         self.rows: tuple[list[int], ...] = ([], [], [], [])
+        self.prefixed: list[tuple[int, int, int, int]] = []  # operations from, to, their process and CPU
 
     def fail(self, number: int, message: str) -> InputError:
         return InputError(f"{self.where}:{number}: {message}")
@@ -234,6 +254,24 @@ class _Parser:
         if words[0].startswith(b"#"):
             self.comment(raw)
             return
+        if words[0][:1] in (b"@", b"p"):
+            try:
+                raw, process, cpu = split_prefix(raw)
+            except ValueError as wrong:
+                raise self.fail(number, str(wrong)) from None
+            if len(rest := raw.split()) < len(words):
+                if not rest:
+                    raise self.fail(number, "a process or a CPU and no operation behind it")
+                if rest[0] == b"REGION":
+                    raise self.fail(number, "REGION belongs to all processes; write it without a prefix")
+                start = self.done + len(self.rows[0])
+                self.operation(number, raw, rest)
+                self.prefixed.append((start, self.done + len(self.rows[0]), process, cpu))
+                return
+        self.operation(number, raw, words)
+
+    def operation(self, number: int, raw: bytes, words: list[bytes]) -> None:
+        """One operation without its prefix."""
         op = words[0]
         if op != b"ECHO":
             for at, word in enumerate(words):
@@ -248,7 +286,7 @@ class _Parser:
             op not in _NUMERIC
             and op not in _LABELLED
             and op not in _GENERATED
-            and op not in (b"MAP", b"SET", b"ECHO")
+            and op not in (b"MAP", b"SET", b"ECHO", b"FORK", b"EXIT")
         ):
             if not name.isprintable() or len(name) > 60:
                 raise self.fail(number, "not a workload: the line does not start with an operation's name")
@@ -281,6 +319,12 @@ class _Parser:
             if len(words) != 3:
                 raise self.fail(number, "SET takes a path and a value: SET path value")
             self.add(Kind.SET, 0, 0, number, self.decode(number, words[1] + b" " + words[2]))
+        elif op == b"FORK":
+            (child,) = self.integers(number, name, ("child",), words[1:], digits=3)
+            self.add(Kind.FORK, child, 0, number)
+        elif op == b"EXIT":
+            self.integers(number, name, (), words[1:])
+            self.add(Kind.EXIT, 0, 0, number)
         elif op == b"ECHO":
             self.add(Kind.ECHO, 0, 0, number, self.decode(number, raw.strip()[len(op) :].strip()))
         else:
@@ -355,32 +399,46 @@ class _Parser:
             kind, v, n, line = (np.concatenate(column) for column in zip(*self.pieces, strict=True))
         else:
             kind, v, n, line = (np.zeros(0, np.int64) for _ in range(4))
-        bad = np.flatnonzero(v + n > self.npages)
+        bad = np.flatnonzero((v + n > self.npages) & (kind < Kind.FORK))
         if len(bad):
             i = int(bad[0])
             last = v[i] + n[i] - 1
             message = f"{Kind(int(kind[i])).name}: page {last} is outside REGION (pages 0..{self.npages - 1})"
             raise self.fail(int(line[i]), message)
         kind = kind.astype(np.uint8)
-        self.check_mapped(kind, v, n, line)
+        process, cpu = (np.zeros(len(kind), np.uint8) for _ in range(2))
+        for start, stop, owner, where in self.prefixed:
+            process[start:stop], cpu[start:stop] = owner, where
+        self.check_processes(kind, v, line, process)
+        self.check_mapped(kind, v, n, line, process)
         v, n, line = (column.astype(np.int32) for column in (v, n, line))
+        meta = self.meta
         return Workload(
-            self.name, self.path, self.npages, self.advice, kind, v, n, line, self.text, self.meta
+            self.name, self.path, self.npages, self.advice, kind, v, n, line, self.text, meta, process, cpu
         )
 
-    def check_mapped(self, kind: np.ndarray, v: np.ndarray, n: np.ndarray, line: np.ndarray) -> None:
-        """Every access and every advice lies in pages that belong to a VMA at that moment."""
-        changes = np.flatnonzero((kind == Kind.MAP) | (kind == Kind.UNMAP))
-        if not len(changes):
+    def check_processes(self, kind: np.ndarray, v: np.ndarray, line: np.ndarray, process: np.ndarray) -> None:
+        """Every operation belongs to a process that lives at that moment."""
+        rows = np.flatnonzero((kind >= Kind.FORK) | (process > 0)).tolist()
+        check_lives(((int(line[i]), Kind(kind[i]).name, int(process[i]), int(v[i])) for i in rows), self.fail)
+
+    def check_mapped(
+        self, kind: np.ndarray, v: np.ndarray, n: np.ndarray, line: np.ndarray, process: np.ndarray
+    ) -> None:
+        """Every access and every advice lies in pages that belong to a VMA of its process at that moment."""
+        if not ((kind == Kind.MAP) | (kind == Kind.UNMAP)).any():
             return
-        coverage = Coverage()
+        coverages = {0: Coverage()}
         if kind[0] != Kind.MAP:
-            coverage.add(0, self.npages)
+            coverages[0].add(0, self.npages)
+        turns = np.flatnonzero(np.diff(process)) + 1
+        changes = np.flatnonzero((kind == Kind.MAP) | (kind == Kind.UNMAP) | (kind == Kind.FORK))
         wants = kind < Kind.MAP
         previous = 0
-        for change in (*changes.tolist(), len(kind)):
+        for change in (*np.union1d(turns, changes).tolist(), len(kind)):
             if change > previous:
                 part = slice(previous, change)
+                coverage = coverages[int(process[previous])]
                 bad = np.flatnonzero(wants[part] & coverage.outside(v[part], n[part]))
                 if len(bad):
                     i = previous + int(bad[0])
@@ -389,7 +447,12 @@ class _Parser:
                         f"{Kind(int(kind[i])).name}: {pages} not wholly inside mapped ranges; MAP them first"
                     )
                     raise self.fail(int(line[i]), message)
+            previous = change
             if change < len(kind):
-                edit = coverage.add if kind[change] == Kind.MAP else coverage.remove
-                edit(int(v[change]), int(v[change] + n[change]))
-            previous = change + 1
+                coverage = coverages[int(process[change])]
+                if kind[change] == Kind.FORK:
+                    coverages[int(v[change])] = copy.deepcopy(coverage)
+                elif kind[change] in (Kind.MAP, Kind.UNMAP):
+                    edit = coverage.add if kind[change] == Kind.MAP else coverage.remove
+                    edit(int(v[change]), int(v[change] + n[change]))
+                    previous = change + 1

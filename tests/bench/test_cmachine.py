@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from jaxswap.bench.cmachine import CLane, CMachine, available
-from jaxswap.workload import Workload, parse_workload
+from jaxswap.workload import Kind, Workload, parse_workload
 from tests.reference.machine import Machine
-from tests.reference.run import run
+from tests.reference.run import Runner, dump, folios
 
 if not available():
     pytest.skip("no C compiler here: install gcc or clang, or set CC", allow_module_level=True)
@@ -95,16 +96,32 @@ def random_workload(seed: int, advice: str, npages: int, operations: int, with_m
     return parse_workload("\n".join(lines) + "\n", name=f"random-{seed}")
 
 
+def blocks(workload: Workload, machine: Machine) -> Iterator[tuple[str, str, object]]:
+    """What the C machine prints: page maps and folios as a recording has them, all counters."""
+    runner = Runner(workload, machine)
+    for i in range(len(workload)):
+        runner.step(i)
+        kind, text = Kind(workload.kind[i]), workload.text.get(i, "")
+        if kind in (Kind.DUMP, Kind.FOLIOS):
+            show = dump if kind is Kind.DUMP else folios
+            yield kind.name, text, show(machine.processes[0])
+        elif kind is Kind.STATS:
+            yield "STATS", text, machine.n.copy()
+
+
 def compare(machine: CMachine, workload: Workload, lane: CLane) -> Counter[str]:
     """Replay on both; fails at the first block or counter that differs. Returns the run's counters."""
     reference = Machine(
         workload.npages,
-        always=lane.always,
+        always=lane.always & ALL,
         madvise=lane.madvise,
         limit=lane.limit_pages,
-        swap=lane.swap_slots,
+        swap_slots=lane.swap_slots,
+        zero_pieces_take_slots=False,
+        anon_vmas_part=False,
+        gives_tables_back=False,
     )
-    expected = list(run(workload, reference))
+    expected = list(blocks(workload, reference))
     got = machine.run(workload, *lane)
     assert [block[:2] for block in got.blocks] == [block[:2] for block in expected]
     for (kind, label, mine), (_, _, theirs) in zip(got.blocks, expected, strict=True):

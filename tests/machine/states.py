@@ -8,16 +8,25 @@ from jaxswap.machine.observe import pages_of
 from jaxswap.machine.state import MachineState, Plane, pages_room
 from jaxswap.swaptable.clusters import COUNT, FLAG, LISTS, ORDER, ROW, STRIDE, Clusters
 from jaxswap.swaptable.lanes import SPARE
+from tests.reference.folio import Folio
 from tests.reference.machine import Machine
 from tests.reference.slots import FRAG, FREE, FULL, NONFULL
 
+# Swap that is more than half full makes the kernel turn this list; nothing reads its order on these devices.
+FULL_LIST = (FULL, 0)
 SCALARS = ("stock", "age", "anon_cost", "activations", "refaults_seen", "flushed_active", "flushed_total")
+
+
+def first_page(folio: Folio) -> int:
+    """The page the JAX machine lists a folio by: its first mapped one."""
+    return min(folio.maps[0]) if folio.maps else folio.base
 
 
 def of_reference(machine: Machine) -> dict[str, Any]:
     """Pages, lists, clusters and scalars of the reference machine."""
     pages = []
-    for page in machine.pages:
+    process, device = machine.processes[0], machine.swap.devices[0]
+    for page in process.pages:
         if page.state == "present":
             folio = page.folio
             assert folio is not None
@@ -32,31 +41,40 @@ def of_reference(machine: Machine) -> dict[str, Any]:
                 folio.active,
                 folio.referenced,
                 folio.workingset,
-                len(folio.pages) < folio.nr,
+                folio.mapcount < folio.nr,
             )
         elif page.state == "swapped":
-            cached = page.folio
+            cluster, i = device.at(page.slot)
+            cached, shadow = cluster.cache[i], cluster.shadow[i]
             flags = (cached.active, cached.referenced, cached.workingset) if cached else None
-            row = ("swapped", page.slot, page.shadow[0], page.shadow[1], page.nonzero, flags)
+            row = ("swapped", page.slot, *shadow, page.nonzero, flags)
         else:
             row = (page.state,)
         pages.append(row)
-    device = machine.device
     clusters = [
-        (tuple(c.used), tuple(c.cached), tuple(c.zero), c.count, c.order, c.flag) for c in device.clusters
+        (
+            tuple(map(bool, c.used)),
+            tuple(folio is not None for folio in c.cache),
+            tuple(c.zero),
+            c.count,
+            c.order,
+            c.flag,
+        )
+        for c in device.clusters
     ]
     lists = {key: list(queue) for key, queue in device.lists.items() if queue}
+    lists |= {key: sorted(queue) for key, queue in lists.items() if key == FULL_LIST}
     scalars = {name: getattr(machine, name) for name in SCALARS}
     scalars |= {"used": machine.usage, "free": device.free_slots, "oom": machine.oom}
     return {
         "pages": pages,
-        "inactive": [min(f.pages) for f in machine.lists.order(0)],
-        "active": [min(f.pages) for f in machine.lists.order(1)],
+        "inactive": [first_page(f) for f in machine.lists.order(0)],
+        "active": [first_page(f) for f in machine.lists.order(1)],
         "sizes": (machine.lists.inactive_nr, machine.lists.active_nr),
         "clusters": clusters,
         "lists": lists,
-        "hints": list(device.hint),
-        "tables": sorted(machine.tables),
+        "hints": [machine.swap.hints.get((0, order), (0, 0))[1] for order in range(10)],
+        "tables": sorted(process.tables),
         "memory": list(machine.policy_memory),
         "scalars": scalars,
     }
@@ -142,6 +160,7 @@ def _clusters(c: Clusters) -> dict[str, Any]:
         numbers |= {(NONFULL, order): 2 + order, (FRAG, order): 12 + order}
     assert max(numbers.values()) < LISTS
     lists = {key: _walk(links, room + number) for key, number in numbers.items()}
+    lists[FULL_LIST].sort()
     return {
         "clusters": rows,
         "lists": {key: queue for key, queue in lists.items() if queue},

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from jaxswap.machine import COUNTERS, Lane
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
-from jaxswap.workload import Kind, Workload, parse_workload
+from jaxswap.workload import Workload, parse_workload
 from tests.machine.states import differences, of_machine, of_reference
 from tests.machine.workloads import random_text
 from tests.reference.machine import Machine
-from tests.reference.run import Regions, step
+from tests.reference.run import Runner
 
 
 def reference_of(workload: Workload, lane: Lane) -> Machine:
@@ -24,18 +24,20 @@ def reference_of(workload: Workload, lane: Lane) -> Machine:
         always=always,
         madvise=madvise,
         limit=None if lane.limit is None else lane.limit // 4096,
-        swap=lane.slots,
+        swap_slots=lane.slots,
         policy=lane.policy,
         policy_params=tuple(lane.parameters()),
+        zero_pieces_take_slots=False,
+        anon_vmas_part=False,
+        gives_tables_back=False,
     )
 
 
 def run_reference(workload: Workload, machine: Machine, start: int = 0, stop: int | None = None) -> None:
     """All operations on the reference machine."""
-    regions = Regions(workload)
+    runner = Runner(workload, machine)
     for i in range(len(workload) if stop is None else stop):
-        kind = Kind(workload.kind[i])
-        step(machine, regions, kind, int(workload.v[i]), int(workload.n[i]), workload.text.get(i, ""))
+        runner.step(i)
 
 
 def random_lane(rng: random.Random, limited: bool) -> Lane:

@@ -30,7 +30,7 @@ SHOWN = {
     "flags-1": (12, 1, 12),
 }
 """Page maps, folio lists and counter blocks of each recording."""
-COUNTERS_OF_A_BLOCK = 64
+COUNTERS_OF_A_BLOCK = 66
 
 
 def paths(name: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ class Lists:
     """A folio is on the list its `active` flag names. New ones go to the head."""
 
     def __init__(self, sentinel):
-        self.heads = [sentinel(-1, 0, set()), sentinel(-2, 0, set())]
+        self.heads = [sentinel(-1, 0), sentinel(-2, 0)]
         for head in self.heads:
             head.prev = head.next = head
         self.heads[1].active = True

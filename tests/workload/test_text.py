@@ -52,6 +52,46 @@ STATS
 ECHO  some text # with a mark
 """
 
+FORKED = """\
+REGION 4096 plain
+FILL 0 4
+FORK 3
+@1 p3 READ 2   # on another CPU
+p3 FILL 2 2
+@2 DUMP a
+p3 FORK 15
+p15 ECHO  p3 was here
+p3 EXIT
+@0 p0 READ 1
+"""
+
+
+def test_processes_and_cpus() -> None:
+    w = parse_workload(FORKED)
+    rows = list(zip(w.kind.tolist(), w.v.tolist(), w.process.tolist(), w.cpu.tolist(), strict=True))
+    assert rows == [
+        (Kind.TOUCH, 0, 0, 0),
+        (Kind.FORK, 3, 0, 0),
+        (Kind.READ, 2, 3, 1),
+        (Kind.TOUCH, 2, 3, 0),
+        (Kind.DUMP, 0, 0, 2),
+        (Kind.FORK, 15, 3, 0),
+        (Kind.ECHO, 0, 15, 0),
+        (Kind.EXIT, 0, 3, 0),
+        (Kind.READ, 1, 0, 0),
+    ]
+    assert w.text == {4: "a", 6: "p3 was here"} and w.accesses == 4 + 1 + 2 + 1
+    assert [w.process.dtype, w.cpu.dtype] == [np.uint8, np.uint8]
+    text = format_workload(w)
+    assert "@1 p3 READ 2\np3 FILL 2 2\n@2 DUMP a\np3 FORK 15\n" in text
+    assert equal(parse_workload(text), w) and format_workload(parse_workload(text)) == text
+
+
+def test_mappings_belong_to_processes() -> None:
+    parse_workload(REGION + "FORK 1\np1 UNMAP 0 8\nREAD 3\np1 READ 9\np1 MAP 0 4 plain\np1 READ 3\n")
+    with pytest.raises(InputError, match=r"w:4: READ: page 3 not wholly inside mapped ranges"):
+        parse_workload(REGION + "FORK 1\np1 UNMAP 0 8\np1 READ 3\n", "w")
+
 
 def test_every_operation() -> None:
     w = parse_workload(EVERY, name="demo")
@@ -135,6 +175,21 @@ REGION = "REGION 64 plain\n"
         (REGION + "ECHO \udcff\n", 2, "not UTF-8"),
         ("\x7fELF\x02\x01\n", 1, "not a workload"),
         ("P 0 12\n", 1, "unknown operation P"),
+        (REGION + "pages 4\n", 2, "unknown operation pages"),
+        (REGION + "p1 READ 1\n", 2, "READ: process p1 does not exist yet; write FORK 1 first"),
+        (REGION + "FORK 1\np1 EXIT\np1 READ 1\n", 4, "READ: process p1 has exited"),
+        (REGION + "FORK 1\nFORK 1\n", 3, "FORK: p1 lives; give the child a number of its own"),
+        (REGION + "FORK 0\n", 2, "FORK: the child is 0; it must be 1..15"),
+        (REGION + "FORK 16\n", 2, "FORK: the child is 16; it must be 1..15"),
+        (REGION + "FORK\n", 2, "FORK takes 1 numbers, got 0: FORK child"),
+        (REGION + "EXIT\n", 2, "EXIT: p0 lives to the end; write pN EXIT"),
+        (REGION + "FORK 1\np1 EXIT 1\n", 3, "EXIT takes 0 numbers, got 1"),
+        (REGION + "p16 READ 1\n", 2, "p16 is no process; they are p0..p15"),
+        (REGION + "p1x READ 1\n", 2, "p1x is no process"),
+        (REGION + "@16 READ 1\n", 2, "@16 is no CPU; they are @0..@15"),
+        (REGION + "@ READ 1\n", 2, "@ is no CPU"),
+        (REGION + "@1 p0\n", 2, "no operation behind it"),
+        ("@1 REGION 64 plain\n", 1, "REGION belongs to all processes"),
     ],
 )
 def test_refused(text: str, line: int, message: str) -> None:
@@ -187,7 +242,8 @@ operations = st.one_of(
 
 
 def equal(a: Workload, b: Workload) -> bool:
-    same = all(np.array_equal(x, y) for x, y in ((a.kind, b.kind), (a.v, b.v), (a.n, b.n)))
+    names = ("kind", "v", "n", "process", "cpu")
+    same = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
     return same and (a.npages, a.advice, a.text, a.meta) == (b.npages, b.advice, b.text, b.meta)
 
 

@@ -1,0 +1,44 @@
+"""fork and exit.
+
+Source: mm/memory.c (copy_page_range, copy_present_ptes, copy_nonpresent_pte), mm/huge_memory.c
+(copy_huge_pmd); 6.12 to 7.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from . import memcg, rmap, zap
+from .folio import BLOCK, Process
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+
+def fork(m: Machine, parent: Process, number: int) -> None:
+    """The child maps what the parent maps; nothing is exclusive any more, on either side."""
+    child = Process(number, [], [], set(parent.tables), set(parent.huge))
+    for v, page in enumerate(parent.pages):
+        if page.state in ("present", "swapped"):
+            page.exclusive = False
+        copy = replace(page, touched=False, young=page.young)
+        child.pages.append(copy)
+        if page.state == "present":
+            assert page.folio is not None
+            rmap.add(page.folio, child, v)
+        elif page.state == "swapped":
+            m.swap.raise_count((page.device, page.slot))
+    m.processes[number] = child
+    for _ in child.tables:
+        memcg.charge(m, 1, True)
+
+
+def exit_process(m: Machine, process: Process) -> None:
+    """exit_mmap: every page, ascending."""
+    gathered = zap.Gathered()
+    for start in range(0, len(process.pages), BLOCK):
+        zap.zap(m, process, start, min(start + BLOCK, len(process.pages)), True, gathered)
+    gathered.finish(m)
+    m.usage -= len(process.tables)
+    del m.processes[process.number]

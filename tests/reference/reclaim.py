@@ -1,0 +1,175 @@
+"""Swapping folios out and splitting them.
+
+Source: mm/vmscan.c (shrink_folio_list, __remove_mapping), mm/page_io.c (swap_writeout), mm/huge_memory.c
+(__folio_split, remap_page), mm/rmap.c (try_to_unmap_one); 6.12 to 7.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .folio import BLOCK, TOP_ORDER, Folio, Page, size_name
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+BATCH = 32  # SWAP_CLUSTER_MAX
+
+
+def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
+    """Order-0 folios of all pages. Those mapped with zeros in them give their place to the shared zero page.
+
+    Pieces that nobody maps and that are not in the swap cache are gone, but for the reclaim that made them.
+    """
+    m.n[f"{size_name(folio.order)}/split"] += 1
+    m.usage -= folio.nr
+    for number in folio.maps:
+        if folio.order == TOP_ORDER:
+            m.processes[number].split_huge(folio.base // BLOCK)
+    pieces = []
+    for q in range(folio.base, folio.base + folio.nr):
+        owners = [m.processes[number] for number, pages in folio.maps.items() if q in pages]
+        if not any(process.pages[q].nonzero for process in owners):
+            for process in owners:
+                m.leave(process.pages[q])
+                process.pages[q] = Page("zero")
+            owners = []
+        piece = Folio(q, 0, dirty=folio.dirty, active=folio.active)
+        piece.referenced, piece.workingset = folio.referenced, folio.workingset
+        piece.maps = {process.number: {q} for process in owners}
+        if folio.place is not None:
+            m.swap.insert(piece, folio.slot(q))
+        for process in owners:
+            process.pages[q].folio = piece
+        m.usage += not piece.gone
+        pieces.append(piece)
+    return pieces
+
+
+def split_on_lru(m: Machine, folio: Folio) -> None:
+    """A split on the LRU: the pieces take the folio's place, the first nearest to the tail.
+
+    A piece of a folio in the swap cache that nobody maps or counts on leaves the swap cache, but for the
+    first, which the caller holds (free_folio_and_swap_cache).
+    """
+    before = folio.prev
+    m.lists.remove(folio)
+    for piece in pieces_of(m, folio):
+        if piece.gone:
+            continue
+        m.lists.insert_after(before, piece)
+        if not piece.maps and piece.base != folio.base:
+            m.swap.free_folio(piece, m.cpu)
+
+
+def shrink(m: Machine, folio: Folio) -> None:
+    """shrink_folio_list for one isolated folio that is to go, and for its pieces."""
+    pieces: list[Folio] = []
+    if folio.place is None and folio.order and folio.partial:
+        pieces = pieces_of(m, folio)
+    elif not swap_out(m, folio):
+        if folio.order:
+            m.n[f"{size_name(folio.order)}/swpout_fallback"] += 1
+            pieces = pieces_of(m, folio)
+        else:
+            activate(m, folio)
+    if not m.zero_pieces_take_slots:
+        pieces = [piece for piece in pieces if not piece.gone]
+    if not m.profile.ascending_pieces:
+        pieces = [*pieces[:1], *reversed(pieces[1:])]
+    for piece in pieces:
+        if piece.gone:
+            pass_through(m, piece)
+        elif not swap_out(m, piece):
+            activate(m, piece)
+
+
+def pass_through(m: Machine, piece: Folio) -> None:
+    """A piece that only the reclaim holds: it takes a slot like the others and gives it back unwritten."""
+    if m.swap.alloc(piece, m.cpu):
+        m.swap.remove(piece, m.cpu)
+    else:
+        m.n["pgactivate"] += 1
+        m.age_at_end += 1
+
+
+def activate(m: Machine, folio: Folio) -> None:
+    folio.active = True
+    m.n["pgactivate"] += folio.nr
+    m.age_at_end += folio.nr
+    m.lists.add(folio)
+
+
+def swap_out(m: Machine, folio: Folio) -> bool:
+    """folio_alloc_swap, try_to_unmap, swap_writeout, __remove_mapping. False: no slots."""
+    if folio.place is None:
+        if not m.swap.alloc(folio, m.cpu):
+            return False
+        folio.dirty = True
+    elif not folio.used:
+        m.n["useless_swapin"] += folio.nr
+    nonzero = unmap(m, folio)
+    if folio.dirty:
+        if m.swap.free_folio(folio, m.cpu):
+            return True
+        if write_out(m, folio, nonzero):
+            m.lists.add(folio)
+            return True
+    remove_mapping(m, folio)
+    return True
+
+
+def unmap(m: Machine, folio: Folio) -> bool:
+    """try_to_unmap: every PTE becomes a swap entry. Whether some page has content other than zeros."""
+    nonzero = False
+    for number, mapped in folio.maps.items():
+        process = m.processes[number]
+        process.split_huge(folio.base // BLOCK)
+        for q in sorted(mapped):
+            page = process.pages[q]
+            m.leave(page)
+            device, slot = folio.slot(q)
+            m.swap.raise_count((device, slot))
+            nonzero |= page.nonzero
+            process.pages[q] = Page(
+                "swapped", device=device, slot=slot, exclusive=page.exclusive, nonzero=page.nonzero
+            )
+    folio.maps = {}
+    folio.owners, folio.owned, folio.marked_shared = [None, None], [0, 0], False
+    return nonzero
+
+
+def write_out(m: Machine, folio: Folio, nonzero: bool) -> bool:
+    """swap_writeout: flags for a folio of zeros, else zswap or the device. True: the write is under way."""
+    assert folio.place is not None
+    number, offset = folio.place
+    cluster, first = m.swap.devices[number].at(offset)
+    cluster.zero[first : first + folio.nr] = [not nonzero] * folio.nr
+    folio.dirty = False
+    slots = {(number, offset + i) for i in range(folio.nr)}
+    m.zswap_slots -= slots
+    if not nonzero:
+        m.n["swpout_zero"] += folio.nr
+        return False
+    if m.zswap:
+        m.zswap_slots |= slots
+        if folio.order:
+            m.n[f"{size_name(folio.order)}/zswpout"] += 1
+        return False
+    m.n["pswpout"] += folio.nr
+    m.cost_at_end += BATCH * folio.nr
+    if folio.order:
+        m.n[f"{size_name(folio.order)}/swpout"] += 1
+    return not m.swap.devices[number].synchronous
+
+
+def remove_mapping(m: Machine, folio: Folio) -> None:
+    """__remove_mapping: out of the swap cache, a shadow in every slot, the memory freed."""
+    assert folio.place is not None
+    shadow = (m.age & 0x7FFF_FFFF, folio.workingset)
+    m.age += folio.nr
+    m.usage -= folio.nr
+    m.reclaimed += folio.nr
+    cluster, first = m.swap.devices[folio.place[0]].at(folio.place[1])
+    cluster.shadow[first : first + folio.nr] = [shadow] * folio.nr
+    m.swap.remove(folio, m.cpu)

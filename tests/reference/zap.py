@@ -1,0 +1,63 @@
+"""Giving pages back: MADV_DONTNEED, munmap, exit.
+
+Source: mm/memory.c (zap_pte_range, zap_huge_pmd in mm/huge_memory.c), mm/mmu_gather.c; 6.12 to 7.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import rmap
+from .folio import BLOCK, Folio, Page, Process
+from .swapin import continues
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+
+class Gathered(dict[int, Folio]):
+    """Folios that lost a mapping, in order (struct mmu_gather): what becomes of them waits for the end."""
+
+    def add(self, folio: Folio) -> None:
+        self[id(folio)] = folio
+
+    def finish(self, m: Machine) -> None:
+        """tlb_finish_mmu."""
+        for folio in self.values():
+            rmap.forget_if_unused(m, folio)
+        self.clear()
+
+
+def zap(m: Machine, process: Process, start: int, end: int, tables: bool, gathered: Gathered) -> None:
+    """A range inside one 2 MiB block. Slots go in runs of consecutive ones.
+
+    tables: the page table goes too where the range is the whole block.
+    """
+    pages, block = process.pages, start // BLOCK
+    whole = end - start == BLOCK
+    if not whole:
+        process.split_huge(block)
+    v = start
+    while v < end:
+        page = pages[v]
+        if page.state == "swapped":
+            run = v + 1
+            while run < end and continues(pages, run, 1, page, v):
+                run += 1
+            m.swap.put(page.device, page.slot, run - v, m.cpu)
+            pages[v:run] = [Page() for _ in range(run - v)]
+            v = run
+            continue
+        if page.state == "present":
+            m.leave(page)
+            assert page.folio is not None
+            rmap.remove(page.folio, process, v)
+            gathered.add(page.folio)
+        if page.state != "none":
+            pages[v] = Page()
+        v += 1
+    if whole:
+        process.huge.discard(block)
+        if tables and block in process.tables:
+            process.tables.discard(block)
+            m.usage -= 1
