@@ -28,9 +28,10 @@ _WORD = np.arange(16, dtype=np.int32)[:, None]
 
 
 def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple[MachineState, Bits]:
-    """Split the folio of 2^order around a page to order 0: (state, the pieces, as pages of the block).
+    """Split the folio of 2^order around a page to order 0: (state, its parts, as pages of the block).
 
-    Sub-pages whose content is all zero become the shared zero page and vanish; pages it had lost are freed.
+    Parts are the pieces that somebody maps. Sub-pages whose content is all zero become the shared zero page,
+    and like pages that the folio had lost they are nobody's.
     """
     base = page >> order << order
 
@@ -58,8 +59,8 @@ class _Next(NamedTuple):
     """What goes next: a piece, a victim of reclaim, or folios of the range to page out.
 
     page: lowest mapped page. order, and `want` folios of that order one behind the other (one before the
-    other if `down`), all alike. piece: of a split folio, so on no list. cached: in the swap cache only.
-    partial: has lost pages.
+    other if `down`), all alike. piece: of a split folio, so on no list. nobodys: a piece that nobody
+    maps. cached: in the swap cache only. partial: has lost pages.
     """
 
     on: Flag
@@ -68,6 +69,7 @@ class _Next(NamedTuple):
     want: Lane
     down: Flag
     piece: Flag
+    nobodys: Flag
     cached: Flag
     partial: Flag
     active: Flag
@@ -83,15 +85,16 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
 
     one = jnp.ones_like(v)
 
-    def nearest() -> tuple[Lane, Lane]:
+    def nearest() -> tuple[Lane, Lane, Flag]:
         last = bits.last(work.pieces)
         at = jnp.clip(jnp.where(work.fresh, bits.first(work.pieces), last), 0, 511)
-        # Pieces from the last down, to the row's first.
-        left = bits.word(work.pieces, at >> 5) << (31 - (at & 31)).astype(jnp.uint32)
-        pieces = jnp.where(piece & ~work.fresh, lax.clz(~left).astype(jnp.int32), 1)
-        return jnp.where(piece, work.block * 512 + at, v), pieces
+        # Parts from the last down, as far as they go on in the row; a piece that is nobody's goes alone.
+        parts = bits.word(work.parts & work.pieces, at >> 5) << (31 - (at & 31)).astype(jnp.uint32)
+        run = jnp.where(work.fresh, 1, jnp.maximum(lax.clz(~parts).astype(jnp.int32), 1))
+        return jnp.where(piece, work.block * 512 + at, v), run, piece & ~bits.has(work.parts, at)
 
-    v, pieces = once(lax.cond(jnp.any(piece), nearest, lambda: (v, one)))
+    nearby = (v, one, jnp.zeros_like(piece))
+    v, pieces, nobodys = once(lax.cond(jnp.any(piece), nearest, lambda: nearby))
     row, state = rows.get(state, v)
     inside = once(rows.only(row[Plane.PRESENT] & rows.rest(v, work.stop), ranged))
     here = inside != 0
@@ -117,6 +120,7 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
         want=lax.cond(jnp.any(here), run, lambda: pieces),
         down=piece & ~work.fresh,
         piece=piece,
+        nobodys=nobodys,
         cached=cached,
         partial=on & ~piece & row.has(Plane.PARTIAL, v),
         active=active,
@@ -129,7 +133,8 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     """shrink_folio_list for the next folio of the work, unreferenced, in the lanes that have one.
 
     A large folio that finds no slots, or has lost pages, is split; its pieces follow at once: the first, then
-    from the last down. A small folio that finds no slot is activated.
+    from the last down. One that nobody maps takes a slot too, and gives it back unwritten. A small folio that
+    finds no slot is activated.
     """
     go, work, state = _next(state, work)
     v, order, on = go.page, go.order, go.on
@@ -137,26 +142,35 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     whole = on & ~go.cached & ~go.partial
     allocated, slot, got = clusters.alloc(state.clusters, order, go.want, whole)
     state = replace(state, clusters=allocated)
-    out = whole & (slot >= 0)
-    split = on & ~go.cached & ~out & (order > 0)
-    stay = whole & ~out & (order == 0)
-    out, split, stay, folios = once((out, split, stay, jnp.where(out, got, 1)))
+    found = whole & (slot >= 0)
+    out = found & ~go.nobodys
+    split = on & ~go.cached & ~found & (order > 0)
+    stay = whole & ~found & (order == 0)
+    through = found & go.nobodys
+    out, split, stay, through, folios = once((out, split, stay, through, jnp.where(found, got, 1)))
     state = _remove_all(state, v, go.active, size, folios, on & ~go.piece)
     pages = once(folios << order)
 
     low = once(jnp.where(go.down, v - folios + 1, v))
     state = when(out, lambda s: _swap_out(s, low, order, pages, slot, go.down, surely(out)), state)
     state = when(go.cached, lambda s: _drop_cached(s, go, surely(go.cached)), state)
+    state = when(
+        through,
+        lambda s: replace(s, clusters=clusters.put(s.clusters, slot, folios, surely(through))),
+        state,
+    )
     lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
 
     def remain(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         state, parts = _remain(state, go, split, stay)
+        base = v >> order << order
         return state, replace(
             work,
-            pieces=jnp.where(split[None], parts, work.pieces),
-            count=jnp.where(split, bits.size(parts), work.count),
+            pieces=jnp.where(split[None], bits.span(base & 511, (base & 511) + size), work.pieces),
+            count=jnp.where(split, size, work.count),
+            parts=jnp.where(split[None], parts, work.parts),
             block=jnp.where(split, v >> 9, work.block),
         )
 
@@ -282,10 +296,10 @@ def _remain(state: MachineState, go: _Next, split: Flag, stay: Flag) -> tuple[Ma
         return rows.put(state, at, row, on)
 
     base = v >> order << order
-    state = rows.each(base, base + (jnp.int32(1) << order), settle, state, split | stay)
+    state = rows.each(base, base + (jnp.int32(1) << order), settle, state, split | (stay & ~go.nobodys))
     state = replace(state, n=count_order(state.n, "swpout_fallback", order, split & ~go.partial))
     state, parts = split_folio(state, v, order, split)
     one = jnp.ones_like(v)
-    state = lru.add(state, v, stay, one, stay)
+    state = lru.add(state, v, stay, one, stay & ~go.nobodys)
     n = count(state.n, stay, pgactivate=1)
     return replace(state, n=n, age_at_end=state.age_at_end + stay), parts

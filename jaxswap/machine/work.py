@@ -23,12 +23,13 @@ MAX_RECLAIM_RETRIES = 16
 class Work:
     """One lane's unfinished work.
 
-    at, stop: pages of the region to page out (MADV_PAGEOUT). victim: lowest page of the folio that reclaim
-    chose, or -1. block, pieces, count, fresh: pieces of a split folio and how many, which come first, `fresh`
-    if none of them went yet. phase: as above. order: of the charge under way; tried: orders to fall back to;
-    refused: orders given up; may_reclaim: large charges may reclaim; first: no round failed yet; drained,
-    retries: of try_charge. The rest belongs to the reclaim: priority, attempt, total and skipped to all of
-    it; left, left_active, done, deactivate, low, last to a pass; want, scanned, kept, want_active to a batch.
+    at, stop: pages of the region to page out (MADV_PAGEOUT). victim: lowest page of the folio that
+    reclaim chose, or -1. block, pieces, count, parts, fresh: pieces of a split folio and how many, which
+    come first; those of them that somebody maps; `fresh` if none of them went yet. phase: as above.
+    order: of the charge under way; tried: orders to fall back to; refused: orders given up; may_reclaim:
+    large charges may reclaim; first: no round failed yet; drained, retries: of try_charge. The rest
+    belongs to the reclaim: priority, attempt, total and skipped to all of it; left, left_active, done,
+    deactivate, low, last to a pass; want, scanned, kept, want_active to a batch.
     """
 
     at: Lane
@@ -37,6 +38,7 @@ class Work:
     block: Lane
     pieces: Bits
     count: Lane
+    parts: Bits
     fresh: Flag
     phase: Lane
     order: Lane
@@ -77,6 +79,7 @@ def work_of(order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, on: Flag
         block=zero,
         pieces=jnp.zeros((16, *order.shape), jnp.uint32),
         count=zero,
+        parts=jnp.zeros((16, *order.shape), jnp.uint32),
         fresh=off,
         phase=jnp.where(on, CHARGE, IDLE),
         order=order,

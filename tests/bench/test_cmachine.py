@@ -117,7 +117,6 @@ def compare(machine: CMachine, workload: Workload, lane: CLane) -> Counter[str]:
         madvise=lane.madvise,
         limit=lane.limit_pages,
         swap_slots=lane.swap_slots,
-        zero_pieces_take_slots=False,
         anon_vmas_part=False,
         gives_tables_back=False,
     )

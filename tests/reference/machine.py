@@ -38,8 +38,8 @@ class Machine:
     readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
     ended it all.
 
-    zero_pieces_take_slots, anon_vmas_part, gives_tables_back: off for the sake of machines without the rule
-    of reclaim.pass_through, of Vma.mergeable, or of `tables` in zap.zap.
+    anon_vmas_part, gives_tables_back: off for the sake of machines without the rule of Vma.mergeable, or of
+    `tables` in zap.zap.
     """
 
     npages: int
@@ -57,7 +57,6 @@ class Machine:
     inherit: int = 0
     thp: str = "always"
     vma_readahead: bool = True
-    zero_pieces_take_slots: bool = True
     anon_vmas_part: bool = True
     gives_tables_back: bool = True
     n: Counter[str] = field(default_factory=Counter)

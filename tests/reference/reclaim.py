@@ -73,8 +73,6 @@ def shrink(m: Machine, folio: Folio) -> None:
             pieces = pieces_of(m, folio)
         else:
             activate(m, folio)
-    if not m.zero_pieces_take_slots:
-        pieces = [piece for piece in pieces if not piece.gone]
     if not m.profile.ascending_pieces:
         pieces = [*pieces[:1], *reversed(pieces[1:])]
     for piece in pieces:

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+static const uint32_t NO_FOLIO = UINT32_MAX;
+
 enum { INACTIVE, ACTIVE, FIRST_FOLIO }; /* numbers 0 and 1 are the heads of the lists */
 enum folio_flag { F_ACTIVE = 1, F_REFERENCED = 2, F_WORKINGSET = 4, F_MAPPED = 8 };
 

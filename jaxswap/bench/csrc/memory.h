@@ -489,31 +489,31 @@ static inline void remove_mapping(struct machine *m, uint32_t base, unsigned nr,
     m->list_reclaimed += nr;
 }
 
-/* Split a folio that is off the lists: a small folio for each mapped page with content, ascending; pages of zeros
- * become the shared zero page. Returns how many. */
+/* Split a folio that is off the lists: a small folio for each mapped page with content; pages of zeros become the
+ * shared zero page. Their pieces, and those of pages it had lost, are nobody's (NO_FOLIO). Returns how many pages. */
 static unsigned split_off_list(struct machine *m, uint32_t id, uint32_t pieces[BLOCK])
 {
     struct folio whole = m->folios.pool[id];
-    unsigned found = 0;
+    unsigned found = 0, kept = 0;
     m->n.order[SPLIT][whole.order]++;
     m->usage -= folio_pages(&whole);
     folio_free(&m->folios, id);
     uint32_t mine = make_pte(P_PRESENT, id);
     for (uint32_t q = whole.base; q < whole.base + (1u << whole.order); q++) {
-        if (m->pte[q] != mine)
-            continue;
-        if (m->flags[q] & NONZERO) {
-            uint32_t piece = folio_new(&m->folios, q, 0, 1, whole.flags);
+        uint32_t piece = NO_FOLIO;
+        if (m->pte[q] == mine && m->flags[q] & NONZERO) {
+            piece = folio_new(&m->folios, q, 0, 1, whole.flags);
+            kept++;
             /* The first piece may get the number of the folio itself: pages behind q still carry it. */
-            pieces[found++] = piece;
             m->pte[q] = make_pte(P_PRESENT, piece);
-        } else {
+        } else if (m->pte[q] == mine) {
             count_leaving(m, m->flags[q]);
             m->pte[q] = make_pte(P_ZERO, 0);
             m->flags[q] = 0;
         }
+        pieces[found++] = piece;
     }
-    m->usage += found;
+    m->usage += kept;
     return found;
 }
 
@@ -524,7 +524,8 @@ static void split_on_list(struct machine *m, uint32_t id)
     lru_remove(&m->folios, id);
     unsigned n = split_off_list(m, id, pieces);
     for (unsigned i = 0; i < n; i++)
-        lru_insert_after(&m->folios, before, pieces[i]);
+        if (pieces[i] != NO_FOLIO)
+            lru_insert_after(&m->folios, before, pieces[i]);
 }
 
 static inline void activate(struct machine *m, uint32_t id)
@@ -565,9 +566,23 @@ static bool swap_out(struct machine *m, uint32_t id)
     return true;
 }
 
+/* A piece that nobody maps takes a slot and gives it back unwritten. */
+static void pass_through(struct machine *m)
+{
+    int64_t slot = slot_alloc(&m->device, 0);
+    if (slot != NO_SLOT) {
+        slot_put(&m->device, (uint32_t)slot, 1);
+        return;
+    }
+    m->n.plain[PGACTIVATE]++;
+    m->list_activated++;
+}
+
 static inline void swap_out_or_activate(struct machine *m, uint32_t id)
 {
-    if (!swap_out(m, id))
+    if (id == NO_FOLIO)
+        pass_through(m);
+    else if (!swap_out(m, id))
         activate(m, id);
 }
 
