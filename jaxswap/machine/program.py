@@ -16,7 +16,7 @@ from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
 from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
-STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, PAGEOUT, COLD = range(8)
+STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, PAGEOUT, COLD, DROP = range(9)
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -151,6 +151,7 @@ def compile_workload(workload: Workload) -> Compiled:
     chunk_vmas: list[np.ndarray] = []
     done = lane_operations = 0
     kinds, firsts, lengths = workload.kind, workload.v.astype(np.int64), workload.n.astype(np.int64)
+    ahead = bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
     changes = np.flatnonzero(np.diff(np.concatenate([[False], single, [False]]).astype(np.int8)))
     i, ends = 0, dict(zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True))
@@ -172,10 +173,16 @@ def compile_workload(workload: Workload) -> Compiled:
             continue
         kind, v, n = Kind(kinds[i]), int(firsts[i]), int(lengths[i])
         if kind in _KINDS:
-            for number, a, b in vmas.cut(v, v + n):
-                block = a // 512
-                ops.append((_KINDS[kind], block, a - block * 512, b - block * 512, number))
-                lane_operations += 1
+            parts = list(vmas.cut(v, v + n))
+            turns = [_KINDS[kind]]
+            # Without readahead no folio of the swap cache is mapped, so none waits for the end of the call.
+            if _KINDS[kind] == DONTNEED and ahead:
+                turns.append(DROP)
+            for turn in turns:
+                for number, a, b in parts:
+                    block = a // 512
+                    ops.append((turn, block, a - block * 512, b - block * 512, number))
+            lane_operations += len(parts)
         if kind is Kind.MAP:
             vmas.map(v, v + n, workload.text[i])
         elif kind is Kind.UNMAP:

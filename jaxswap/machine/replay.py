@@ -184,8 +184,8 @@ class Replay:
     ) -> None:
         if profile not in PROFILES:
             raise InputError(f"kernel: no profile {profile!r}; there are {', '.join(PROFILES)}")
-        if profile not in ("7.2", "7.3"):
-            raise InputError(f"kernel: the rules of {profile} are not replayed yet; take 7.2 or 7.3")
+        if profile == "6.12":
+            raise InputError("kernel: the slot cache of 6.12 is not replayed yet; take 6.18 or later")
         if not lanes:
             raise InputError("replay: no lanes")
         for lane in lanes:
@@ -214,7 +214,9 @@ class Replay:
             jax.device_get(init(pages, slots, clusters, self.width)),
         )
         self.states: MachineState = jax.device_put(start, spread)
-        self.params: MachineParams = jax.device_put(jax.tree.map(self._grouped, params_of(filled)), spread)
+        self.params: MachineParams = jax.device_put(
+            jax.tree.map(self._grouped, params_of(filled, PROFILES[profile])), spread
+        )
         self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))
         self.totals = np.zeros((len(lanes), len(counters.COUNTERS) - 1), np.int64)
 

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.machine import counters
+from jaxswap.machine.rules import Rules
 from jaxswap.swaptable.clusters import Clusters, swapon
 from jaxswap.swaptable.lanes import SPARE
 
@@ -28,11 +29,13 @@ class Plane(enum.IntEnum):
 
     PRESENT: anonymous page mapped. YOUNG: accessed since the last look. TOUCHED: accessed by the program
     since it arrived. NONZERO: content. QUIET, QUIET_WRITE: a read, a write of the page changes nothing
-    (it follows from the others: accessed before, or the zero page; for a write, with content). ZEROPAGE:
-    shared zero page mapped. SWAPPED: a swap PTE. NEXT: swapped, and its slot is the one behind the slot
-    of the page before. CAMEBACK, LARGE: arrived by swap-in, in a large folio. O0..O3: order of the folio.
-    REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page of it. PARTIAL: the folio has lost
-    pages. INCACHE: swapped, with a folio in the swap cache.
+    (it follows from the others: accessed before, or the zero page; for a write, with content and not
+    CLEAN). CLEAN: KEPT, and not written since it arrived. ZEROPAGE: shared zero page mapped. SWAPPED: a
+    swap PTE. NEXT: swapped, and its slot is the one behind the slot of the page before. CAMEBACK, LARGE:
+    arrived by swap-in, in a large folio. O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET:
+    flags of the folio, on every page of it. PARTIAL: the folio has lost pages. INCACHE: swapped, with a
+    folio in the swap cache. KEPT: the folio is in the swap cache, over a slot that no PTE has; with
+    PRESENT it is mapped.
     """
 
     PRESENT = 0
@@ -42,19 +45,21 @@ class Plane(enum.IntEnum):
     QUIET = 4
     QUIET_WRITE = 5
     ZEROPAGE = 6
-    SWAPPED = 7
-    NEXT = 8
-    CAMEBACK = 9
-    LARGE = 10
-    O0 = 11
-    O1 = 12
-    O2 = 13
-    O3 = 14
-    REFERENCED = 15
-    ACTIVE = 16
-    WORKINGSET = 17
-    PARTIAL = 18
-    INCACHE = 19
+    CLEAN = 7
+    SWAPPED = 8
+    NEXT = 9
+    CAMEBACK = 10
+    LARGE = 11
+    O0 = 12
+    O1 = 13
+    O2 = 14
+    O3 = 15
+    REFERENCED = 16
+    ACTIVE = 17
+    WORKINGSET = 18
+    PARTIAL = 19
+    INCACHE = 20
+    KEPT = 21
 
 
 PLANES = 24  # words of a row; what is left over is spare
@@ -72,7 +77,7 @@ class MachineParams:
     """What a machine is: constant during a replay, one value a lane.
 
     always, madvise: masks of the orders enabled in sysfs. limit: memory.max in pages. policy: number of the
-    heuristic, policy_params: its parameters.
+    heuristic, policy_params: its parameters. rules: of the kernel version.
     """
 
     always: Mask
@@ -80,6 +85,7 @@ class MachineParams:
     limit: Lane
     policy: Lane
     policy_params: Int32[Array, "params L"]
+    rules: Rules
 
 
 @jax.tree_util.register_dataclass
