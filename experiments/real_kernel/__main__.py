@@ -1,27 +1,94 @@
-"""Commands: record one workload on one kernel, validate jaxswap against fresh recordings."""
+"""Record workloads on real kernels under QEMU, and hold jaxswap against fresh recordings.
+
+Exit status: 0; 1 where a replay differs from a kernel; 2 for bad input, or where something is missing.
+validate prints "skipped: ..." and exits 0 where this machine lacks a program it needs.
+"""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments.real_kernel import machine
+from experiments.real_kernel import initrd
 from experiments.real_kernel.errors import BootFailed, MissingTool
+from experiments.real_kernel.generate import KINDS
+from experiments.real_kernel.machine import Machine, parse_mthp, parse_swap, size_in_bytes
 from experiments.real_kernel.record import chosen_kernel, record, workload_bytes, write
+from experiments.real_kernel.validate import validate
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; returns the exit status: 0, 1 (a difference), 2 (bad input, something missing)."""
+    """Run one command; returns the exit status."""
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (BootFailed, MissingTool) as error:
+    except BootFailed as error:
+        print(f"real_kernel: {error}", file=sys.stderr)
+        return 2
+    except MissingTool as error:
+        if arguments.skips:
+            print(f"skipped: {error}")
+            return 0
         print(f"real_kernel: {error}", file=sys.stderr)
         return 2
 
 
-def _checked(parse):  # noqa: ANN001, ANN202
-    def convert(text: str):  # noqa: ANN202
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.real_kernel",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    one = commands.add_parser("record", help="record one workload on one kernel")
+    one.add_argument("--kernel", metavar="RELEASE", help="Debian's cloud-amd64 kernel, for example 7.3.4")
+    one.add_argument(
+        "--kernel-dir", metavar="DIR", type=Path, help="your own kernel: a build tree or an unpacked package"
+    )
+    one.add_argument("--workload", metavar="FILE", type=Path, required=True, help=".t or .t.gz file")
+    one.add_argument("--out", metavar="FILE", type=Path, required=True, help=".txt or .txt.gz file")
+    one.add_argument(
+        "--mthp",
+        metavar="SIZES",
+        type=_checked(parse_mthp),
+        default="",
+        help='sizes in kB, m for madvise: "16 64m" (default none)',
+    )
+    one.add_argument(
+        "--swap",
+        metavar="DEVICES",
+        type=_checked(parse_swap),
+        default="zram 128M",
+        help='zram SIZE or virtio SIZE, with pri N, rotational, discard; several: "zram 8M, zram 8M"',
+    )
+    one.add_argument("--cpus", metavar="N", type=_checked(_number(1, 64)), default=1)
+    one.add_argument("--memory", metavar="SIZE", type=_checked(_size), default="1024M")
+    one.add_argument(
+        "--limit", metavar="SIZE", type=_checked(_size), help="memory.max of the workload's cgroup"
+    )
+    one.add_argument("--lru", choices=("classic", "mglru"), default="mglru", help="under --limit")
+    one.add_argument("--zswap", choices=("on", "off"), default="off")
+    one.add_argument("--page-cluster", metavar="N", type=_checked(_number(0, 31)), default=3)
+    one.add_argument("--timeout", metavar="SECONDS", type=float, default=580, help="for the boot")
+    one.set_defaults(run=_record, skips=False)
+
+    many = commands.add_parser("validate", help="random workloads: is jaxswap's replay what the kernel does?")
+    many.add_argument("--kernels", metavar="RELEASES", default="7.3.4", help="7.3.4,7.2.12 (default 7.3.4)")
+    many.add_argument("--seeds", metavar="N", type=_checked(_number(1, 10**6)), default=5)
+    many.add_argument("--first-seed", metavar="N", type=_checked(_number(0, 2**31)), default=1)
+    many.add_argument(
+        "--kinds", metavar="KINDS", type=_checked(_kinds), default="basic,flags", help=",".join(KINDS)
+    )
+    many.add_argument("--keep", metavar="DIR", type=Path, help="keep workloads and recordings there")
+    many.set_defaults(run=_validate, skips=True)
+    return parser
+
+
+def _checked[T](parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser of argument text whose message argparse shows."""
+
+    def convert(text: str) -> T:
         try:
             return parse(text)
         except ValueError as error:
@@ -31,35 +98,32 @@ def _checked(parse):  # noqa: ANN001, ANN202
 
 
 def _size(text: str) -> str:
-    machine.size_in_bytes(text)
+    size_in_bytes(text)
     return text
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments.real_kernel", description=__doc__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    one = commands.add_parser("record", help="record one workload on one kernel")
-    one.add_argument("--kernel", metavar="RELEASE", help="Debian's cloud-amd64 kernel, for example 7.3.4")
-    one.add_argument("--kernel-dir", metavar="DIR", type=Path, help="a kernel of your own: build tree or folder")
-    one.add_argument("--workload", metavar="FILE", type=Path, required=True, help=".t or .t.gz file")
-    one.add_argument("--out", metavar="FILE", type=Path, required=True, help=".txt or .txt.gz file")
-    one.add_argument("--mthp", type=_checked(machine.parse_mthp), default="", help='"16 64m" (default none)')
-    one.add_argument("--swap", type=_checked(machine.parse_swap), default="zram 128M", help='"zram 8M, zram 8M pri 5"')
-    one.add_argument("--cpus", type=int, default=1)
-    one.add_argument("--memory", type=_checked(_size), default="1024M")
-    one.add_argument("--limit", type=_checked(_size), help="memory.max, for example 32M")
-    one.add_argument("--lru", choices=("classic", "mglru"), default="mglru", help="with --limit")
-    one.add_argument("--zswap", choices=("on", "off"), default="off")
-    one.add_argument("--page-cluster", type=int, default=3)
-    one.add_argument("--timeout", metavar="SECONDS", type=float, default=580)
-    one.set_defaults(run=_record)
-    return parser
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(text.split(","))
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
+    return kinds
 
 
 def _record(arguments: argparse.Namespace) -> int:
     if not (arguments.kernel or arguments.kernel_dir):
         raise BootFailed("which kernel? give --kernel RELEASE or --kernel-dir DIR")
-    described = machine.Machine(
+    initrd.check_tools()
+    machine = Machine(
         arguments.mthp,
         arguments.swap,
         arguments.cpus,
@@ -72,8 +136,14 @@ def _record(arguments: argparse.Namespace) -> int:
     name = arguments.workload.name.removesuffix(".gz").removesuffix(".t")
     workload = workload_bytes(arguments.workload)
     kernel = chosen_kernel(arguments.kernel, arguments.kernel_dir)
-    write(arguments.out, record(kernel, described, name, workload, arguments.timeout))
+    write(arguments.out, record(kernel, machine, name, workload, arguments.timeout))
     return 0
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    initrd.check_tools()
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    return validate(arguments.kernels.split(","), seeds, arguments.kinds, arguments.keep)
 
 
 if __name__ == "__main__":

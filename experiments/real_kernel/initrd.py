@@ -1,4 +1,4 @@
-"""The initramfs: busybox, the modules a machine needs, the interpreter, a workload, and what the guest runs."""
+"""The initramfs: busybox, the modules a machine needs, our programs, a workload, and what the guest runs."""
 
 import functools
 import gzip
@@ -16,6 +16,10 @@ from experiments.real_kernel.machine import Machine, size_in_bytes
 
 SOURCES = Path(__file__).parent / "csrc"
 PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "gcc": "gcc libc6-dev"}
+PROGRAMS = {
+    "interpreter": ("interpreter.c", "process.c", "accesses.c", "blocks.c"),
+    "swapon": ("swapon.c",),
+}
 STARTED, ENDED = "RECORDING STARTS", "RECORDING ENDS"
 """The lines around a recording on the console."""
 
@@ -41,25 +45,26 @@ def _busybox() -> Path:
 
 
 @functools.cache
-def interpreter() -> Path:
-    """The interpreter's static binary, compiled once for each state of its sources.
+def program(name: str) -> bytes:
+    """One of the guest's own programs, a static binary, compiled once for each state of its sources.
 
     Raises MissingTool where a static program cannot be linked."""
-    sources = sorted(SOURCES.glob("*.[ch]"))
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    binary = cache_folder() / f"interpreter-{digest}"
+    sources = [SOURCES / file for file in PROGRAMS[name]]
+    headers = sorted(SOURCES.glob("*.h"))
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources + headers)).hexdigest()[:16]
+    binary = cache_folder() / f"{name}-{digest}"
     if not binary.exists():
         binary.parent.mkdir(parents=True, exist_ok=True)
         partial = binary.with_suffix(f".{os.getpid()}")
-        files = [path for path in sources if path.suffix == ".c"]
-        done = subprocess.run(
-            ["gcc", "-O2", "-static", "-o", partial, *files, "-lm"], capture_output=True, text=True
-        )
+        command = ["gcc", "-O2", "-static", "-o", partial, *sources, "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["gcc failed"])[-1]
-            raise MissingTool(f"the interpreter does not compile ({said}); on Debian: apt-get install -y libc6-dev")
+            raise MissingTool(
+                f"{name} does not compile ({said}); on Debian: apt-get install -y {PACKAGES['gcc']}"
+            )
         partial.rename(binary)
-    return binary
+    return binary.read_bytes()
 
 
 def guest_script(machine: Machine, modules: list[str]) -> str:
@@ -94,6 +99,7 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
             f"echo {size_in_bytes(machine.limit)} > {_CGROUP}/memory.max",
         ]
     lines += [
+        f"[ $(grep -c ^/dev /proc/swaps) = {len(machine.swap)} ] || echo 'FAILED a swap device is not on'",
         "echo 3 > /proc/sys/vm/drop_caches",
         f"echo '{STARTED}'",
         f"/interpreter {options} /workload",
@@ -114,9 +120,8 @@ def _swap_lines(machine: Machine) -> list[str]:
             lines.append(f"echo {size_in_bytes(device.size)} > /sys/block/{name}/disksize")
         else:
             lines.append(f"echo {int(device.rotational)} > /sys/block/{name}/queue/rotational")
-        options = "" if device.priority is None else f"-p {device.priority} "
-        options += "-d " * device.discard
-        lines.append(f"mkswap /dev/{name} > /dev/null; swapon {options}/dev/{name}")
+        priority = -1 if device.priority is None else device.priority
+        lines.append(f"mkswap /dev/{name} > /dev/null; /swapon /dev/{name} {priority} {int(device.discard)}")
     return lines
 
 
@@ -130,9 +135,9 @@ def build(kernel: Kernel, machine: Machine, workload: bytes) -> bytes:
     files |= {
         "init": guest_script(machine, list(modules)).encode(),
         "bin/busybox": _busybox().read_bytes(),
-        "interpreter": interpreter().read_bytes(),
         "workload": workload,
     }
+    files |= {name: program(name) for name in PROGRAMS}
     return gzip.compress(_cpio(files), 1)
 
 

@@ -78,8 +78,20 @@ def _download(release: str, packages: Path, root: Path) -> None:
     names = _package_names(release, options)
     packages.mkdir(parents=True, exist_ok=True)
     _apt(["apt-get", *options, "download", *names], cwd=packages)
+    if any("binary" in name for name in names) and not any("modules" in name for name in names):
+        _download_modules(next(name for name in names if "binary" in name), packages)
     for package in sorted(packages.glob("*.deb")):
         subprocess.run(["dpkg", "-x", package, root], check=True)
+
+
+def _download_modules(binary: str, packages: Path) -> None:
+    """The modules that belong to a binary package, from the mirror's pool.
+
+    Superseded releases stay in the index as their signed packages only; the pool still holds the rest."""
+    (file,) = packages.glob(f"{binary}_*.deb")
+    name = file.name.replace("linux-binary-", "linux-modules-").replace("%3a", ":")
+    url = f"{_mirror()}/pool/main/l/linux/{name}"
+    _apt(["/usr/lib/apt/apt-helper", "download-file", url, str(packages / name)])
 
 
 def _apt_options(folder: Path) -> list[str]:
@@ -99,7 +111,9 @@ def _mirror() -> str:
     """The Debian mirror that this machine already uses."""
     for path in (*sorted(Path("/etc/apt/sources.list.d").glob("*")), Path("/etc/apt/sources.list")):
         text = path.read_text(errors="replace") if path.is_file() else ""
-        match = re.search(r"^(?:URIs:|deb(?: \[.*?\])?)\s+(https?://\S*/debian/?)(?:\s|$)", text, re.MULTILINE)
+        match = re.search(
+            r"^(?:URIs:|deb(?: \[.*?\])?)\s+(https?://\S*/debian/?)(?:\s|$)", text, re.MULTILINE
+        )
         if match:
             return match[1]
     return "http://deb.debian.org/debian"
@@ -108,7 +122,7 @@ def _mirror() -> str:
 def _package_names(release: str, options: list[str]) -> list[str]:
     """The packages that together hold image and modules.
 
-    Newer releases come as binary, modules and base; older ones as one image."""
+    The newest packaging is binary, modules and base; before that binary and image, and first one image."""
     pattern = re.compile(
         rf"linux-(binary|modules|base|image)-{re.escape(release)}\+deb\d+(\.\d+)?-cloud-amd64(-unsigned)?"
     )
@@ -121,7 +135,7 @@ def _package_names(release: str, options: list[str]) -> list[str]:
     if not names:
         _apt(["apt-get", *options, "update"])
         names = offered()
-    if any(name.startswith("linux-binary-") for name in names):
+    if any(name.startswith("linux-modules-") for name in names):
         names = [name for name in names if not name.startswith("linux-image-")]
     unsigned = [name for name in names if name.endswith("-unsigned")]
     if not names:

@@ -58,7 +58,7 @@ def _recording(release: str, console: str) -> str:
     """The part of the console between the two marks. Raises BootFailed if it is not whole."""
     _, started, rest = console.partition(f"{initrd.STARTED}\n")
     body, ended, status = rest.partition(f"{initrd.ENDED} ")
-    failed = re.search(r"^FAILED (.*)$", body, re.MULTILINE)
+    failed = re.search(r"^FAILED (.*)$", console, re.MULTILINE)
     if failed:
         raise BootFailed(f"{release}: the workload could not be run: {failed[1]}")
     if not started or not ended or not status.startswith("0"):

@@ -156,7 +156,7 @@ static void print_vmstat(const char *const *prefixes, int zeros_too)
     FILE *file = fopen("/proc/vmstat", "r");
     printf(" vmstat:");
     while (file && fscanf(file, "%79s %ld", name, &value) == 2)
-        for (const char *const *prefix = prefixes; *prefix && (value || zeros_too); prefix++)
+        for (const char *const *prefix = prefixes; *prefix && (value || (zeros_too && strncmp(name, "zswp", 4))); prefix++)
             if (!strncmp(name, *prefix, strlen(*prefix))) {
                 printf(" %s=%ld", name, value);
                 break;
