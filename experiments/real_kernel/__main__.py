@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.real_kernel import initrd
 from experiments.real_kernel.errors import BootFailed, MissingTool
-from experiments.real_kernel.generate import KINDS
+from experiments.real_kernel.generate import KINDS, random_case
 from experiments.real_kernel.machine import Machine, parse_mthp, parse_swap, size_in_bytes
 from experiments.real_kernel.record import chosen_kernel, record, workload_bytes, write
 from experiments.real_kernel.validate import validate
@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--page-cluster", metavar="N", type=_checked(_number(0, 31)), default=3)
     one.add_argument("--timeout", metavar="SECONDS", type=float, default=580, help="for the boot")
     one.set_defaults(run=_record, skips=False)
+
+    fresh = commands.add_parser("generate", help="write the random workload of a seed, print its machine")
+    fresh.add_argument("--seed", metavar="N", type=_checked(_number(0, 2**31)), required=True)
+    fresh.add_argument("--kinds", metavar="KINDS", type=_checked(_kinds), default=KINDS, help=",".join(KINDS))
+    fresh.add_argument("--out", metavar="FILE", type=Path, required=True, help=".t or .t.gz file")
+    fresh.set_defaults(run=_generate, skips=False)
 
     many = commands.add_parser("validate", help="random workloads: is jaxswap's replay what the kernel does?")
     many.add_argument("--kernels", metavar="RELEASES", default="7.3.4", help="7.3.4,7.2.12 (default 7.3.4)")
@@ -137,6 +143,15 @@ def _record(arguments: argparse.Namespace) -> int:
     workload = workload_bytes(arguments.workload)
     kernel = chosen_kernel(arguments.kernel, arguments.kernel_dir)
     write(arguments.out, record(kernel, machine, name, workload, arguments.timeout))
+    return 0
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    case = random_case(arguments.seed, arguments.kinds)
+    write(arguments.out, case.workload)
+    machine = case.machine
+    swap = ", ".join(map(str, machine.swap))
+    print(f'--mthp "{machine.mthp}" --swap "{swap}" --cpus {machine.cpus} --memory {machine.memory}')
     return 0
 
 

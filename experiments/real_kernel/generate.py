@@ -99,20 +99,24 @@ def random_devices(rng: random.Random, pages: int, count: int) -> tuple[SwapDevi
 def random_operations(rng: random.Random, kind: str, pages: int, operations: int) -> str:
     """The text of a workload of this kind: fill and swap out the region, then random operations.
 
-    Page maps and counters are shown twelve times on the way, folios at the end."""
+    Counters are shown twelve times on the way, page maps as often (less often where they are long), folios
+    at the end."""
     lines = [f"REGION {pages} {rng.choice(['plain', 'plain', 'huge'])}"]
     if rng.random() < 0.6:
         lines.append(f"MADVNOHUGE {pages // 2} {pages // 4}")
     lines += [f"FILL 0 {pages}", f"PAGEOUT 0 {pages}", "DUMP start", "STATS start"]
     writer = _Writer(rng, kind, pages)
     every = max(1, operations // 12)
+    sparse = 1 if pages < 5000 else 3 if pages < 15000 else 8
     for number in range(1, operations + 1):
         lines.append(writer.operation())
+        if number % (every * sparse) == 0:
+            lines += writer.maps(f"d{number}", ["DUMP"])
         if number % every == 0:
-            lines += writer.show(f"d{number}", folios=False)
+            lines.append(f"STATS d{number}")
     for process in writer.living:
         lines.append(f"{_process(process)}PAGEOUT 0 {pages}")
-    return "\n".join([*lines, *writer.show("end", folios=True)]) + "\n"
+    return "\n".join([*lines, *writer.maps("end", ["DUMP", "FOLIOS"]), "STATS end"]) + "\n"
 
 
 def _process(number: int) -> str:
@@ -167,11 +171,10 @@ class _Writer:
         n = min(n, pages - v)
         return f"{name} {v}" if name in _ONE_PAGE else f"{name} {v} {n}"
 
-    def show(self, label: str, folios: bool) -> list[str]:
-        """Blocks of every living process, then the counters; labels tell the processes apart."""
-        blocks = ["DUMP", "FOLIOS"] if folios else ["DUMP"]
+    def maps(self, label: str, blocks: list[str]) -> list[str]:
+        """These blocks of every living process; labels tell the processes apart."""
         lines = []
         for process in self.living:
             mark = f"-p{process}" if process else ""
             lines += [f"{_process(process)}{block} {label}{mark}" for block in blocks]
-        return [*lines, f"STATS {label}"]
+        return lines
