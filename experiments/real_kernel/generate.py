@@ -107,7 +107,7 @@ def random_operations(rng: random.Random, kind: str, pages: int, operations: int
     lines += [f"FILL 0 {pages}", f"PAGEOUT 0 {pages}", "DUMP start", "STATS start"]
     writer = _Writer(rng, kind, pages)
     every = max(1, operations // 12)
-    sparse = 1 if pages < 5000 else 3 if pages < 15000 else 8
+    sparse = 1 if pages < 5000 else 3 if pages < 15000 else 13  # 13: at the end only
     for number in range(1, operations + 1):
         lines.append(writer.operation())
         if number % (every * sparse) == 0:

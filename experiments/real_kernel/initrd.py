@@ -77,7 +77,8 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
         "dmesg -n 1",
         "echo 0 > /proc/sys/kernel/randomize_va_space",
         f"for size in {_THP}/hugepages-*kB; do echo never > $size/enabled; done",
-        # khugepaged would change page tables behind the workload's back
+        # khugepaged would change page tables behind the workload's back: see interpreter.c
+        f"echo 1 > {_THP}/khugepaged/pages_to_scan",
         f"echo 4000000000 > {_THP}/khugepaged/scan_sleep_millisecs",
         f"echo 4000000000 > {_THP}/khugepaged/alloc_sleep_millisecs",
     ]

@@ -3,6 +3,7 @@
 Nothing is installed. Packages, package lists and unpacked trees go under the cache folder.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -61,9 +62,13 @@ def debian_kernel(release: str) -> Kernel:
     Raises MissingTool where there is no apt, BootFailed if Debian does not offer the release."""
     folder = cache_folder() / release
     root = folder / "root"
-    if not (folder / "unpacked").exists():
-        _download(release, folder / "packages", root)
-        (folder / "unpacked").touch()
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    # a second run that wants the same kernel waits for the first to have unpacked it
+    with open(cache_folder() / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "unpacked").exists():
+            _download(release, folder / "packages", root)
+            (folder / "unpacked").touch()
     found = own_kernel(root) if list(root.glob("boot/vmlinuz-*")) else own_kernel(root / "usr")
     return Kernel(release, found.image, root)
 

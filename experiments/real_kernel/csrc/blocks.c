@@ -10,8 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define THP "/sys/kernel/mm/transparent_hugepage"
-
 /* An entry of /proc/PID/pagemap */
 enum { SWAPPED = 1, PRESENT = 2 };
 static int entry_state(uint64_t entry) { return entry >> 62; }

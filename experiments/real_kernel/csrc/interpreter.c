@@ -64,6 +64,44 @@ static void set_file(const char *path, const char *value)
         close(file);
 }
 
+/* khugepaged scans when it starts and whenever its list stops being empty, then sleeps (for good: the guest's
+ * script has said so). With pages_to_scan 1 a scan ends at the first 2 MiB it looks at, so a process that heads
+ * the list with a large empty range keeps it away from the workload. */
+static void keep_khugepaged_away(void)
+{
+    enum { EMPTY = 1 << 30 };
+    uint64_t count = 1;
+    if (!fork()) {
+        char *empty = mmap(NULL, EMPTY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (empty == MAP_FAILED)
+            fail("the empty range: %s", strerror(errno));
+        /* A range enters the list only if it has a page and if 2 MiB pages are enabled at that moment. */
+        empty[EMPTY - 1] = 1;
+        set_file(THP "/hugepages-2048kB/enabled", "always");
+        if (madvise(empty, EMPTY, MADV_HUGEPAGE))
+            fail("the empty range: %s", strerror(errno));
+        set_file(THP "/hugepages-2048kB/enabled", "never");
+        if (write(shared->done, &count, sizeof count) == sizeof count)
+            for (;;)
+                pause();
+        _exit(1);
+    }
+    if (read(shared->done, &count, sizeof count) != sizeof count)
+        fail("the empty range: no answer");
+}
+
+/* How often khugepaged has come to the end of its list, where the workload's processes are. */
+static long khugepaged_scans(void)
+{
+    long scans = -1;
+    FILE *file = fopen(THP "/khugepaged/full_scans", "r");
+    if (!file || fscanf(file, "%ld", &scans) != 1)
+        fail("khugepaged/full_scans cannot be read");
+    if (file)
+        fclose(file);
+    return scans;
+}
+
 static void enable_sizes(void)
 {
     char words[400], path[100];
@@ -71,8 +109,7 @@ static void enable_sizes(void)
     for (char *word = strtok(words, " "); word; word = strtok(NULL, " ")) {
         size_t length = strlen(word);
         int advised = word[length - 1] == 'm';
-        snprintf(path, sizeof path, "/sys/kernel/mm/transparent_hugepage/hugepages-%.*skB/enabled",
-                 (int)length - advised, word);
+        snprintf(path, sizeof path, THP "/hugepages-%.*skB/enabled", (int)length - advised, word);
         set_file(path, advised ? "madvise" : "always");
     }
 }
@@ -205,6 +242,8 @@ int main(int count, char **arguments)
         return 1;
     }
     prepare();
+    keep_khugepaged_away();
+    long scans = khugepaged_scans();
     while (!dead && !*shared->failed && fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
         char word[2];
@@ -214,6 +253,8 @@ int main(int count, char **arguments)
         run(line);
         fflush(stdout);
     }
+    if (khugepaged_scans() != scans)
+        fail("khugepaged has come as far as the workload");
     if (*shared->failed) {
         printf("FAILED %s\n", shared->failed);
         return 1;

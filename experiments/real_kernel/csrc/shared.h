@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define THP "/sys/kernel/mm/transparent_hugepage"
+
 enum { PAGE = 4096, PROCESSES = 16, LINE = 400, ZIPF_PAGES = 16384 };
 
 struct shared {
