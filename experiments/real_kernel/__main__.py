@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.real_kernel import initrd
-from experiments.real_kernel.errors import BootFailed, MissingTool
+from experiments.real_kernel.errors import MissingTool, RecordingError
 from experiments.real_kernel.generate import KINDS, random_case
 from experiments.real_kernel.machine import Machine, parse_mthp, parse_swap, size_in_bytes
 from experiments.real_kernel.record import chosen_kernel, record, workload_bytes, write
 from experiments.real_kernel.validate import validate
+from jaxswap.errors import InputError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,7 +23,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except BootFailed as error:
+    except KeyboardInterrupt:
+        print("real_kernel: interrupted", file=sys.stderr)
+        return 130
+    except (RecordingError, InputError) as error:
         print(f"real_kernel: {error}", file=sys.stderr)
         return 2
     except MissingTool as error:
@@ -127,7 +131,9 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 def _record(arguments: argparse.Namespace) -> int:
     if not (arguments.kernel or arguments.kernel_dir):
-        raise BootFailed("which kernel? give --kernel RELEASE or --kernel-dir DIR")
+        raise RecordingError("which kernel? give --kernel RELEASE or --kernel-dir DIR")
+    if not arguments.out.absolute().parent.is_dir():
+        raise RecordingError(f"{arguments.out}: there is no such folder")
     initrd.check_tools()
     machine = Machine(
         arguments.mthp,

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from experiments.real_kernel.errors import BootFailed, MissingTool
+from experiments.real_kernel.errors import MissingTool, RecordingError
 from experiments.real_kernel.kernels import Kernel, cache_folder
 from experiments.real_kernel.machine import Machine, size_in_bytes
 
@@ -127,7 +127,7 @@ def _swap_lines(machine: Machine) -> list[str]:
 
 
 def build(kernel: Kernel, machine: Machine, workload: bytes) -> bytes:
-    """The initramfs as a gzip'd cpio archive. Raises BootFailed where a module is missing."""
+    """The initramfs as a gzip'd cpio archive. Raises RecordingError where a module is missing."""
     modules: dict[str, bytes] = {}
     for kind, module in (("zram", "zram"), ("virtio", "virtio_blk")):
         if any(device.kind == kind for device in machine.swap):
@@ -154,7 +154,7 @@ def _add_module(kernel: Kernel, name: str, modules: dict[str, bytes]) -> None:
     elif found[0].suffix == ".gz":
         data = gzip.decompress(data)
     elif found[0].suffix != ".ko":
-        raise BootFailed(f"{found[0]}: only .ko, .ko.xz and .ko.gz modules can be read")
+        raise RecordingError(f"{found[0]}: only .ko, .ko.xz and .ko.gz modules can be read")
     depends = re.search(rb"\0depends=([^\0]*)\0", data)
     for other in (depends[1].decode() if depends else "").split(","):
         if other:

@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.real_kernel.errors import BootFailed, MissingTool
+from experiments.real_kernel.errors import MissingTool, RecordingError
 
 SUITES = ("trixie-backports", "sid", "bookworm-backports")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -37,10 +37,10 @@ def cache_folder() -> Path:
 def image_release(image: Path) -> str:
     """The release that a bzImage states in its header, without the distributor's suffix.
 
-    Raises BootFailed if the file is not a bzImage."""
+    Raises RecordingError if the file is not a bzImage."""
     data = image.read_bytes()
     if data[0x202:0x206] != b"HdrS":
-        raise BootFailed(f"{image}: not a Linux x86 boot image")
+        raise RecordingError(f"{image}: not a Linux x86 boot image")
     (pointer,) = struct.unpack_from("<H", data, 0x20E)
     text = data[0x200 + pointer :].split(b"\0", 1)[0].decode("ascii", "replace")
     return re.split(r"[^0-9.]", text, maxsplit=1)[0].rstrip(".")
@@ -49,17 +49,19 @@ def image_release(image: Path) -> str:
 def own_kernel(folder: Path) -> Kernel:
     """The kernel in a folder: a build tree, an unpacked package, or vmlinuz beside its modules.
 
-    Raises BootFailed if there is no image in it."""
+    Raises RecordingError if there is no image in it."""
     for pattern in IMAGES:
         for image in sorted(folder.glob(pattern)):
             return Kernel(image_release(image), image, folder)
-    raise BootFailed(f"{folder}: no kernel image here (looked for {', '.join(IMAGES)})")
+    raise RecordingError(f"{folder}: no kernel image here (looked for {', '.join(IMAGES)})")
 
 
 def debian_kernel(release: str) -> Kernel:
     """Debian's cloud-amd64 kernel of this release; downloaded once.
 
-    Raises MissingTool where there is no apt, BootFailed if Debian does not offer the release."""
+    Raises MissingTool where there is no apt, RecordingError if Debian does not offer the release."""
+    if not re.fullmatch(r"\d+(\.\d+)+", release):
+        raise RecordingError(f"{release!r} is not a kernel release; write for example 7.3.4")
     folder = cache_folder() / release
     root = folder / "root"
     cache_folder().mkdir(parents=True, exist_ok=True)
@@ -144,7 +146,7 @@ def _package_names(release: str, options: list[str]) -> list[str]:
         names = [name for name in names if not name.startswith("linux-image-")]
     unsigned = [name for name in names if name.endswith("-unsigned")]
     if not names:
-        raise BootFailed(
+        raise RecordingError(
             f"Debian has no cloud-amd64 kernel {release} (looked in {', '.join(SUITES)}); "
             "for a kernel of your own use --kernel-dir"
         )
@@ -154,5 +156,7 @@ def _package_names(release: str, options: list[str]) -> list[str]:
 def _apt(command: list[str], cwd: Path | None = None) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     if done.returncode:
-        raise BootFailed(f"{command[0]} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        raise RecordingError(
+            f"{command[0]} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+        )
     return done.stdout

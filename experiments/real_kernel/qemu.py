@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from experiments.real_kernel import initrd
-from experiments.real_kernel.errors import BootFailed
+from experiments.real_kernel.errors import RecordingError
 from experiments.real_kernel.kernels import Kernel
 from experiments.real_kernel.machine import Machine, size_in_bytes
 
@@ -16,7 +16,7 @@ _APPEND = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr"
 def boot(kernel: Kernel, machine: Machine, workload: bytes, seconds: float) -> str:
     """What the interpreter printed for this workload: the blocks and the final OPS line.
 
-    Raises BootFailed where the kernel did not get there within `seconds`, with what it said last."""
+    Raises RecordingError where the kernel did not get there within `seconds`, with what it said last."""
     with tempfile.TemporaryDirectory(prefix="real-kernel-") as name:
         folder = Path(name)
         (folder / "initrd").write_bytes(initrd.build(kernel, machine, workload))
@@ -25,11 +25,11 @@ def boot(kernel: Kernel, machine: Machine, workload: bytes, seconds: float) -> s
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
         except subprocess.TimeoutExpired as expired:
             console = _text(expired.stdout or b"")
-            raise BootFailed(f"{kernel.release}: no end after {seconds:g} s{_last(console)}") from None
+            raise RecordingError(f"{kernel.release}: no end after {seconds:g} s{_last(console)}") from None
     console = _text(done.stdout)
     if done.returncode:
         said = (_text(done.stderr).strip().splitlines() or ["no message"])[-1]
-        raise BootFailed(f"QEMU failed: {said}")
+        raise RecordingError(f"QEMU failed: {said}")
     return _recording(kernel.release, console)
 
 
@@ -55,14 +55,14 @@ def _text(data: bytes) -> str:
 
 
 def _recording(release: str, console: str) -> str:
-    """The part of the console between the two marks. Raises BootFailed if it is not whole."""
+    """The part of the console between the two marks. Raises RecordingError if it is not whole."""
     _, started, rest = console.partition(f"{initrd.STARTED}\n")
     body, ended, status = rest.partition(f"{initrd.ENDED} ")
     failed = re.search(r"^FAILED (.*)$", console, re.MULTILINE)
     if failed:
-        raise BootFailed(f"{release}: the workload could not be run: {failed[1]}")
+        raise RecordingError(f"{release}: the workload could not be run: {failed[1]}")
     if not started or not ended or not status.startswith("0"):
-        raise BootFailed(f"{release}: the recording did not come to its end{_last(console)}")
+        raise RecordingError(f"{release}: the recording did not come to its end{_last(console)}")
     return body
 
 

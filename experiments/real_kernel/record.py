@@ -4,9 +4,10 @@ import gzip
 from pathlib import Path
 
 from experiments.real_kernel import initrd, qemu
-from experiments.real_kernel.errors import BootFailed
+from experiments.real_kernel.errors import RecordingError
 from experiments.real_kernel.kernels import Kernel, debian_kernel, own_kernel
 from experiments.real_kernel.machine import Machine
+from jaxswap.workload.files import write_atomic
 
 
 def chosen_kernel(release: str | None, folder: Path | None) -> Kernel:
@@ -18,12 +19,12 @@ def chosen_kernel(release: str | None, folder: Path | None) -> Kernel:
 
 
 def workload_bytes(path: Path) -> bytes:
-    """The text of a .t or .t.gz file. Raises BootFailed if it cannot be read."""
+    """The text of a .t or .t.gz file. Raises RecordingError if it cannot be read."""
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except OSError as error:
-        raise BootFailed(f"{path}: {error.strerror}") from None
+        raise RecordingError(f"{path}: {error.strerror}") from None
 
 
 def record(kernel: Kernel, machine: Machine, name: str, workload: bytes, seconds: float = 580) -> str:
@@ -35,6 +36,7 @@ def record(kernel: Kernel, machine: Machine, name: str, workload: bytes, seconds
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a recording or a workload; gzip where the path ends in .gz, the same bytes each time."""
-    data = text.encode()
-    path.write_bytes(gzip.compress(data, 9, mtime=0) if path.suffix == ".gz" else data)
+    """Writes a recording or a workload whole or not at all; gzip where the path ends in .gz.
+
+    Raises InputError if it cannot be written."""
+    write_atomic(path, text.encode(), "file")

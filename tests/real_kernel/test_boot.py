@@ -7,7 +7,7 @@ import pytest
 
 from experiments.real_kernel import initrd
 from experiments.real_kernel.__main__ import main
-from experiments.real_kernel.errors import BootFailed, MissingTool
+from experiments.real_kernel.errors import MissingTool, RecordingError
 from experiments.real_kernel.kernels import debian_kernel
 from jaxswap.workload import read_recording
 
@@ -26,7 +26,7 @@ def test_a_recording_comes_out_again(name: str, options: list[str], tmp_path: Pa
     try:
         initrd.check_tools()
         debian_kernel("7.3.4")
-    except (BootFailed, MissingTool) as missing:
+    except (RecordingError, MissingTool) as missing:
         pytest.skip(str(missing))
     out = tmp_path / f"{name}.txt"
     workload = DATA / "workloads" / f"{name}.t.gz"

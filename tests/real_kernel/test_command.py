@@ -7,7 +7,7 @@ import pytest
 
 from experiments.real_kernel import initrd, qemu
 from experiments.real_kernel.__main__ import main
-from experiments.real_kernel.errors import BootFailed
+from experiments.real_kernel.errors import RecordingError
 from experiments.real_kernel.kernels import image_release, own_kernel
 from experiments.real_kernel.record import write
 from experiments.real_kernel.validate import DIFFERS, EQUAL, NOT_MODELLED, held_against
@@ -60,16 +60,39 @@ def test_validate_skips(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("skipped: real kernels need ") and out.count("\n") == 1 and err == ""
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--out", "no/such/o.txt"], "no/such/o.txt: there is no such folder"),
+        (["--kernel", "../7.3"], "is not a kernel release"),
+        (["--workload", "no-such.t"], "no-such.t: No such file"),
+    ],
+)
+def test_bad_input(
+    changed: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(initrd, "check_tools", lambda: None)
+    (tmp_path / "w.t").write_text("REGION 1 plain\n")
+    assert main([*RECORD, *changed]) == 2
+    out, err = capsys.readouterr()
+    assert said in err and err.count("\n") == 1 and out == ""
+
+
 def test_record_wants_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["record", "--workload", "w.t", "--out", "o.txt"]) == 2
     assert "which kernel?" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_kernel(tmp_path: Path) -> None:
-    with pytest.raises(BootFailed, match="no kernel image here"):
+    with pytest.raises(RecordingError, match="no kernel image here"):
         own_kernel(tmp_path)
     (tmp_path / "vmlinuz").write_bytes(b"\0" * 4096)
-    with pytest.raises(BootFailed, match="not a Linux x86 boot image"):
+    with pytest.raises(RecordingError, match="not a Linux x86 boot image"):
         own_kernel(tmp_path)
 
 
@@ -96,7 +119,7 @@ def test_the_image_names_its_release(tmp_path: Path) -> None:
     ],
 )
 def test_boots_that_fail(console: str, said: str) -> None:
-    with pytest.raises(BootFailed, match=said):
+    with pytest.raises(RecordingError, match=said):
         qemu._recording("7.3.4", console)
 
 
