@@ -104,8 +104,12 @@ static void map_region(const char *line)
         fail("REGION nohuge: %s", strerror(errno));
 }
 
-static void become_child(int child)
+static void become_child(long child)
 {
+    if (child < 1 || child >= PROCESSES || shared->pid[child]) {
+        fail("FORK %ld: a number from 1 to %d that no process has is needed", child, PROCESSES - 1);
+        return;
+    }
     /* A child of the controller, which is then the one to wait for it, whoever forks it. */
     pid_t pid = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
     if (pid < 0)
