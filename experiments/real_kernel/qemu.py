@@ -10,7 +10,8 @@ from experiments.real_kernel.errors import RecordingError
 from experiments.real_kernel.kernels import Kernel
 from experiments.real_kernel.machine import Machine, size_in_bytes
 
-_APPEND = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr"
+# a host that stops QEMU for a while must not look like a lockup to the guest
+_APPEND = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 
 
 def boot(kernel: Kernel, machine: Machine, workload: bytes, seconds: float) -> str:
@@ -63,6 +64,9 @@ def _recording(release: str, console: str) -> str:
         raise RecordingError(f"{release}: the workload could not be run: {failed[1]}")
     if not started or not ended or not status.startswith("0"):
         raise RecordingError(f"{release}: the recording did not come to its end{_last(console)}")
+    message = re.search(r"\[ *\d+\.\d{6}\] .*", body)
+    if message:
+        raise RecordingError(f"{release}: a kernel message fell into the recording: {message[0][:200]}")
     return body
 
 

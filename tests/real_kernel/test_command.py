@@ -115,6 +115,10 @@ def test_the_image_names_its_release(tmp_path: Path) -> None:
         ("booting\nKernel panic - not syncing\n", "last line: Kernel panic"),
         ("RECORDING STARTS\nDUMP a\n", "did not come to its end; last line: DUMP a"),
         ("RECORDING STARTS\nFAILED unknown operation: X\nRECORDING ENDS 1\n", "be run: unknown operation: X"),
+        (
+            "RECORDING STARTS\nS 2949 17[   58.434707] watchdog: BUG\nRECORDING ENDS 0\n",
+            r"a kernel message fell into the recording: \[   58.434707\] watchdog: BUG",
+        ),
         ("FAILED a swap device is not on\nRECORDING STARTS\nRECORDING ENDS 0\n", "a swap device is not on"),
     ],
 )
