@@ -9,6 +9,7 @@ from pathlib import Path
 from experiments.real_kernel.generate import random_case
 from experiments.real_kernel.kernels import debian_kernel
 from experiments.real_kernel.record import record, write
+from jaxswap.validate import hold
 
 EQUAL, DIFFERS, NOT_MODELLED = "equal", "differs", "not modelled"
 
@@ -23,31 +24,10 @@ class Outcome:
 
 def held_against(workload: Path, recording: Path) -> Outcome:
     """Replays the workload on the machine that the recording's header describes, and compares."""
-    from jaxswap.errors import InputError
-    from jaxswap.machine import compare, replay_one
-    from jaxswap.workload import read_recording, read_workload
-
-    try:
-        real = read_recording(recording)
-        lane, kernel = _lane(real.header)
-        found = compare(replay_one(read_workload(workload), lane, kernel), real)
-    except InputError as error:
-        return Outcome(NOT_MODELLED, str(error))
-    return Outcome(EQUAL if found.equal else DIFFERS, str(found))
-
-
-def _lane(header: dict[str, str]):
-    """The lane and the kernel profile of a recording's header. Raises InputError where there is none."""
-    from jaxswap.config import parse_size
-    from jaxswap.errors import InputError
-    from jaxswap.machine import PROFILES, Lane
-
-    kernel = ".".join(header["kernel"].split(".")[:2])
-    kind, size, *more = header["swap"].split()
-    bytes_of_swap = parse_size(size.rstrip(","))
-    if kernel not in PROFILES or kind != "zram" or more or bytes_of_swap is None:
-        raise InputError(f"kernel {kernel} with swap {header['swap']}")
-    return Lane(header["mthp"].replace("-", ""), swap=bytes_of_swap), kernel
+    held = hold(workload, recording)
+    if held.found is None:
+        return Outcome(NOT_MODELLED, held.refused)
+    return Outcome(EQUAL if held.equal else DIFFERS, str(held.found))
 
 
 def validate(releases: Sequence[str], seeds: Sequence[int], kinds: tuple[str, ...], keep: Path | None) -> int:
