@@ -12,7 +12,7 @@ from experiments.real_kernel.kernels import image_release, own_kernel
 from experiments.real_kernel.record import write
 from experiments.real_kernel.validate import DIFFERS, EQUAL, NOT_MODELLED, held_against
 
-DATA = Path(__file__).parents[1] / "data" / "kernel-7.3.4"
+DATA = Path(__file__).parents[1] / "data" / "recordings"
 RECORD = ["record", "--kernel", "7.3.4", "--workload", "w.t", "--out", "o.txt"]
 
 
@@ -149,17 +149,19 @@ def test_written_files_are_the_same_each_time(tmp_path: Path) -> None:
 
 
 def test_a_recording_of_the_tree_is_equal() -> None:
-    outcome = held_against(DATA / "reuse.t.gz", DATA / "reuse.txt.gz")
+    outcome = held_against(DATA / "workloads" / "reuse.t.gz", DATA / "7.3.4" / "reuse.txt.gz")
     assert outcome.verdict == EQUAL, outcome.why
 
 
 def test_another_workload_differs() -> None:
-    assert held_against(DATA / "fallback.t.gz", DATA / "reuse.txt.gz").verdict == DIFFERS
+    assert (
+        held_against(DATA / "workloads" / "fallback.t.gz", DATA / "7.3.4" / "reuse.txt.gz").verdict == DIFFERS
+    )
 
 
 def test_what_is_not_modelled_is_said(tmp_path: Path) -> None:
-    text = gzip.decompress((DATA / "reuse.txt.gz").read_bytes()).decode()
+    text = gzip.decompress((DATA / "7.3.4" / "reuse.txt.gz").read_bytes()).decode()
     recording = tmp_path / "reuse.txt"
     recording.write_text(text.replace("# swap zram", "# swap tape"))
-    outcome = held_against(DATA / "reuse.t.gz", recording)
+    outcome = held_against(DATA / "workloads" / "reuse.t.gz", recording)
     assert outcome.verdict == NOT_MODELLED and "tape" in outcome.why
