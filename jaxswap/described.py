@@ -47,13 +47,14 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     text, where = chosen("swap", "128M")
     kind, _, rest = text.rpartition(" ")
     if kind not in ("", "zram"):
-        raise InputError(f"{where}: {text!r} is not modelled; one zram device is")
+        raise InputError(f"{where}: swap on {kind} is not modelled; one zram device is")
     swap = size(rest, where)
     text, where = chosen("memory.max", "max")
     limit = None if text == "max" else size(text, where)
     for key, modelled in (("lru", "classic"), ("zswap", "off")):
         text, where = chosen(key, modelled)
         if text != modelled and (key != "lru" or limit is not None):
-            raise InputError(f"{where}: {text!r} is not modelled; only {modelled!r} is")
+            limited = " with a limit" if key == "lru" else ""
+            raise InputError(f"{where}: {text}{limited} is not modelled; only {modelled} is")
     choice = parse_policy(policy)
     return Lane(mthp, choice.name, dict(choice.params), limit, swap), kernel
