@@ -17,7 +17,7 @@ from jaxswap.machine import blocks, heuristic, lru, places, rows
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.reclaim import fitting_orders, note_cost
 from jaxswap.machine.rows import once, only
-from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.state import CPU, ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
@@ -318,9 +318,13 @@ def end(
     read_none = plan.read_none & on
     mapped = once(on & ~access.willneed & ~read_none)
     back = once(mapped & plan.swapped)
+
+    def free(c: clusters.Clusters) -> clusters.Clusters:
+        return clusters.put(c, state.rules, CPU, slot, pages, got > 0, surely(back))
+
     state = replace(
         state,
-        clusters=when(back, lambda c: clusters.put(c, slot, pages, surely(back)), state.clusters),
+        clusters=when(back, free, state.clusters),
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
     new = _Mapping(base + pages, got == 0, _arrivals(got, back, active, workingset))

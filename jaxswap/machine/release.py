@@ -13,7 +13,7 @@ from jax import lax
 from jaxswap.machine import blocks, lru, places, rows, usefulness
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import Row, once, only
-from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
+from jaxswap.machine.state import CPU, Flag, Lane, MachineState, Mask, Plane
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.lanes import repeat, surely, when
 
@@ -108,7 +108,8 @@ def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> Mac
         follow = (left & row[Plane.NEXT]) >> at.astype(jnp.uint32)
         size = bits.ctz(~(follow >> np.uint32(1))) + 1
         size = once(jnp.minimum(jnp.minimum(size, 32 - at), clusters.CLUSTER - slot % clusters.CLUSTER))
-        state = replace(state, clusters=clusters.put(state.clusters, slot, size, on))
+        freed = clusters.put(state.clusters, state.rules, CPU, slot, size, size > 1, on)
+        state = replace(state, clusters=freed)
         return state, left & ~rows.below(at + size)
 
     return repeat(lambda carry: carry[1] != 0, run, (state, swapped))[0]

@@ -14,7 +14,7 @@ from jax import lax
 from jaxswap.machine import lru, places, rows, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
-from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineState, Plane
+from jaxswap.machine.state import CPU, ORDER, PLANES, Flag, Lane, MachineState, Plane
 from jaxswap.machine.usefulness import Judged
 from jaxswap.machine.work import Work
 from jaxswap.swaptable import bits, clusters
@@ -135,7 +135,7 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     v, order, on = go.page, go.order, go.on
     size = jnp.int32(1) << order
     whole = on & ~go.cached & ~go.partial
-    allocated, slot, got = clusters.alloc(state.clusters, order, go.want, whole)
+    allocated, slot, got = clusters.alloc(state.clusters, state.rules, CPU, order, go.want, whole)
     state = replace(state, clusters=allocated)
     out = whole & (slot >= 0)
     split = on & ~go.cached & ~out & (order > 0)
