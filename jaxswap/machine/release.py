@@ -15,10 +15,11 @@ from jaxswap.machine.counters import count
 from jaxswap.machine.rows import Row, once, only
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
 from jaxswap.swaptable import bits, clusters
+from jaxswap.swaptable.clusters import SlotRules
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 
-def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
     """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run.
 
     Folios that are in the swap cache too wait there, KEPT without PRESENT, for `drop_waiting`.
@@ -32,7 +33,7 @@ def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineS
         waiting = once(present & row[Plane.KEPT])
         none = jnp.zeros_like(pages)
         state, partial = when(present != 0, lambda c: _unmap(c[0], base, row, pages, present), (state, none))
-        state = when(swapped != 0, lambda s: _free_slots(s, base, row, swapped), state)
+        state = when(swapped != 0, lambda s: _free_slots(s, rules, base, row, swapped), state)
         state = when(cached != 0, lambda s: _drop_cached(s, base, row, cached), state)
         emptied = Row(row.words & ~pages[None]).clear((pages << np.uint32(1), (Plane.NEXT,)))
         active = waiting & row[Plane.ACTIVE]
@@ -51,7 +52,7 @@ def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineS
     return when(border, cut, state)
 
 
-def drop_waiting(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+def drop_waiting(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
     """tlb_finish_mmu, at the end of a call: folios that nobody maps any more leave the swap cache."""
 
     def drop(state: MachineState, at: Lane, on: Flag) -> MachineState:
@@ -64,7 +65,8 @@ def drop_waiting(state: MachineState, start: Lane, end: Lane, on: Flag) -> Machi
             one = jnp.ones_like(page)
             slot, _, state = places.of(state, page)
             state = lru.remove(state, page, row.has(Plane.ACTIVE, page), one, on)
-            state = replace(state, clusters=clusters.put(state.clusters, slot, one, on), used=state.used - on)
+            freed = clusters.put(state.clusters, rules, state.cpu, slot, one, ~on, on)
+            state = replace(state, clusters=freed, used=state.used - on)
             return state, left & (left - np.uint32(1))
 
         state, _ = repeat(lambda carry: carry[1] != 0, folio, (state, waiting))
@@ -124,7 +126,7 @@ def _unmap(
     return state, partial
 
 
-def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> MachineState:
+def _free_slots(state: MachineState, rules: SlotRules, base: Lane, row: Row, swapped: Mask) -> MachineState:
     """swap_put_entries_direct for each run of consecutive slots, cut at cluster borders.
 
     A run that goes on in the next row is freed in two parts, which comes to the same.
@@ -138,7 +140,8 @@ def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> Mac
         follow = (left & row[Plane.NEXT]) >> at.astype(jnp.uint32)
         size = bits.ctz(~(follow >> np.uint32(1))) + 1
         size = once(jnp.minimum(jnp.minimum(size, 32 - at), clusters.CLUSTER - slot % clusters.CLUSTER))
-        state = replace(state, clusters=clusters.put(state.clusters, slot, size, on))
+        freed = clusters.put(state.clusters, rules, state.cpu, slot, size, size > 1, on)
+        state = replace(state, clusters=freed)
         return state, left & ~rows.below(at + size)
 
     return repeat(lambda carry: carry[1] != 0, run, (state, swapped))[0]
