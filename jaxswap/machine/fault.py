@@ -333,7 +333,7 @@ def end(
     freed = once(back & ~kept)
 
     def free(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.put(c, params.rules.slots, state.cpu, slot, pages, got > 0, surely(freed))
+        return clusters.put(c, params.rules.slots, state.cpu, slot, pages, no, surely(freed))
 
     state = replace(
         state,

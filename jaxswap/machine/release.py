@@ -25,6 +25,9 @@ def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on:
     Folios that are in the swap cache too wait there, KEPT without PRESENT, for `drop_waiting`.
     """
 
+    by_hand = on & (rules.slot_cache > 0)
+    state = when(by_hand, lambda s: _free_runs(s, rules, start, end, surely(by_hand)), state)
+
     def release(state: MachineState, at: Lane, on: Flag) -> MachineState:
         row, state = rows.get(state, at)
         pages = once(only(rows.inside(at, start, end), on))
@@ -33,7 +36,8 @@ def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on:
         waiting = once(present & row[Plane.KEPT])
         none = jnp.zeros_like(pages)
         state, partial = when(present != 0, lambda c: _unmap(c[0], base, row, pages, present), (state, none))
-        state = when(swapped != 0, lambda s: _free_slots(s, rules, base, row, swapped), state)
+        freed = only(swapped, ~by_hand)
+        state = when(freed != 0, lambda s: _free_slots(s, rules, base, row, freed), state)
         state = when(cached != 0, lambda s: _drop_cached(s, base, row, cached), state)
         emptied = Row(row.words & ~pages[None]).clear((pages << np.uint32(1), (Plane.NEXT,)))
         active = waiting & row[Plane.ACTIVE]
@@ -145,6 +149,54 @@ def _free_slots(state: MachineState, rules: SlotRules, base: Lane, row: Row, swa
         return state, left & ~rows.below(at + size)
 
     return repeat(lambda carry: carry[1] != 0, run, (state, swapped))[0]
+
+
+def _free_runs(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
+    """The same in 6.12, run by run: what is no whole run inside one cluster goes through the slot cache, and
+    slots that are cached go last (free_swap_and_cache_nr)."""
+
+    def going(carry: tuple[MachineState, Lane]) -> Flag:
+        return on & (carry[1] < end)
+
+    def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, at = carry
+        (swapped, follow, cached), state = blocks.planes(
+            state, at, (Plane.SWAPPED, Plane.NEXT, Plane.INCACHE)
+        )
+        base = at & -512
+        page = bits.from_on(swapped, at - base)
+        stop = jnp.minimum(bits.from_on(~follow, page + 1), end - base)
+        here = surely(going(carry)) & (base + page < end)
+        page = jnp.minimum(page, 511)
+        slot, _, state = places.of(state, base + page)
+        # One cluster at a time.
+        part = jnp.minimum(stop - page, clusters.CLUSTER - slot % clusters.CLUSTER)
+        held = bits.some(bits.span(page, page + part) & cached)
+        begins = ~bits.has(follow, page) | (base + page == start)
+        direct = begins & (part == stop - page) & (part > 1) & ~held
+
+        def give(state: MachineState) -> MachineState:
+            freed = clusters.put(state.clusters, rules, state.cpu, slot, part, direct, surely(here & ~held))
+            return replace(state, clusters=freed)
+
+        def give_each(state: MachineState) -> MachineState:
+            def each(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+                state, i = carry
+                last = i >= part
+                q = page + jnp.where(last, i - part, i)
+                mine = (bits.has(cached, q) == last) & held & here
+                freed = clusters.put(
+                    state.clusters, rules, state.cpu, slot + q - page, jnp.ones_like(q), ~on, mine
+                )
+                return replace(state, clusters=freed), i + 1
+
+            return repeat(lambda c: here & held & (c[1] < 2 * part), each, (state, jnp.zeros_like(part)))[0]
+
+        state = when(here & ~held, give, state)
+        state = when(here & held, give_each, state)
+        return state, jnp.where(here, base + page + part, end)
+
+    return repeat(going, turn, (state, start))[0]
 
 
 def _drop_cached(state: MachineState, base: Lane, row: Row, cached: Mask) -> MachineState:
