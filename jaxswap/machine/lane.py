@@ -134,13 +134,17 @@ def swap_text(devices: Sequence[Device]) -> str:
 def slot_rules(profiles: Sequence[str]) -> SlotRules:
     """The rules of the slot allocator in some kernels, by name, as numpy: [kernels]."""
     known = [PROFILES[name] for name in profiles]
-    return SlotRules(
-        nonfull_first=np.array([p.nonfull_first for p in known], bool),
-        fill_nonfull=np.array([p.fill_nonfull for p in known], bool),
-        scan_all_frag=np.array([p.scan_all_frag for p in known], bool),
-        device_hints=np.array([p.device_hints for p in known], bool),
-        slot_cache=np.array([p.slot_cache for p in known], np.int32),
-    )
+    rows = [
+        SlotRules.of(
+            nonfull_first=p.nonfull_first,
+            fill_nonfull=p.fill_nonfull,
+            scan_all_frag=p.scan_all_frag,
+            device_hints=p.device_hints,
+            slot_cache=p.slot_cache > 0,
+        )
+        for p in known
+    ]
+    return SlotRules(np.array(rows, np.uint32))
 
 
 def params_of(lanes: Sequence[Lane]) -> MachineParams:
