@@ -8,6 +8,7 @@ from jaxtyping import Int64, UInt32
 
 from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.state import PLANES, MachineState, Plane
+from jaxswap.swaptable.cluster_table import BASE, layout_of
 from jaxswap.swaptable.geometry import CLUSTER, SIZE_NAMES
 from jaxswap.swaptable.lanes import SPARE
 
@@ -42,7 +43,7 @@ def pages_of(state: MachineState, npages: int) -> Pages:
     words = np.asarray(state.rows)[:-SPARE, 0].reshape(-1, PLANES)[:, : len(Plane)].T
     bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")
     planes = bits.astype(bool)[:, :npages]
-    bases = np.asarray(state.clusters.bases)[:, 0].astype(np.int64) * CLUSTER
+    bases = np.asarray(layout_of(state.clusters, BASE))[:, 0].astype(np.int64) * CLUSTER
     return Pages(planes, np.asarray(state.slots)[:npages, 0].astype(np.int64), bases)
 
 

@@ -95,7 +95,7 @@ class MachineState:
 
     cpu: that runs the operation under way. rows: PLANES words for every 32 pages. slots, shadows: of each
     swapped page, a shadow being nonresident age << 1 | workingset. tables: blocks with a page table.
-    next, prev: LRU links by page. sizes: pages on the inactive and the active list. used: pages charged;
+    next, prev: LRU links by page. used: pages charged;
     stock: pages charged ahead. age: nonresident_age. anon_cost, refaults_seen, flushed_active,
     flushed_total: as in lruvec, the last two as of the last statistics flush. n: counters. memory: the
     heuristic's. oom: killed.
