@@ -4,10 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 
 from jaxswap.errors import InputError
 from jaxswap.machine.heuristic import NUMBER, PARAMS
+from jaxswap.machine.profile import Profile
+from jaxswap.machine.rules import rules_of
 from jaxswap.machine.state import NO_LIMIT, MachineParams
 from jaxswap.policy import POLICIES
 
@@ -86,7 +89,7 @@ class Lane:
             )
 
 
-def params_of(lanes: Sequence[Lane]) -> MachineParams:
+def params_of(lanes: Sequence[Lane], profile: Profile) -> MachineParams:
     """MachineParams of some lanes as numpy, the lane axis first: [lanes] and [lanes, parameters]."""
     masks = [lane.masks() for lane in lanes]
     values = [lane.parameters() for lane in lanes]
@@ -96,4 +99,5 @@ def params_of(lanes: Sequence[Lane]) -> MachineParams:
         limit=np.array([NO_LIMIT if lane.limit is None else lane.limit // PAGE for lane in lanes], np.int32),
         policy=np.array([NUMBER[lane.policy] for lane in lanes], np.int32),
         policy_params=np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
+        rules=jax.tree.map(lambda x: np.full(len(lanes), x), rules_of(profile)),
     )

@@ -13,10 +13,11 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
+from jaxswap.machine.vmas import Vmas
 from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
-STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, PAGEOUT, COLD = range(8)
+STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD = range(9)
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -29,10 +30,11 @@ _KINDS = {
     Kind.ZERO: ZERO,
     Kind.WILLNEED: WILLNEED,
     Kind.DONTNEED: DONTNEED,
-    Kind.UNMAP: DONTNEED,
+    Kind.UNMAP: UNMAP,
     Kind.PAGEOUT: PAGEOUT,
     Kind.COLD: COLD,
 }
+_CHANGES = (Kind.MAP, Kind.UNMAP, Kind.MADVHUGE, Kind.MADVNOHUGE)  # of the VMAs
 _ADVICE = {"plain": PLAIN, "huge": HUGE, "nohuge": NOHUGE}
 
 
@@ -73,78 +75,24 @@ class Compiled:
     lane_operations: int
 
 
-class _Vmas:
-    """VMAs over time: mappings, cut where the advice changes; every change makes new numbers."""
+class _Table:
+    """Numbers for VMAs: every change of the VMAs makes new ones."""
 
     def __init__(self) -> None:
-        self.start: list[int] = []
-        self.end: list[int] = []
-        self.advice: list[str] = []
-        self.live: list[tuple[int, int, str, int]] = []  # start, end, advice, mapping
-        self.number: list[int] = []
-        self.mappings = 0
+        self.rows: list[tuple[int, int, int]] = []
+        self.first = 0
 
-    def _carve(self, start: int, end: int) -> list[tuple[int, int, str, int]]:
-        inside, kept = [], []
-        for a, b, advice, mapping in self.live:
-            for x, y in ((a, min(b, start)), (max(a, start), min(b, end)), (max(a, end), b)):
-                if x < y:
-                    (inside if start <= x < end else kept).append((x, y, advice, mapping))
-        self.live = kept
-        return inside
-
-    def _settle(self) -> None:
-        self.live.sort()
-        merged: list[tuple[int, int, str, int]] = []
-        for vma in self.live:
-            if merged and merged[-1][1:] == (vma[0], vma[2], vma[3]):
-                merged[-1] = (merged[-1][0], *vma[1:])
-            else:
-                merged.append(vma)
-        self.live = merged
-        self.number = list(range(len(self.start), len(self.start) + len(merged)))
-        for a, b, advice, _ in merged:
-            self.start.append(a)
-            self.end.append(b)
-            self.advice.append(advice)
-        self.edges = np.array([vma[0] for vma in merged], np.int64)
-
-    def map(self, start: int, end: int, advice: str) -> None:
-        self._carve(start, end)
-        self.mappings += 1
-        self.live.append((start, end, advice, self.mappings))
-        self._settle()
-
-    def unmap(self, start: int, end: int) -> None:
-        self._carve(start, end)
-        self._settle()
-
-    def advise(self, start: int, end: int, advice: str) -> None:
-        inside = self._carve(start, end)
-        self.live += [(a, b, advice, mapping) for a, b, _, mapping in inside]
-        self._settle()
-
-    def of(self, page: int) -> int:
-        """Number of the VMA of a page."""
-        return self.number[int(np.searchsorted(self.edges, page, "right")) - 1]
-
-    def cut(self, start: int, end: int) -> list[tuple[int, int, int]]:
-        """(VMA number, start, end) of the pieces of a range, each in one VMA and one 2 MiB block."""
-        pieces = []
-        for (a, b, _, _), number in zip(self.live, self.number, strict=True):
-            at, stop = max(a, start), min(b, end)
-            while at < stop:
-                until = min((at // 512 + 1) * 512, stop)
-                pieces.append((number, at, until))
-                at = until
-        return pieces
+    def renew(self, vmas: Vmas) -> None:
+        self.first = len(self.rows)
+        self.rows += [(vma.start, vma.end, _ADVICE[vma.advice]) for vma in vmas.live]
 
 
 def compile_workload(workload: Workload) -> Compiled:
     """Compile a workload. Raises InputError for an operation that a machine does not have."""
-    vmas = _Vmas()
+    vmas, table = Vmas(), _Table()
     if workload.starts_mapped:
         vmas.map(0, workload.npages, workload.advice)
+        table.renew(vmas)
     ops: list[tuple[int, int, int, int, int]] = []
     marks: list[tuple[int, int]] = []
     chunks: list[np.ndarray] = []
@@ -162,8 +110,9 @@ def compile_workload(workload: Workload) -> Compiled:
             pages = np.repeat(begin, runs) + offset
             writes = np.repeat(kinds[i:stop] == Kind.TOUCH, runs)
             chunks.append(pages.astype(np.uint32) << np.uint32(1) | writes)
-            owner = np.searchsorted(vmas.edges, pages, "right") - 1
-            chunk_vmas.append(np.asarray(vmas.number, np.int32)[owner])
+            owner = vmas.at(pages)
+            chunk_vmas.append((table.first + owner).astype(np.int32))
+            vmas.write(np.unique(owner[writes]).tolist())
             for at in range(done, done + len(pages), STREAM_ACCESSES):
                 ops.append((STREAM, 0, at, min(at + STREAM_ACCESSES, done + len(pages)), 0))
             done += len(pages)
@@ -172,16 +121,21 @@ def compile_workload(workload: Workload) -> Compiled:
             continue
         kind, v, n = Kind(kinds[i]), int(firsts[i]), int(lengths[i])
         if kind in _KINDS:
-            for number, a, b in vmas.cut(v, v + n):
+            pieces = list(vmas.cut(v, v + n))
+            for place, a, b in pieces:
                 block = a // 512
-                ops.append((_KINDS[kind], block, a - block * 512, b - block * 512, number))
-                lane_operations += 1
+                ops.append((_KINDS[kind], block, a - block * 512, b - block * 512, table.first + place))
+            lane_operations += len(pieces)
+            if kind in (Kind.TOUCH, Kind.ZERO):
+                vmas.write(place for place, _, _ in pieces)
         if kind is Kind.MAP:
             vmas.map(v, v + n, workload.text[i])
         elif kind is Kind.UNMAP:
             vmas.unmap(v, v + n)
         elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
             vmas.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
+        if kind in _CHANGES:
+            table.renew(vmas)
         elif kind is Kind.SET:
             where = f"{workload.path or workload.name}:{int(workload.line[i])}"
             raise InputError(f"{where}: SET cannot be replayed; give the setting on the command line instead")
@@ -197,19 +151,20 @@ def compile_workload(workload: Workload) -> Compiled:
         size = max(least, 1 << (len(data) + more - 1).bit_length())
         return jnp.asarray(np.concatenate([data, np.zeros(size - len(data), dtype)]))
 
-    table = np.array(ops, np.int32).reshape(-1, 5)
+    columns = np.array(ops, np.int32).reshape(-1, 5)
+    vma_rows = np.array(table.rows, np.int32).reshape(-1, 3)
     accesses = np.concatenate([*chunks, np.zeros(0, np.uint32)])
     owners = np.concatenate([*chunk_vmas, np.zeros(0, np.int32)])
     program = Program(
-        kind=padded(table[:, 0], np.int32),
-        block=padded(table[:, 1], np.int32),
-        start=padded(table[:, 2], np.int32),
-        end=padded(table[:, 3], np.int32),
-        vma=padded(table[:, 4], np.int32),
+        kind=padded(columns[:, 0], np.int32),
+        block=padded(columns[:, 1], np.int32),
+        start=padded(columns[:, 2], np.int32),
+        end=padded(columns[:, 3], np.int32),
+        vma=padded(columns[:, 4], np.int32),
         accesses=padded(accesses, np.uint32, LEAST_ACCESSES, WINDOW),
         access_vma=padded(owners, np.int32, LEAST_ACCESSES, WINDOW),
-        vma_start=padded(vmas.start, np.int32),
-        vma_end=padded(vmas.end, np.int32),
-        vma_advice=padded([_ADVICE[advice] for advice in vmas.advice], np.int32),
+        vma_start=padded(vma_rows[:, 0], np.int32),
+        vma_end=padded(vma_rows[:, 1], np.int32),
+        vma_advice=padded(vma_rows[:, 2], np.int32),
     )
     return Compiled(program, len(ops), tuple(marks), lane_operations)

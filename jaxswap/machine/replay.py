@@ -214,7 +214,8 @@ class Replay:
             jax.device_get(init(pages, slots, clusters, self.width)),
         )
         self.states: MachineState = jax.device_put(start, spread)
-        self.params: MachineParams = jax.device_put(jax.tree.map(self._grouped, params_of(filled)), spread)
+        params = jax.tree.map(self._grouped, params_of(filled, PROFILES[profile]))
+        self.params: MachineParams = jax.device_put(params, spread)
         self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))
         self.totals = np.zeros((len(lanes), len(counters.COUNTERS) - 1), np.int64)
 

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.machine import counters
+from jaxswap.machine.rules import Rules
 from jaxswap.swaptable.clusters import Clusters, swapon
 from jaxswap.swaptable.lanes import SPARE
 
@@ -72,7 +73,7 @@ class MachineParams:
     """What a machine is: constant during a replay, one value a lane.
 
     always, madvise: masks of the orders enabled in sysfs. limit: memory.max in pages. policy: number of the
-    heuristic, policy_params: its parameters.
+    heuristic, policy_params: its parameters. rules: of the kernel version.
     """
 
     always: Mask
@@ -80,6 +81,7 @@ class MachineParams:
     limit: Lane
     policy: Lane
     policy_params: Int32[Array, "params L"]
+    rules: Rules
 
 
 @jax.tree_util.register_dataclass

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import fault, program, rows
+from jaxswap.machine import fault, program, rows, tables
 from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
@@ -68,8 +68,8 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
 
     first, stop = spread(ops.start[i]), spread(op.end)
     zero, ahead = spread(op.kind == program.ZERO), spread(op.kind == program.WILLNEED)
-    releases, cools = spread(op.kind == program.DONTNEED), spread(op.kind == program.COLD)
-    pages_out = spread(op.kind == program.PAGEOUT)
+    unmaps, cools = spread(op.kind == program.UNMAP), spread(op.kind == program.COLD)
+    releases, pages_out = spread(op.kind == program.DONTNEED) | unmaps, spread(op.kind == program.PAGEOUT)
     accesses = spread(op.kind <= program.WILLNEED)
 
     def going(carry: tuple[MachineState, Lane]) -> Flag:
@@ -95,7 +95,12 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         state, cursor = when(faults, serve, (state, cursor))
         begin, behind = spread(op.base) + cursor, spread(op.base) + stop
         release, cool_down, out = on & releases, on & cools, on & pages_out
-        state = when(release, lambda s: dont_need(s, begin, behind, surely(release)), state)
+
+        def free(state: MachineState) -> MachineState:
+            state = dont_need(state, begin, behind, surely(release))
+            return tables.zap(state, begin, behind, unmaps | params.rules.reclaim_tables, surely(release))
+
+        state = when(release, free, state)
         advised = cool_down | out
         state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
         state = when(cool_down, lambda s: cool(s, begin, behind, surely(cool_down)), state)

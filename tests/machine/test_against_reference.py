@@ -27,8 +27,6 @@ def reference_of(workload: Workload, lane: Lane) -> Machine:
         swap_slots=lane.slots,
         policy=lane.policy,
         policy_params=tuple(lane.parameters()),
-        anon_vmas_part=False,
-        gives_tables_back=False,
     )
 
 

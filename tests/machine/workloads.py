@@ -17,8 +17,9 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
         lines.append(f"MADVNOHUGE {pages // 2} {pages // 4}")
     if rng.random() < 0.5:
         lines += [f"FILL 0 {pages}", f"PAGEOUT 0 {pages}"]
-    kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD", "ADVICE"]
-    weights = [20, 14, 14, 14, 12, 12, 6, 6, 3, 2]
+    kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD"]
+    weights = [20, 14, 14, 14, 12, 12, 6, 6, 3, 2, 2, 3]
+    kinds += ["ADVICE", "EQUAL", "WHOLE"]
     for _ in range(operations):
         if rng.random() < 0.5:
             n = 16 * rng.choice([1, 1, 2, 4])
@@ -36,6 +37,14 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
                 lines += [f"UNMAP {start} {length}", f"MAP {start} {length} {rng.choice(['plain', 'huge'])}"]
             else:
                 lines.append(f"{rng.choice(['MADVHUGE', 'MADVNOHUGE'])} {start} {min(64, pages - start)}")
+        elif kind == "WHOLE":
+            block = rng.randrange(pages // 512) * 512
+            lines.append(f"{rng.choice(['DONTNEED', 'DONTNEED', 'PAGEOUT', 'COLD'])} {block} 512")
+        elif kind == "EQUAL":
+            # Advice that becomes equal: VMAs merge, unless each had its own pages before.
+            start = v // 128 * 128
+            length = min(rng.choice([128, 512]), pages - start)
+            lines.append(f"{rng.choice(['MADVHUGE', 'MADVHUGE', 'MADVNOHUGE'])} {start} {length}")
         elif kind == "PAGEOUT" and rng.random() < 0.3:
             lines.append(f"PAGEOUT {v} {min(rng.choice([64, 128, 512]), pages - v)}")
         elif kind in ("ZERO", "WILLNEED"):
