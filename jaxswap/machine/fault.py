@@ -165,7 +165,7 @@ def begin(
     touch = on & ~swapped & ~zeropage & access.write
     swapin, read_none, touch = once((swapin, read_none, touch))
 
-    enabled = params.always | only(params.madvise, access.advice == HUGE)
+    enabled = jnp.where(access.advice == HUGE, state.settings.huge, state.settings.plain)
     allowed = only(enabled & ANON_ORDERS, access.advice != NOHUGE)
     allowed = once(only(allowed, touch | (swapin & ~access.willneed)))
     slot, shadow, state = places.of(state, access.page)

@@ -13,11 +13,12 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
+from jaxswap.machine.settings import number
 from jaxswap.machine.vmas import Vmas
 from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
-STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD = range(9)
+STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET = range(10)
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -44,7 +45,8 @@ class Program:
     """The same for all lanes, so without a lane axis.
 
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
-    table. vma: VMA of an operation on a range. accesses: page << 1 | write. access_vma: VMA of each access.
+    table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in `vma`.
+    accesses: page << 1 | write. access_vma: VMA of each access.
     vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was.
     """
 
@@ -87,8 +89,26 @@ class _Table:
         self.rows += [(vma.start, vma.end, _ADVICE[vma.advice]) for vma in vmas.live]
 
 
+def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
+    """What each SET that changes something writes. Raises InputError for what no machine has."""
+    found = {}
+    odd = np.isin(workload.kind, (Kind.SET, Kind.FORK, Kind.EXIT)) | (workload.cpu > 0)
+    for i in np.flatnonzero(odd).tolist():
+        where = f"{workload.path or workload.name}:{int(workload.line[i])}"
+        if workload.kind[i] != Kind.SET or workload.cpu[i]:
+            raise InputError(f"{where}: this machine has one process on one CPU; leave FORK, pN and @C away")
+        try:
+            written = number(*workload.text[i].split())
+        except ValueError as wrong:
+            raise InputError(f"{where}: {wrong}") from None
+        if written is not None:
+            found[i] = written
+    return found
+
+
 def compile_workload(workload: Workload) -> Compiled:
     """Compile a workload. Raises InputError for an operation that a machine does not have."""
+    settings = _settings(workload)
     vmas, table = Vmas(), _Table()
     if workload.starts_mapped:
         vmas.map(0, workload.npages, workload.advice)
@@ -136,12 +156,9 @@ def compile_workload(workload: Workload) -> Compiled:
             vmas.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
         if kind in _CHANGES:
             table.renew(vmas)
-        elif kind is Kind.SET:
-            where = f"{workload.path or workload.name}:{int(workload.line[i])}"
-            raise InputError(f"{where}: SET cannot be replayed; give the setting on the command line instead")
-        elif kind in (Kind.FORK, Kind.EXIT) or workload.cpu[i]:
-            where = f"{workload.path or workload.name}:{int(workload.line[i])}"
-            raise InputError(f"{where}: this machine has one process on one CPU; leave FORK, pN and @C away")
+        elif i in settings:
+            file, value = settings[i]
+            ops.append((SET, file, 0, 1, value))
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             marks.append((len(ops), i))
         i += 1

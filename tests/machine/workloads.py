@@ -2,6 +2,8 @@
 
 import random
 
+from jaxswap.machine.settings import THP
+
 PAGES = 1536
 
 
@@ -18,8 +20,8 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
     if rng.random() < 0.5:
         lines += [f"FILL 0 {pages}", f"PAGEOUT 0 {pages}"]
     kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD"]
-    weights = [20, 14, 14, 14, 12, 12, 6, 6, 3, 2, 2, 3]
-    kinds += ["ADVICE", "EQUAL", "WHOLE"]
+    weights = [20, 14, 14, 14, 12, 12, 6, 6, 3, 2, 2, 3, 2]
+    kinds += ["ADVICE", "EQUAL", "WHOLE", "SET"]
     for _ in range(operations):
         if rng.random() < 0.5:
             n = 16 * rng.choice([1, 1, 2, 4])
@@ -40,6 +42,10 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
         elif kind == "WHOLE":
             block = rng.randrange(pages // 512) * 512
             lines.append(f"{rng.choice(['DONTNEED', 'DONTNEED', 'PAGEOUT', 'COLD'])} {block} 512")
+        elif kind == "SET":
+            file = rng.choice(["", *(f"hugepages-{size}kB/" for size in (16, 64, 64, 256))])
+            modes = ["always", "madvise", "never", "inherit"][: 4 if file else 3]
+            lines.append(f"SET {THP}{file}enabled {rng.choice(modes)}")
         elif kind == "EQUAL":
             # Advice that becomes equal: VMAs merge, unless each had its own pages before.
             start = v // 128 * 128
