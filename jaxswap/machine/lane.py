@@ -15,7 +15,7 @@ from jaxswap.machine.state import NO_LIMIT, MachineParams
 from jaxswap.policy import POLICIES
 
 PAGE = 4096
-SIZES = {4 << order: order for order in range(2, 9)}  # kB: order
+SIZES = {4 << order: order for order in range(2, 10)}  # kB: order
 MOST_SWAP = 1 << 41  # bytes; slot numbers are 31 bits
 
 

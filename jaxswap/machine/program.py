@@ -18,7 +18,7 @@ from jaxswap.machine.vmas import Vmas
 from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
-STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET = range(10)
+STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT = range(11)
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -45,9 +45,8 @@ class Program:
     """The same for all lanes, so without a lane axis.
 
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
-    table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in `vma`.
-    accesses: page << 1 | write. access_vma: VMA of each access.
-    vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was.
+    table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in
+    `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was.
     """
 
     kind: Int32[Array, " ops"]
@@ -114,6 +113,7 @@ def compile_workload(workload: Workload) -> Compiled:
         vmas.map(0, workload.npages, workload.advice)
         table.renew(vmas)
     ops: list[tuple[int, int, int, int, int]] = []
+    split: set[int] = set()
     marks: list[tuple[int, int]] = []
     chunks: list[np.ndarray] = []
     chunk_vmas: list[np.ndarray] = []
@@ -156,6 +156,10 @@ def compile_workload(workload: Workload) -> Compiled:
             vmas.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
         if kind in _CHANGES:
             table.renew(vmas)
+            borders = vmas.borders()
+            if kind is not Kind.MAP:
+                ops += [(SPLIT, block, 0, 1, 0) for block in sorted({at // 512 for at in borders - split})]
+            split = borders if kind is not Kind.MAP else borders & split
         elif i in settings:
             file, value = settings[i]
             ops.append((SET, file, 0, 1, value))

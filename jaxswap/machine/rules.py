@@ -19,6 +19,7 @@ Flag = Bool[Array, " L"]
 class Rules:
     """Fields of Profile, one value a lane."""
 
+    keep_huge_zero: Flag
     reclaim_tables: Flag
 
 

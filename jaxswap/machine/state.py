@@ -73,8 +73,8 @@ POLICY_WORDS = 8
 class MachineParams:
     """What a machine is: constant during a replay, one value a lane.
 
-    always, madvise: masks of the orders enabled in sysfs at the start. limit: memory.max in pages. policy: number of the
-    heuristic, policy_params: its parameters. rules: of the kernel version.
+    always, madvise: masks of the orders enabled in sysfs at the start. limit: memory.max in pages. policy:
+    number of the heuristic, policy_params: its parameters. rules: of the kernel version.
     """
 
     always: Mask

@@ -125,7 +125,9 @@ def _act(
     def write(state: MachineState) -> MachineState:
         return replace(state, settings=settings.write(state.settings, op.block, op.vma))
 
-    return when(on & (op.kind == program.SET), write, state)
+    state = when(on & (op.kind == program.SET), write, state)
+    splits = on & (op.kind == program.SPLIT)
+    return when(splits, lambda s: tables.split(s, begin, surely(splits)), state)
 
 
 def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag) -> tuple[MachineState, Lane]:

@@ -1,7 +1,7 @@
-"""Page tables of 2 MiB blocks.
+"""Page tables of 2 MiB blocks, and blocks that one entry maps instead.
 
-Source of the rules: mm/memory.c (zap_pte_range, zap_empty_pte_table), mm/pt_reclaim.c, free_pgtables; 6.12 to
-7.3.
+Source of the rules: mm/memory.c (zap_pte_range), mm/pt_reclaim.c, mm/huge_memory.c (zap_huge_pmd,
+__split_huge_pmd), mm/vma.c (free_pgtables); 6.12 to 7.3.
 """
 
 from dataclasses import replace
@@ -11,13 +11,23 @@ import jax.numpy as jnp
 from jaxswap.machine.state import Flag, Lane, MachineState
 from jaxswap.swaptable.lanes import load1, store1
 
-NONE, TABLE = 0, 1
-"""What a block has, in MachineState.tables: nothing yet, a page table."""
+NONE, TABLE, HUGE = 0, 1, 2
+"""What a block has, in MachineState.tables: nothing yet; a page table; one entry for all of it, which maps a
+2 MiB folio or the 2 MiB zero page."""
+
+
+def split(state: MachineState, page: Lane, on: Flag) -> MachineState:
+    """The block of a page gets a page table if one entry maps it; its pages stay (__split_huge_pmd)."""
+    found, tables = load1(state.tables, page >> 9)
+    tables = store1(tables, page >> 9, jnp.full_like(found, TABLE), on & (found == HUGE))
+    return replace(state, tables=tables)
 
 
 def zap(state: MachineState, start: Lane, end: Lane, gives_back: Flag, on: Flag) -> MachineState:
     """Pages start .. end - 1 of a block have become none. The whole block may give its table back."""
     found, tables = load1(state.tables, start >> 9)
-    gone = on & (end - start == 512) & gives_back & (found == TABLE)
-    tables = store1(tables, start >> 9, jnp.full_like(found, NONE), gone)
-    return replace(state, tables=tables, used=state.used - gone)
+    whole = end - start == 512
+    back = on & whole & gives_back & (found == TABLE)
+    changed = back | (on & (found == HUGE))
+    tables = store1(tables, start >> 9, jnp.where(whole, NONE, TABLE), changed)
+    return replace(state, tables=tables, used=state.used - back)

@@ -80,6 +80,10 @@ class Vmas:
     def advise(self, start: int, end: int, advice: str) -> None:
         self._settle([replace(vma, advice=advice) for vma in self._carve(start, end)])
 
+    def borders(self) -> set[int]:
+        """Ends of VMAs inside a 2 MiB block."""
+        return {at for vma in self.live for at in (vma.start, vma.end) if at % BLOCK}
+
     def at(self, pages: np.ndarray) -> np.ndarray:
         """For each page the place of its VMA in `live`."""
         return np.searchsorted(self.starts, pages, "right") - 1

@@ -41,9 +41,9 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
                 lines.append(f"{rng.choice(['MADVHUGE', 'MADVNOHUGE'])} {start} {min(64, pages - start)}")
         elif kind == "WHOLE":
             block = rng.randrange(pages // 512) * 512
-            lines.append(f"{rng.choice(['DONTNEED', 'DONTNEED', 'PAGEOUT', 'COLD'])} {block} 512")
+            lines.append(f"{rng.choice(['DONTNEED', 'DONTNEED', 'PAGEOUT', 'COLD', 'FILL'])} {block} 512")
         elif kind == "SET":
-            file = rng.choice(["", *(f"hugepages-{size}kB/" for size in (16, 64, 64, 256))])
+            file = rng.choice(["", *(f"hugepages-{size}kB/" for size in (16, 64, 64, 256, 2048))])
             modes = ["always", "madvise", "never", "inherit"][: 4 if file else 3]
             lines.append(f"SET {THP}{file}enabled {rng.choice(modes)}")
         elif kind == "EQUAL":
