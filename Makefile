@@ -3,11 +3,12 @@
 
 CONFIG ?= configs/quickstart.toml
 PYTEST_ARGS ?=
+ARGS ?=
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.14 /usr/bin/python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: sweep test test-all lint bench install clean
+.PHONY: sweep test test-all lint bench record validate install clean
 
 sweep: $(INSTALLED)
 	@$(BIN)/jaxswap sweep $(CONFIG)
@@ -25,6 +26,14 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/jaxswap bench
+
+# make record ARGS='--kernel 7.3.4 --workload W.t --out OUT.txt --mthp 64'
+record: $(INSTALLED)
+	@$(BIN)/python -m experiments.real_kernel record $(ARGS)
+
+# Fresh random workloads on real kernels under QEMU; make validate ARGS='--kernels 7.3.4,7.2.12 --seeds 20'
+validate: $(INSTALLED)
+	@$(BIN)/python -m experiments.real_kernel validate $(ARGS)
 
 install: $(INSTALLED)
 

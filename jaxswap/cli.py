@@ -1,4 +1,4 @@
-"""The commands: sweep, replay, bench. Exit status 0, 1 (replay and recording differ), 2 (bad input)."""
+"""The commands: sweep, replay, validate, bench. Exit status 0, 1 (a replay differs), 2 (bad input)."""
 
 import argparse
 import contextlib
@@ -105,6 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.set_defaults(run=_replay)
 
+    held = commands.add_parser("validate", help="hold every recording of a real kernel against its replay")
+    held.add_argument(
+        "folders",
+        metavar="DIR",
+        nargs="+",
+        help="folder with KERNEL/NAME.txt and workloads/NAME.t (also .gz); status 1 if one differs",
+    )
+    held.set_defaults(run=_validate)
+
     bench = commands.add_parser("bench", help="time the bulk kernels and the replay beside plain C")
     bench.add_argument("--json", action="store_true", help="print one JSON object a row")
     bench.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats")
@@ -184,45 +193,39 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
 
 def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
     """The lane and kernel profile of a replay: flags first, then the recording's header, then defaults."""
-    from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
-    from jaxswap.machine import PROFILES, Lane
+    from jaxswap.described import Setting, machine_of, of_header
 
-    header = recording.header if recording else {}
-
-    def chosen(flag: str, key: str, default: str) -> tuple[str, str]:
-        """A setting's text and where it comes from."""
+    settings = of_header(recording) if recording else {}
+    for flag, key in (("kernel", "kernel"), ("mthp", "mthp"), ("swap", "swap"), ("limit", "memory.max")):
         given = getattr(arguments, flag)
         if given is not None:
-            return given, f"--{flag}"
-        return header.get(key, default), f"{recording.path if recording else ''}: header {key}"
+            settings[key] = Setting(given, f"--{flag}")
+    return machine_of(settings, arguments.policy)
 
-    def size(text: str, where: str) -> int:
-        value = parse_size(text)
-        if value is None or value < 4096 or value % 4096:
-            raise InputError(f"{where}: {text!r} is not a size in whole 4 KiB pages; write for example 128M")
-        return value
 
-    text, where = chosen("kernel", "kernel", "7.3")
-    kernel = text if text in PROFILES else ".".join(text.split(".")[:2])
-    if kernel not in PROFILES:
-        raise InputError(f"{where}: no profile of kernel {text!r}; {suggest(kernel, PROFILES)}")
-    text, where = chosen("mthp", "mthp", "")
-    mthp = parse_mthp(text.replace("-", ""))
-    if mthp is None:
-        raise InputError(f'{where}: {text!r} is not a set of mTHP sizes; write kB, m for madvise: "16 64m"')
-    text, where = chosen("swap", "swap", "128M")
-    kind, _, rest = text.rpartition(" ")
-    if kind not in ("", "zram"):
-        raise InputError(f"{where}: swap on {kind} is not modelled; only zram is")
-    swap = size(rest, where)
-    text, where = chosen("limit", "memory.max", "max")
-    limit = None if text == "max" else size(text, where)
-    if limit is not None and header.get("lru", "classic") != "classic":
-        raise InputError(
-            f"{recording.path}: header lru: {header['lru']} with a limit is not modelled; only classic is"
-        )
-    policy = parse_policy(arguments.policy)
-    return Lane(mthp, policy.name, dict(policy.params), limit, swap), kernel
+def _validate(arguments: argparse.Namespace, command: list[str]) -> int:
+    _prepare_jax()
+    from jaxswap.validate import hold, pairs
+
+    row = "{:<10}{:<20}{:>8}{:>9}{:>11}  {}"
+    print(row.format("kernel", "workload", "maps", "folios", "counters", "first difference"))
+    todo = [pair for folder in arguments.folders for pair in pairs(Path(folder))]
+    differ = refused = 0
+    for number, (workload, recording) in enumerate(todo, 1):
+        if sys.stderr.isatty():
+            print(f"{number}/{len(todo)} {recording}", end="\r", file=sys.stderr, flush=True)
+        held = hold(workload, recording)
+        if held.found is None:
+            refused += 1
+            cells = ["", "", "", f"not modelled: {held.refused}"]
+        else:
+            differ += not held.equal
+            parts = (held.found.maps, held.found.folios, held.found.counters)
+            cells = [f"{equal}/{total}" for equal, total in parts]
+            cells.append(str(held.found.differences[0]) if held.found.differences else "")
+        print(row.format(held.kernel, held.name, *cells).rstrip(), flush=True)
+    print(f"{len(todo) - differ - refused} equal, {differ} differ, {refused} not modelled")
+    return 1 if differ else 0
 
 
 def _bench(arguments: argparse.Namespace, command: list[str]) -> int:

@@ -115,9 +115,10 @@ class Plan(NamedTuple):
     """What a fault has found out before memory is charged for it.
 
     bare: the block has no page table. needs_table: it has nothing yet; unless it gets a 2 MiB folio, the
-    access then comes again. huge: 2 MiB are wanted. touch, swapin,
-    zeropage, swapped, cached: what it is. read_none: a read that maps the shared zero page. allowed ..
-    orders: order masks as sysfs and the region, the VMA's edges, alignment, the PTEs and the heuristic left
+    access then comes again. huge: 2 MiB are wanted. touch, swapin, zeropage, swapped, cached: what it is.
+    keeps: its slot stays with the folio in the swap cache. read_none: a read that maps the shared zero page.
+    allowed .. orders: order masks as sysfs and the region, the VMA's edges, alignment, the PTEs, the rule of
+    the kernel version and the heuristic left
     them. slot, shadow: of the page. table: the add check's answers. run: pages from this one on that the
     program goes on to and that fault alike, for none of which a large folio is allowed.
     """
@@ -130,11 +131,13 @@ class Plan(NamedTuple):
     zeropage: Flag
     swapped: Flag
     cached: Flag
+    keeps: Flag
     read_none: Flag
     allowed: Mask
     edges: Mask
     aligned: Mask
     candidates: Mask
+    offered: Mask
     orders: Mask
     slot: Lane
     shadow: Mask
@@ -180,6 +183,10 @@ def begin(
 
     allowed = once(only(enabled & ANON_ORDERS, touch | (swapin & ~access.willneed)))
     slot, shadow, state = places.of(state, access.page)
+    # A store to a page with content loads it first; a page that a load finds in the swap cache keeps its slot
+    # until 6.18.
+    loads = ~access.write | (~access.zero & row.has(Plane.NONZERO, access.page))
+    keeps = cached & loads & ~params.rules.free_after_map & ~_swap_full(state)
     none = jnp.zeros_like(allowed)
 
     def look_around() -> tuple[Mask, Mask, Mask]:
@@ -200,7 +207,9 @@ def begin(
     )
     state = replace(state, clusters=replace(state.clusters, words=words))
     suitable = once(jnp.where(touch, candidates, table.suitable))
-    state, orders = heuristic.decide(state, params, Features(touch, candidates, suitable))
+    # Until 7.1 an order that the table refuses is not offered.
+    offered = once(jnp.where(params.rules.filtered, suitable, candidates))
+    state, orders = heuristic.decide(state, params, Features(touch, offered, suitable))
     tried = once(orders & suitable)
     may_reclaim = access.advice == HUGE
     state, top, refused = when(
@@ -218,10 +227,15 @@ def begin(
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
     plan = Plan(
-        bare, needs_table, huge, touch, swapin, zeropage, swapped, cached, read_none,
-        allowed, edges, aligned, candidates, orders, slot, shadow, table, run,
+        bare, needs_table, huge, touch, swapin, zeropage, swapped, cached, keeps, read_none,
+        allowed, edges, aligned, candidates, offered, orders, slot, shadow, table, run,
     )  # fmt: skip
     return state, plan, Ask(charged, top, tried, refused, may_reclaim)
+
+
+def _swap_full(state: MachineState) -> Flag:
+    """vm_swap_full: less than half of the slots is free."""
+    return state.clusters.free * 2 < state.clusters.total
 
 
 def _candidates(
@@ -323,24 +337,30 @@ def end(
 
     no = jnp.zeros_like(on)
     state, active, workingset = when(
-        swapin, lambda c: _refault(c[0], access, plan, got, pages, slot, surely(swapin)), (state, no, no)
+        swapin,
+        lambda c: _refault(c[0], params, access, plan, got, pages, slot, surely(swapin)),
+        (state, no, no),
     )
     arrive = once(touch | swapin | (on & fresh) | (zeropage & access.write))
     state = _add_all(state, base, active, jnp.int32(1) << got, run, arrive)
     read_none = plan.read_none & on
     mapped = once(on & ~access.willneed & ~read_none)
     back = once(mapped & plan.swapped)
+    kept = once(back & plan.keeps)
+    freed = once(back & ~kept)
     state = replace(
         state,
-        clusters=when(back, lambda c: clusters.put(c, slot, pages, surely(back)), state.clusters),
+        clusters=when(freed, lambda c: clusters.put(c, slot, pages, surely(freed)), state.clusters),
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
     new = _Mapping(base + pages, got == 0, _arrivals(got, back, active, workingset))
     state = rows.each(base, base + pages, lambda s, at, on: _map(s, access, new, at, on), state, mapped)
-    few = on & ~mapped
-    return when(
-        few, lambda s: _note(s, access, read_none, swapin, active, workingset, surely(few)), state
-    ), on
+    few = on & (~mapped | kept)
+
+    def note(state: MachineState) -> MachineState:
+        return _note(state, access, read_none, swapin, kept, active, workingset, surely(few))
+
+    return when(few, note, state), on
 
 
 def _add_all(state: MachineState, page: Lane, active: Flag, size: Lane, run: Lane, on: Flag) -> MachineState:
@@ -425,15 +445,26 @@ def _map(state: MachineState, access: Access, new: _Mapping, at: Lane, on: Flag)
 
 
 def _note(
-    state: MachineState, access: Access, unread: Flag, ahead: Flag, active: Flag, workingset: Flag, on: Flag
+    state: MachineState,
+    access: Access,
+    unread: Flag,
+    swapin: Flag,
+    kept: Flag,
+    active: Flag,
+    workingset: Flag,
+    on: Flag,
 ) -> MachineState:
-    """A page that is not mapped: the shared zero page instead, or a page read ahead."""
+    """A page that is not mapped: the shared zero page instead, or read ahead. Or one whose slot stays."""
     row, state = rows.get(state, access.page)
     here = rows.bit(access.page)
-    row = row.clear((only(here, unread), (Plane.NONZERO,)))
+    ahead = swapin & access.willneed
+    clean = only(here, kept & ~access.write)
+    row = row.clear((only(here, unread), (Plane.NONZERO,)), (clean, (Plane.QUIET_WRITE,)))
     row = row.add(
         (only(here, unread), (Plane.ZEROPAGE, Plane.QUIET)),
         (only(here, ahead), (Plane.INCACHE,)),
+        (only(here, kept), (Plane.KEPT,)),
+        (clean, (Plane.CLEAN,)),
         (only(here, ahead & active), (Plane.ACTIVE,)),
         (only(here, ahead & workingset), (Plane.WORKINGSET,)),
     )
@@ -444,8 +475,9 @@ def touched(row: rows.Row, pages: Mask, write: Flag, zero: Flag) -> rows.Row:
     """The row after the program accessed present pages of it."""
     stored = only(pages, write & ~zero)
     emptied = only(pages, zero)
-    nonzero = (row[Plane.NONZERO] | stored) & ~emptied
-    row = row.clear((emptied, (Plane.NONZERO, Plane.QUIET_WRITE)))
+    written = stored | emptied
+    nonzero = (row[Plane.NONZERO] | stored) & ~emptied & ~(row[Plane.CLEAN] & ~written)
+    row = row.clear((emptied, (Plane.NONZERO, Plane.QUIET_WRITE)), (written, (Plane.CLEAN,)))
     return row.add(
         (pages, (Plane.YOUNG, Plane.TOUCHED, Plane.QUIET)),
         (stored, (Plane.NONZERO,)),
@@ -458,11 +490,12 @@ def _account(
 ) -> MachineState:
     """Count what was tried and refused, and tell the heuristic."""
     swapin = plan.swapin & ~access.willneed & on
+    refusable = jnp.where(params.rules.filtered, plan.candidates, plan.orders)
     large = once((plan.touch & on) | swapin)
     refused = once(only(refused, large))
-    conflicts = only(_above(plan.orders & (plan.table.cached | plan.table.zero_flag), got), swapin)
+    conflicts = only(_above(refusable & (plan.table.cached | plan.table.zero_flag), got), swapin)
     conflicts = once(conflicts)
-    failed = once(refused | conflicts)
+    failed = once(refused | only(conflicts, ~params.rules.filtered))
     state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), large)
     unused = once(only(_above(plan.allowed, got), large))
 
@@ -472,15 +505,15 @@ def _account(
             "vma_edge": unused & ~plan.edges,
             "alignment": only(unused & plan.edges & ~plan.aligned, swapin),
             "pte_gap": unused & usable & ~plan.candidates,
-            "policy": unused & plan.candidates & ~plan.orders,
+            "policy": unused & plan.offered & ~plan.orders,
             "zero_flag": conflicts & plan.table.zero_flag,
             "cached": conflicts & plan.table.cached,
             "charge": refused,
         }
         n = count_refused(n, swapin, reasons)
         fallbacks = {
-            "swpin_fallback": only(failed, swapin),
-            "swpin_fallback_charge": only(refused, swapin),
+            "swpin_fallback": only(failed, swapin & params.rules.counts_fallback),
+            "swpin_fallback_charge": only(refused, swapin & params.rules.counts_fallback),
             "anon_fault_fallback": only(refused, plan.touch),
             "anon_fault_fallback_charge": only(refused, plan.touch),
             "charge_refused": refused,
@@ -498,7 +531,14 @@ def _account(
 
 
 def _refault(
-    state: MachineState, access: Access, plan: Plan, order: Lane, pages: Lane, slot: Lane, on: Flag
+    state: MachineState,
+    params: MachineParams,
+    access: Access,
+    plan: Plan,
+    order: Lane,
+    pages: Lane,
+    slot: Lane,
+    on: Flag,
 ) -> tuple[MachineState, Flag, Flag]:
     """A folio comes back, workingset_refault and swap_read_folio: (state, starts active, carries the
     workingset flag). A page read ahead by MADV_WILLNEED stays in the swap cache."""
@@ -516,7 +556,7 @@ def _refault(
     )
     zero = plan.table.zero
     n = count(n, on, pswpin=jnp.where(zero, 0, pages), swpin_zero=jnp.where(zero, pages, 0))
-    n = count_order(n, "swpin", order, on & ~zero)
+    n = count_order(n, "swpin", order, on & ~zero & params.rules.counts_swpin)
     state = replace(state, n=n, age=state.age + grown, activations=state.activations + grown)
     state = note_cost(state, SWAP_CLUSTER_MAX * pages, restored)
     ahead = on & access.willneed

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import jax
 import numpy as np
 
 from jaxswap.errors import InputError
@@ -99,5 +98,5 @@ def params_of(lanes: Sequence[Lane], profile: Profile) -> MachineParams:
         limit=np.array([NO_LIMIT if lane.limit is None else lane.limit // PAGE for lane in lanes], np.int32),
         policy=np.array([NUMBER[lane.policy] for lane in lanes], np.int32),
         policy_params=np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
-        rules=jax.tree.map(lambda x: np.full(len(lanes), x), rules_of(profile)),
+        rules=rules_of(profile, len(lanes)),
     )

@@ -18,7 +18,7 @@ from jaxswap.machine.vmas import Vmas
 from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
-STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT = range(11)
+STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT, DROP = range(12)
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -46,7 +46,8 @@ class Program:
 
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
     table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in
-    `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was.
+    `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the
+    region), vma_advice: of each VMA there ever was.
     """
 
     kind: Int32[Array, " ops"]
@@ -119,6 +120,7 @@ def compile_workload(workload: Workload) -> Compiled:
     chunk_vmas: list[np.ndarray] = []
     done = lane_operations = 0
     kinds, firsts, lengths = workload.kind, workload.v.astype(np.int64), workload.n.astype(np.int64)
+    ahead = bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
     changes = np.flatnonzero(np.diff(np.concatenate([[False], single, [False]]).astype(np.int8)))
     i, ends = 0, dict(zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True))
@@ -142,9 +144,14 @@ def compile_workload(workload: Workload) -> Compiled:
         kind, v, n = Kind(kinds[i]), int(firsts[i]), int(lengths[i])
         if kind in _KINDS:
             pieces = list(vmas.cut(v, v + n))
-            for place, a, b in pieces:
-                block = a // 512
-                ops.append((_KINDS[kind], block, a - block * 512, b - block * 512, table.first + place))
+            turns = [_KINDS[kind]]
+            # Without readahead no folio of the swap cache is mapped, so none waits for the end of the call.
+            if turns[0] in (DONTNEED, UNMAP) and ahead:
+                turns.append(DROP)
+            for turn in turns:
+                for place, a, b in pieces:
+                    block = a // 512
+                    ops.append((turn, block, a - block * 512, b - block * 512, table.first + place))
             lane_operations += len(pieces)
             if kind in (Kind.TOUCH, Kind.ZERO):
                 vmas.write(place for place, _, _ in pieces)

@@ -19,19 +19,27 @@ from jaxswap.swaptable.lanes import repeat, surely, when
 
 
 def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run."""
+    """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run.
+
+    Folios that are in the swap cache too wait there, KEPT without PRESENT, for `drop_waiting`.
+    """
 
     def release(state: MachineState, at: Lane, on: Flag) -> MachineState:
         row, state = rows.get(state, at)
         pages = once(only(rows.inside(at, start, end), on))
         base = at & -32
         present, swapped, cached = (pages & row[p] for p in (Plane.PRESENT, Plane.SWAPPED, Plane.INCACHE))
+        waiting = once(present & row[Plane.KEPT])
         none = jnp.zeros_like(pages)
         state, partial = when(present != 0, lambda c: _unmap(c[0], base, row, pages, present), (state, none))
         state = when(swapped != 0, lambda s: _free_slots(s, base, row, swapped), state)
         state = when(cached != 0, lambda s: _drop_cached(s, base, row, cached), state)
         emptied = Row(row.words & ~pages[None]).clear((pages << np.uint32(1), (Plane.NEXT,)))
-        return rows.put(state, at, emptied.add((partial, (Plane.PARTIAL,))), on)
+        active = waiting & row[Plane.ACTIVE]
+        emptied = emptied.add(
+            (partial, (Plane.PARTIAL,)), (waiting, (Plane.KEPT,)), (active, (Plane.ACTIVE,))
+        )
+        return rows.put(state, at, emptied, on)
 
     state = rows.each(start, end, release, state, on)
     border = on & (end & 31 == 0) & (end & 511 != 0)
@@ -41,6 +49,28 @@ def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineS
         return rows.put(state, end, row.clear((rows.bit(end), (Plane.NEXT,))), surely(border))
 
     return when(border, cut, state)
+
+
+def drop_waiting(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+    """tlb_finish_mmu, at the end of a call: folios that nobody maps any more leave the swap cache."""
+
+    def drop(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        row, state = rows.get(state, at)
+        waiting = once(only(row[Plane.KEPT] & ~row[Plane.PRESENT] & rows.inside(at, start, end), on))
+
+        def folio(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
+            state, left = carry
+            on, page = surely(left != 0), once((at & -32) + jnp.minimum(bits.ctz(left), 31))
+            one = jnp.ones_like(page)
+            slot, _, state = places.of(state, page)
+            state = lru.remove(state, page, row.has(Plane.ACTIVE, page), one, on)
+            state = replace(state, clusters=clusters.put(state.clusters, slot, one, on), used=state.used - on)
+            return state, left & (left - np.uint32(1))
+
+        state, _ = repeat(lambda carry: carry[1] != 0, folio, (state, waiting))
+        return rows.put(state, at, row.clear((waiting, (Plane.KEPT, Plane.ACTIVE))), on)
+
+    return rows.each(start, end, drop, state, on)
 
 
 def _unmap(
@@ -73,7 +103,7 @@ def _unmap(
         state = replace(state, rows=table)
         name, kept, remains = once(tuple(jnp.where(large, a, b) for a, b in zip(wide, near, strict=True)))
         size = jnp.int32(1) << order
-        gone = on & ~remains
+        gone = on & ~remains & ~row.has(Plane.KEPT, page)
         renamed = on & remains & (kept != name)
         state = lru.remove(state, name, active, size, gone)
         state = when(renamed, lambda s: lru.rename(s, name, kept, surely(renamed)), state)

@@ -1,28 +1,27 @@
-"""The rules in which kernel versions differ, as values that a compiled machine is handed.
-
-One compiled program thus serves all versions.
-"""
+"""The rules of a kernel version as values of a compiled program, so that one program serves all versions."""
 
 from dataclasses import dataclass, fields
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool
 
 from jaxswap.machine.profile import Profile
-
-Flag = Bool[Array, " L"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Rules:
-    """Fields of Profile, one value a lane."""
+    """Switches of a Profile, by its names; True or False in every lane."""
 
-    keep_huge_zero: Flag
-    reclaim_tables: Flag
+    filtered: jax.Array
+    free_after_map: jax.Array
+    ascending_pieces: jax.Array
+    keep_huge_zero: jax.Array
+    reclaim_tables: jax.Array
+    counts_swpin: jax.Array
+    counts_fallback: jax.Array
 
 
-def rules_of(profile: Profile) -> Rules:
-    """The rules of one version, without a lane axis."""
-    return Rules(**{field.name: np.asarray(getattr(profile, field.name)) for field in fields(Rules)})
+def rules_of(profile: Profile, lanes: int) -> Rules:
+    """The rules of a profile for some lanes, as numpy: [lanes] each."""
+    return Rules(**{field.name: np.full(lanes, getattr(profile, field.name)) for field in fields(Rules)})

@@ -61,7 +61,8 @@ class _Next(NamedTuple):
 
     page: lowest mapped page. order, and `want` folios of that order one behind the other (one before the
     other if `down`), all alike. piece: of a split folio, so on no list. nobodys: a piece that nobody
-    maps. cached: in the swap cache only. partial: has lost pages.
+    maps. cached: in the swap cache only. kept, clean: mapped, in the swap cache too, and not written
+    since. partial: has lost pages.
     """
 
     on: Flag
@@ -72,6 +73,8 @@ class _Next(NamedTuple):
     piece: Flag
     nobodys: Flag
     cached: Flag
+    kept: Flag
+    clean: Flag
     partial: Flag
     active: Flag
     workingset: Flag
@@ -109,7 +112,7 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
     active = row.has(Plane.ACTIVE, v)
 
     def run() -> Lane:
-        alike = inside & row.small()
+        alike = inside & row.small() & (~row[Plane.KEPT] | rows.bit(v))
         for plane in (Plane.ACTIVE, Plane.NONZERO):
             alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, v)))
         return jnp.where(here & (order == 0), bits.ctz(~(alike >> (v & 31).astype(jnp.uint32))), pieces)
@@ -123,6 +126,8 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
         piece=piece,
         nobodys=nobodys,
         cached=cached,
+        kept=row.has(Plane.KEPT, v),
+        clean=row.has(Plane.CLEAN, v),
         partial=on & ~piece & row.has(Plane.PARTIAL, v),
         active=active,
         workingset=row.has(Plane.WORKINGSET, v) | active,
@@ -140,9 +145,18 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     go, work, state = _next(state, work)
     v, order, on = go.page, go.order, go.on
     size = jnp.int32(1) << order
-    whole = on & ~go.cached & ~go.partial
+    kept = once(on & go.kept & ~go.nobodys)
+    whole = on & ~go.cached & ~go.partial & ~kept
     allocated, slot, got = clusters.alloc(state.clusters, order, go.want, whole)
     state = replace(state, clusters=allocated)
+
+    def own_slot(carry: tuple[MachineState, Lane, Lane]) -> tuple[MachineState, Lane, Lane]:
+        state, slot, got = carry
+        own, _, state = places.of(state, v)
+        return state, jnp.where(kept, own, slot), jnp.where(kept, 1, got)
+
+    state, slot, got = when(kept, own_slot, (state, slot, got))
+    whole = whole | kept
     found = whole & (slot >= 0)
     out = found & ~go.nobodys
     split = on & ~go.cached & ~found & (order > 0)
@@ -155,7 +169,7 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     pages = once(folios << order)
 
     low = once(jnp.where(go.down, v - folios + 1, v))
-    state = when(out, lambda s: _swap_out(s, low, order, pages, slot, go.down, surely(out)), state)
+    state = when(out, lambda s: _swap_out(s, low, order, pages, slot, go, surely(out)), state)
     state = when(go.cached, lambda s: _drop_cached(s, go, surely(go.cached)), state)
     state = when(
         through,
@@ -215,13 +229,13 @@ def _swapped(state: MachineState, page: Lane) -> tuple[Flag, Lane, MachineState]
 
 
 def _swap_out(
-    state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane, down: Flag, on: Flag
+    state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane, go: _Next, on: Flag
 ) -> MachineState:
     """Unmap folios of one order that have slots from `slot` on, and write them out (swap_writeout).
 
     Several of them are small ones, alike in content; if `down`, the last page went first.
     """
-    end = v + pages
+    end, down = v + pages, go.down
     up = jnp.where(down, -1, 1)
     first, last = jnp.where(down, slot + pages - 1, slot), jnp.where(down, slot, slot + pages - 1)
     below, low, state = _swapped(state, jnp.maximum(v - 1, 0))
@@ -241,7 +255,7 @@ def _swap_out(
         workingset = row[Plane.WORKINGSET] | row[Plane.ACTIVE]
         # Upwards every page but the first follows the one before it.
         follows = jnp.where(down, going & rows.bit(v) & ~first_follows, going & ~only(first_follows, at == v))
-        row = row.clear((going, (Plane.PRESENT, *FOLIO_FLAGS, *ARRIVAL, *ORDER)))
+        row = row.clear((going, (Plane.PRESENT, Plane.KEPT, Plane.CLEAN, *FOLIO_FLAGS, *ARRIVAL, *ORDER)))
         row = row.add((going, (Plane.SWAPPED,)), (follows, (Plane.NEXT,)))
         state = rows.put(state, at, row, on)
         state = places.write(state, at, going, first + (at - v), up, oldest, step, workingset)
@@ -250,21 +264,30 @@ def _swap_out(
     none = jnp.zeros_like(v)
     start = (state, Judged(none, none, none, none), jnp.zeros_like(on))
     state, judged, nonzero = rows.each(v, end, unmap, start, on)
-    zero, written = once((on & ~nonzero, on & nonzero))
+    # A clean folio in the swap cache is not written again.
+    written = on & ~(go.kept & go.clean)
+    zero, written = once((written & ~nonzero, written & nonzero))
 
     def join(state: MachineState) -> MachineState:
         row, state = rows.get(state, end)
         return rows.put(state, end, row.add((rows.bit(end), (Plane.NEXT,))), surely(behind))
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.ZERO, slot, pages, surely(zero), surely(zero))
+        return clusters.set_plane(c, clusters.ZERO, slot, pages, zero, surely(flagged))
+
+    def uncache(c: clusters.Clusters) -> clusters.Clusters:
+        on = surely(go.kept)
+        return clusters.set_plane(c, clusters.CACHED, slot, pages, ~on, on)
+
+    flagged = zero | (written & go.kept)
+    kept_before = on & go.kept
 
     state = usefulness.leave(when(behind, join, state), judged, on)
-    n = count(state.n, on, pswpout=jnp.where(zero, 0, pages), swpout_zero=jnp.where(zero, pages, 0))
+    n = count(state.n, on, pswpout=jnp.where(written, pages, 0), swpout_zero=jnp.where(zero, pages, 0))
     return replace(
         state,
         n=count_order(n, "swpout", order, written),
-        clusters=when(zero, flag, state.clusters),
+        clusters=when(kept_before, uncache, when(flagged, flag, state.clusters)),
         cost_at_end=state.cost_at_end + jnp.where(written, SWAP_CLUSTER_MAX * pages, 0),
     )
 

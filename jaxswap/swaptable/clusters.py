@@ -60,8 +60,8 @@ class Clusters:
 
     words: STRIDE words a cluster: sets of used (not NULL, bad slots included), cached (PFN) and zero-flag
     slots, count, order, flag. next, prev: list links by cluster number; sentinels from `lists` on.
-    hints: next slot of each order, 0 for none. free: slots that are NULL. lists: number of the first
-    sentinel.
+    hints: next slot of each order, 0 for none. free: slots that are NULL. total: slots that are not bad.
+    lists: number of the first sentinel.
     """
 
     words: UInt32[Array, "words L"]
@@ -69,6 +69,7 @@ class Clusters:
     prev: Int32[Array, "links L"]
     hints: Int32[Array, "hints L"]
     free: Lane
+    total: Lane
     lists: Int32[Array, ""]
 
 
@@ -106,6 +107,7 @@ def swapon(nslots: int, room: int, lanes: int) -> Clusters:
         prev=spread(links[1]),
         hints=spread(np.zeros(MAX_ORDER + 1 + SPARE, np.int32)),
         free=jnp.full((lanes,), nslots - 1, jnp.int32),
+        total=jnp.full((lanes,), nslots - 1, jnp.int32),
         lists=jnp.int32(room),
     )
 

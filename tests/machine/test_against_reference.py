@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.machine import COUNTERS, Lane
+from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
 from jaxswap.workload import Workload, parse_workload
@@ -16,7 +17,7 @@ from tests.reference.machine import Machine
 from tests.reference.run import Runner
 
 
-def reference_of(workload: Workload, lane: Lane) -> Machine:
+def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machine:
     """The reference machine of a lane."""
     always, madvise = lane.masks()
     return Machine(
@@ -27,6 +28,7 @@ def reference_of(workload: Workload, lane: Lane) -> Machine:
         swap_slots=lane.slots,
         policy=lane.policy,
         policy_params=tuple(lane.parameters()),
+        profile=PROFILES[profile],
     )
 
 
@@ -46,10 +48,10 @@ def random_lane(rng: random.Random, limited: bool) -> Lane:
     return Lane(mthp, policy, params, limit, swap=rng.choice([700, 1100, 1536, 2600, 8000]) * 4096)
 
 
-def check(workload: Workload, lane: Lane) -> None:
-    replay = Replay(workload, [lane], devices=1)
+def check(workload: Workload, lane: Lane, profile: str = "7.3") -> None:
+    replay = Replay(workload, [lane], profile, devices=1)
     replay.advance(0, replay.compiled.ops)
-    machine = reference_of(workload, lane)
+    machine = reference_of(workload, lane, profile)
     run_reference(workload, machine)
     found = differences(of_reference(machine), of_machine(replay.lane_state(), workload.npages))
     assert not found, found[:4]

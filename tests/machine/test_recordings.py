@@ -12,7 +12,7 @@ from jaxswap.cli import main
 from jaxswap.machine import Lane, compare, replay_one
 from jaxswap.workload import read_recording, read_workload, write_recording
 
-DATA = Path(__file__).parents[1] / "data" / "kernel-7.3.4"
+DATA = Path(__file__).parents[1] / "data" / "recordings"
 LANES = {
     "basic64": Lane("64m", swap=128 << 20),
     "orders": Lane("16m 32m 64m 128m", swap=128 << 20),
@@ -34,14 +34,13 @@ COUNTERS_OF_A_BLOCK = 66
 
 
 def paths(name: str) -> tuple[str, str]:
-    return str(DATA / f"{name}.t.gz"), str(DATA / f"{name}.txt.gz")
+    return str(DATA / "workloads" / f"{name}.t.gz"), str(DATA / "7.3.4" / f"{name}.txt.gz")
 
 
 @pytest.mark.parametrize("name", LANES)
 def test_equals_the_kernel(name: str) -> None:
-    workload, recording = (
-        read(path) for read, path in zip((read_workload, read_recording), paths(name), strict=True)
-    )
+    workload_path, recording_path = paths(name)
+    workload, recording = read_workload(workload_path), read_recording(recording_path)
     assert recording.header["kernel"] == "7.3.4" and recording.header["mthp"] == LANES[name].mthp
     replay = replay_one(workload, LANES[name])
     found = compare(replay, recording)

@@ -11,12 +11,12 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from jaxswap.errors import InputError
 from jaxswap.machine.compare import Comparison, compare_blocks
 from jaxswap.machine.profile import PROFILES
+from jaxswap.validate import pairs
 from jaxswap.workload import Recording, read_recording, read_workload
 
 from .machine import Machine
@@ -25,7 +25,6 @@ from .slots import Device
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SYNCHRONOUS = ("zram", "brd")
-SKIPPED = ("pressure", "threads-", "thp_swap_allocator_test-")
 
 
 def profile_of(kernel: str):
@@ -80,25 +79,6 @@ def validate(workload: Path, recording: Path) -> Comparison:
     operations, real = read_workload(workload), read_recording(recording)
     machine = machine_of(real, operations.npages)
     return compare_blocks(list(Runner(operations, machine).blocks()), real)
-
-
-def pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """(workload, recording) of every recording KERNEL/NAME.txt under a folder; all may be packed (.gz)."""
-    for recording in sorted([*folder.glob("*/*.txt"), *folder.glob("*/*.txt.gz")]):
-        name = recording.name.partition(".txt")[0]
-        if name.startswith(SKIPPED):
-            continue
-        homes = (
-            recording.parent,
-            folder / "workloads",
-            folder.parent / "workloads",
-            *sorted(folder.iterdir()),
-        )
-        workloads = [
-            path for home in homes for end in ("t", "t.gz") if (path := home / f"{name}.{end}").exists()
-        ]
-        if workloads:
-            yield workloads[0], recording
 
 
 def remark(found: Comparison, recording: Path) -> str:

@@ -1,0 +1,109 @@
+"""The machine a workload is recorded on: mTHP sizes, swap devices, CPUs, memory, limit."""
+
+import re
+from dataclasses import dataclass
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
+"""mTHP sizes of anonymous memory in kB."""
+
+
+@dataclass(frozen=True)
+class SwapDevice:
+    """One swap device. kind: zram or virtio. size: bytes, as text with its unit. priority: None for default.
+
+    rotational and discard are flags that the kernel sees on the block device and at swapon."""
+
+    kind: str
+    size: str
+    priority: int | None = None
+    rotational: bool = False
+    discard: bool = False
+
+    def __str__(self) -> str:
+        text = f"{self.kind} {self.size}"
+        text += "" if self.priority is None else f" pri {self.priority}"
+        return text + " rotational" * self.rotational + " discard" * self.discard
+
+
+@dataclass(frozen=True)
+class Machine:
+    """mthp: sizes in kB, m for madvise. limit: memory.max of a cgroup, "" for none. lru: classic or mglru.
+
+    memory, limit and the sizes of devices are texts such as 128M."""
+
+    mthp: str = ""
+    swap: tuple[SwapDevice, ...] = (SwapDevice("zram", "128M"),)
+    cpus: int = 1
+    memory: str = "1024M"
+    limit: str = ""
+    lru: str = "mglru"
+    zswap: bool = False
+    page_cluster: int = 3
+
+    def header(self, kernel: str, workload: str) -> dict[str, str]:
+        """The header of a recording; keys at their default beyond the usual five are left out."""
+        lines = {
+            "kernel": kernel,
+            "workload": workload,
+            "mthp": self.mthp or "-",
+            "swap": ", ".join(map(str, self.swap)),
+            "cpus": f"{self.cpus}  memory {self.memory}",
+        }
+        if self.limit:
+            lines |= {"memory.max": self.limit, "lru": self.lru}
+        if self.zswap:
+            lines["zswap"] = "on"
+        if self.page_cluster != 3:
+            lines["page-cluster"] = str(self.page_cluster)
+        return lines
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of a size such as 128M or 29380K. Raises ValueError unless it is whole 4 KiB pages."""
+    match = re.fullmatch(r"(\d+)([KMG]?)", text)
+    size = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not size or size % 4096:
+        raise ValueError(f"{text!r} is not a size in whole 4 KiB pages; write for example 128M or 29380K")
+    return size
+
+
+def parse_swap(text: str) -> tuple[SwapDevice, ...]:
+    """The devices of "zram 8M pri 5, virtio 128M rotational". Raises ValueError."""
+    return tuple(_device(part.split()) for part in text.split(","))
+
+
+def _device(words: list[str]) -> SwapDevice:
+    if len(words) < 2 or words[0] not in ("zram", "virtio"):
+        raise ValueError(
+            f'{" ".join(words)!r} is not a swap device; write "zram 128M" or "virtio 128M", '
+            "then if wanted: pri N, rotational, discard"
+        )
+    size_in_bytes(words[1])
+    priority, flags = None, {"rotational": False, "discard": False}
+    rest = words[2:]
+    while rest:
+        word = rest.pop(0)
+        if word == "pri" and rest and re.fullmatch(r"\d{1,5}", rest[0]):
+            priority = int(rest.pop(0))
+        elif word in flags:
+            flags[word] = True
+        else:
+            raise ValueError(f"{word!r} after {words[0]} {words[1]}: pri N, rotational or discard expected")
+    if flags["rotational"] and words[0] == "zram":
+        raise ValueError("a zram device is never rotational")
+    return SwapDevice(words[0], words[1], priority, flags["rotational"], flags["discard"])
+
+
+def parse_mthp(text: str) -> str:
+    """The sizes of "16 64m", ascending. Raises ValueError."""
+    found: dict[int, str] = {}
+    for word in text.replace("-", "").split():
+        match = re.fullmatch(r"(\d+)m?", word)
+        if not match or int(match[1]) not in SIZES or int(match[1]) in found:
+            raise ValueError(
+                f"{text!r} is not a set of mTHP sizes; write kB out of {', '.join(map(str, SIZES))}, "
+                'm for madvise: "16 64m"'
+            )
+        found[int(match[1])] = word
+    return " ".join(found[size] for size in sorted(found))

@@ -1,0 +1,91 @@
+"""What a machine is made of: swap devices, sizes, the header of a recording, the guest's script."""
+
+import pytest
+
+from experiments.real_kernel.initrd import guest_script
+from experiments.real_kernel.machine import Machine, SwapDevice, parse_mthp, parse_swap, size_in_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "devices"),
+    [
+        ("zram 128M", [SwapDevice("zram", "128M")]),
+        ("zram 8M, zram 8M", [SwapDevice("zram", "8M"), SwapDevice("zram", "8M")]),
+        ("zram 8M pri 5, zram 12340K pri 3", [SwapDevice("zram", "8M", 5), SwapDevice("zram", "12340K", 3)]),
+        ("virtio 1G rotational", [SwapDevice("virtio", "1G", rotational=True)]),
+        ("virtio 1G pri 0 discard", [SwapDevice("virtio", "1G", 0, discard=True)]),
+    ],
+)
+def test_swap_devices(text: str, devices: list[SwapDevice]) -> None:
+    parsed = parse_swap(text)
+    assert list(parsed) == devices
+    assert ", ".join(map(str, parsed)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not a swap device"),
+        ("zram", "not a swap device"),
+        ("disk 8M", "not a swap device"),
+        ("zram 8M,", "not a swap device"),
+        ("zram 8T", "'8T' is not a size"),
+        ("zram 5000", "whole 4 KiB pages"),
+        ("zram 0M", "not a size"),
+        ("zram 8M pri", "'pri' after zram 8M"),
+        ("zram 8M pri -1", "'pri' after zram 8M"),
+        ("zram 8M fast", "'fast' after zram 8M"),
+        ("zram 8M rotational", "never rotational"),
+    ],
+)
+def test_refused_swap_devices(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_swap(text)
+
+
+def test_sizes_in_bytes() -> None:
+    assert [size_in_bytes(text) for text in ("4096", "8K", "3M", "2G")] == [4096, 8192, 3 << 20, 2 << 30]
+
+
+def test_mthp() -> None:
+    assert parse_mthp("64m 16") == "16 64m"
+    assert parse_mthp("2048 64") == "64 2048"
+    assert parse_mthp("-") == parse_mthp("") == ""
+    for text in ("8", "48", "64 64m", "64k", "always"):
+        with pytest.raises(ValueError, match="not a set of mTHP sizes"):
+            parse_mthp(text)
+
+
+def test_header_leaves_out_defaults() -> None:
+    assert Machine("64").header("7.3.4", "one") == {
+        "kernel": "7.3.4",
+        "workload": "one",
+        "mthp": "64",
+        "swap": "zram 128M",
+        "cpus": "1  memory 1024M",
+    }
+
+
+def test_header_says_what_is_not_default() -> None:
+    header = Machine(limit="32M", lru="classic", zswap=True, page_cluster=5).header("7.3.4", "one")
+    assert header["mthp"] == "-" and header["memory.max"] == "32M" and header["lru"] == "classic"
+    assert header["zswap"] == "on" and header["page-cluster"] == "5"
+
+
+def test_guest_of_two_devices() -> None:
+    script = guest_script(Machine("64", parse_swap("zram 8M pri 5, zram 12M")), ["lz4.ko", "zram.ko"])
+    lines = script.splitlines()
+    assert lines.index("insmod /lib/lz4.ko") < lines.index("insmod /lib/zram.ko num_devices=2")
+    assert "echo 8388608 > /sys/block/zram0/disksize" in lines
+    assert "mkswap /dev/zram0 > /dev/null; /swapon /dev/zram0 5 0" in lines
+    assert "mkswap /dev/zram1 > /dev/null; /swapon /dev/zram1 -1 0" in lines
+    assert "/interpreter -m '64' /workload" in lines
+
+
+def test_guest_with_a_limit_and_a_disk() -> None:
+    machine = Machine("", parse_swap("virtio 8M rotational"), limit="32M", lru="classic", zswap=True)
+    lines = guest_script(machine, ["virtio_blk.ko"]).splitlines()
+    assert "echo 1 > /sys/block/vda/queue/rotational" in lines
+    assert "echo Y > /sys/module/zswap/parameters/enabled" in lines
+    assert "echo 0 > /sys/kernel/mm/lru_gen/enabled" in lines
+    assert "/interpreter -m '' -w -g /sys/fs/cgroup/limited /workload" in lines
