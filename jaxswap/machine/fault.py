@@ -18,6 +18,7 @@ from jaxswap.machine.counters import Counts, count, count_order, count_orders, c
 from jaxswap.machine.huge import TOP, settle_block, wanted
 from jaxswap.machine.reclaim import fitting_orders, note_cost
 from jaxswap.machine.rows import once, only
+from jaxswap.machine.settings import Setting
 from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
 from jaxswap.machine.tables import NONE, TABLE
@@ -164,13 +165,9 @@ def begin(
     bare = once(on & (found != TABLE) & ~access.willneed)
     needs_table = bare & (found == NONE)
     on = on & ~needs_table
-    enabled = jnp.where(access.advice == HUGE, state.settings.huge, state.settings.plain)
+    enabled = jnp.where(access.advice == HUGE, state.settings[Setting.HUGE], state.settings[Setting.PLAIN])
     enabled = once(only(enabled, access.advice != NOHUGE))
-
-    def whole_block() -> Flag:
-        return bare & wanted(params, found, access.start, access.end, enabled)
-
-    huge = lax.cond(jnp.any(bare), whole_block, lambda: bare)
+    huge = once(bare & wanted(params, found, access.start, access.end, enabled))
     row, state = rows.get(replace(state, tables=tables), access.page)
     swapped = on & row.has(Plane.SWAPPED, access.page)
     zeropage = on & row.has(Plane.ZEROPAGE, access.page)

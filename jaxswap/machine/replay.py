@@ -214,7 +214,8 @@ class Replay:
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
             jax.device_get(init(pages, slots, clusters, self.width)),
         )
-        start = replace(start, settings=jax.device_get(settings.start(params.always, params.madvise)))
+        booted = jax.device_get(settings.start(params.always, params.madvise))
+        start = replace(start, settings=np.moveaxis(booted, 0, 1))
         self.states: MachineState = jax.device_put(start, spread)
         self.params: MachineParams = jax.device_put(params, spread)
         self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))

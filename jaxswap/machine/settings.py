@@ -4,11 +4,11 @@ Source: mm/huge_memory.c (enabled_store, anon_enabled_store), include/linux/huge
 (thp_vma_allowable_orders), kernel/sysctl.c (page-cluster), mm/zswap.c; 6.12 to 7.3.
 """
 
+import enum
 import re
-from dataclasses import dataclass, replace
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int32, Shaped, UInt32
 
 THP = "/sys/kernel/mm/transparent_hugepage/"
@@ -21,35 +21,38 @@ SIZES = {4 << order: order for order in range(2, 10)}
 GLOBAL, CLUSTER = 16, 17
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Settings:
-    """What the files say, one value a lane.
+class Setting(enum.IntEnum):
+    """Words of what a machine has set.
 
-    always, madvise, inherit: masks of the orders that are so. thp: what `inherit` follows, a number of MODES.
-    page_cluster: the exponent of the readahead window. plain, huge: orders enabled for VMAs without advice
-    and for those with MADV_HUGEPAGE, which follow from the others.
+    ALWAYS, MADVISE, INHERIT: masks of the orders that are so. THP: what `inherit` follows, a number of MODES.
+    PAGE_CLUSTER: exponent of the readahead window. PLAIN, HUGE: orders enabled for VMAs without advice and
+    for those with MADV_HUGEPAGE, which follow from the others.
     """
 
-    always: UInt32[Array, "*lanes"]
-    madvise: UInt32[Array, "*lanes"]
-    inherit: UInt32[Array, "*lanes"]
-    thp: Int32[Array, "*lanes"]
-    page_cluster: Int32[Array, "*lanes"]
-    plain: UInt32[Array, "*lanes"]
-    huge: UInt32[Array, "*lanes"]
+    PLAIN = 0
+    HUGE = 1
+    ALWAYS = 2
+    MADVISE = 3
+    INHERIT = 4
+    THP = 5
+    PAGE_CLUSTER = 6
+
+
+Settings = UInt32[Array, "settings *lanes"]
 
 
 def start(always: Shaped[Array, "*lanes"], madvise: Shaped[Array, "*lanes"]) -> Settings:
     """As booted, but for sizes that are `always` and `madvise`."""
-    none, one = jnp.zeros_like(always), jnp.ones(always.shape, jnp.int32)
-    return _settled(Settings(always, madvise, none, ALWAYS * one, 3 * one, none, none))
+    none = jnp.zeros_like(always)
+    return _settled([none, none, always, madvise, none, none + np.uint32(ALWAYS), none + np.uint32(3)])
 
 
-def _settled(s: Settings) -> Settings:
-    """With `plain` and `huge` worked out."""
-    plain = s.always | jnp.where(s.thp == ALWAYS, s.inherit, 0)
-    return replace(s, plain=plain, huge=plain | s.madvise | jnp.where(s.thp != NEVER, s.inherit, 0))
+def _settled(words: list[UInt32[Array, "*lanes"]]) -> Settings:
+    """With PLAIN and HUGE worked out."""
+    thp, inherit = words[Setting.THP], words[Setting.INHERIT]
+    plain = words[Setting.ALWAYS] | jnp.where(thp == ALWAYS, inherit, np.uint32(0))
+    huge = plain | words[Setting.MADVISE] | jnp.where(thp != NEVER, inherit, np.uint32(0))
+    return jnp.stack([plain, huge, *words[2:]])
 
 
 def number(path: str, value: str) -> tuple[int, int] | None:
@@ -73,20 +76,13 @@ def number(path: str, value: str) -> tuple[int, int] | None:
     )
 
 
-def write(s: Settings, file: Int32[Array, ""], value: Int32[Array, ""]) -> Settings:
+def write(settings: Settings, file: Int32[Array, ""], value: Int32[Array, ""]) -> Settings:
     """Write a value to a file, both numbers as `number` gives them, in all lanes."""
-    bit = jnp.where(file < GLOBAL, jnp.uint32(1) << (file & 15).astype(jnp.uint32), 0).astype(jnp.uint32)
-
-    def mask(old: UInt32[Array, " L"], mode: int) -> UInt32[Array, " L"]:
-        return old & ~bit | jnp.where(value == mode, bit, 0).astype(jnp.uint32)
-
-    return _settled(
-        replace(
-            s,
-            always=mask(s.always, ALWAYS),
-            madvise=mask(s.madvise, MADVISE),
-            inherit=mask(s.inherit, INHERIT),
-            thp=jnp.where(file == GLOBAL, value, s.thp),
-            page_cluster=jnp.where(file == CLUSTER, value, s.page_cluster),
-        )
-    )
+    words = list(settings)
+    bit = jnp.uint32(1) << (file & 15).astype(jnp.uint32)
+    for word, mode in ((Setting.ALWAYS, ALWAYS), (Setting.MADVISE, MADVISE), (Setting.INHERIT, INHERIT)):
+        size = words[word] & ~bit | jnp.where(value == mode, bit, np.uint32(0))
+        words[word] = jnp.where(file < GLOBAL, size, words[word])
+    for word, number in ((Setting.THP, GLOBAL), (Setting.PAGE_CLUSTER, CLUSTER)):
+        words[word] = jnp.where(file == number, value.astype(jnp.uint32), words[word])
+    return _settled(words)
