@@ -163,8 +163,7 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     stay = whole & ~found & (order == 0)
     through = found & go.nobodys
     out, split, stay, through, folios = once((out, split, stay, through, jnp.where(found, got, 1)))
-    huge = on & (order == MAX_ORDER)
-    state = when(huge, lambda s: tables.split(s, v, surely(huge)), state)
+    state = tables.lose_entry(state, v, on & (order == MAX_ORDER))
     state = _remove_all(state, v, go.active, size, folios, on & ~go.piece)
     pages = once(folios << order)
 

@@ -23,6 +23,11 @@ def split(state: MachineState, page: Lane, on: Flag) -> MachineState:
     return replace(state, tables=tables)
 
 
+def lose_entry(state: MachineState, page: Lane, on: Flag) -> MachineState:
+    """The block of a 2 MiB folio that goes has a page table, whatever mapped the folio."""
+    return replace(state, tables=store1(state.tables, page >> 9, jnp.full_like(page, TABLE), on))
+
+
 def zap(state: MachineState, start: Lane, end: Lane, gives_back: Flag, on: Flag) -> MachineState:
     """Pages start .. end - 1 of a block have become none. The whole block may give its table back."""
     found, tables = load1(state.tables, start >> 9)
