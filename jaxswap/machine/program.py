@@ -13,10 +13,12 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
+from jaxswap.machine.settings import number
+from jaxswap.machine.vmas import Vmas
 from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
-STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, PAGEOUT, COLD, DROP = range(9)
+STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT, DROP = range(12)
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -29,10 +31,11 @@ _KINDS = {
     Kind.ZERO: ZERO,
     Kind.WILLNEED: WILLNEED,
     Kind.DONTNEED: DONTNEED,
-    Kind.UNMAP: DONTNEED,
+    Kind.UNMAP: UNMAP,
     Kind.PAGEOUT: PAGEOUT,
     Kind.COLD: COLD,
 }
+_CHANGES = (Kind.MAP, Kind.UNMAP, Kind.MADVHUGE, Kind.MADVNOHUGE)  # of the VMAs
 _ADVICE = {"plain": PLAIN, "huge": HUGE, "nohuge": NOHUGE}
 
 
@@ -42,8 +45,9 @@ class Program:
     """The same for all lanes, so without a lane axis.
 
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
-    table. vma: VMA of an operation on a range. accesses: page << 1 | write. access_vma: VMA of each access.
-    vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was.
+    table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in
+    `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the
+    region), vma_advice: of each VMA there ever was.
     """
 
     kind: Int32[Array, " ops"]
@@ -73,79 +77,44 @@ class Compiled:
     lane_operations: int
 
 
-class _Vmas:
-    """VMAs over time: mappings, cut where the advice changes; every change makes new numbers."""
+class _Table:
+    """Numbers for VMAs: every change of the VMAs makes new ones."""
 
     def __init__(self) -> None:
-        self.start: list[int] = []
-        self.end: list[int] = []
-        self.advice: list[str] = []
-        self.live: list[tuple[int, int, str, int]] = []  # start, end, advice, mapping
-        self.number: list[int] = []
-        self.mappings = 0
+        self.rows: list[tuple[int, int, int]] = []
+        self.first = 0
 
-    def _carve(self, start: int, end: int) -> list[tuple[int, int, str, int]]:
-        inside, kept = [], []
-        for a, b, advice, mapping in self.live:
-            for x, y in ((a, min(b, start)), (max(a, start), min(b, end)), (max(a, end), b)):
-                if x < y:
-                    (inside if start <= x < end else kept).append((x, y, advice, mapping))
-        self.live = kept
-        return inside
+    def renew(self, vmas: Vmas) -> None:
+        self.first = len(self.rows)
+        self.rows += [(vma.start, vma.end, _ADVICE[vma.advice]) for vma in vmas.live]
 
-    def _settle(self) -> None:
-        self.live.sort()
-        merged: list[tuple[int, int, str, int]] = []
-        for vma in self.live:
-            if merged and merged[-1][1:] == (vma[0], vma[2], vma[3]):
-                merged[-1] = (merged[-1][0], *vma[1:])
-            else:
-                merged.append(vma)
-        self.live = merged
-        self.number = list(range(len(self.start), len(self.start) + len(merged)))
-        for a, b, advice, _ in merged:
-            self.start.append(a)
-            self.end.append(b)
-            self.advice.append(advice)
-        self.edges = np.array([vma[0] for vma in merged], np.int64)
 
-    def map(self, start: int, end: int, advice: str) -> None:
-        self._carve(start, end)
-        self.mappings += 1
-        self.live.append((start, end, advice, self.mappings))
-        self._settle()
-
-    def unmap(self, start: int, end: int) -> None:
-        self._carve(start, end)
-        self._settle()
-
-    def advise(self, start: int, end: int, advice: str) -> None:
-        inside = self._carve(start, end)
-        self.live += [(a, b, advice, mapping) for a, b, _, mapping in inside]
-        self._settle()
-
-    def of(self, page: int) -> int:
-        """Number of the VMA of a page."""
-        return self.number[int(np.searchsorted(self.edges, page, "right")) - 1]
-
-    def cut(self, start: int, end: int) -> list[tuple[int, int, int]]:
-        """(VMA number, start, end) of the pieces of a range, each in one VMA and one 2 MiB block."""
-        pieces = []
-        for (a, b, _, _), number in zip(self.live, self.number, strict=True):
-            at, stop = max(a, start), min(b, end)
-            while at < stop:
-                until = min((at // 512 + 1) * 512, stop)
-                pieces.append((number, at, until))
-                at = until
-        return pieces
+def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
+    """What each SET that changes something writes. Raises InputError for what no machine has."""
+    found = {}
+    odd = np.isin(workload.kind, (Kind.SET, Kind.FORK, Kind.EXIT)) | (workload.cpu > 0)
+    for i in np.flatnonzero(odd).tolist():
+        where = f"{workload.path or workload.name}:{int(workload.line[i])}"
+        if workload.kind[i] != Kind.SET or workload.cpu[i]:
+            raise InputError(f"{where}: this machine has one process on one CPU; leave FORK, pN and @C away")
+        try:
+            written = number(*workload.text[i].split())
+        except ValueError as wrong:
+            raise InputError(f"{where}: {wrong}") from None
+        if written is not None:
+            found[i] = written
+    return found
 
 
 def compile_workload(workload: Workload) -> Compiled:
     """Compile a workload. Raises InputError for an operation that a machine does not have."""
-    vmas = _Vmas()
+    settings = _settings(workload)
+    vmas, table = Vmas(), _Table()
     if workload.starts_mapped:
         vmas.map(0, workload.npages, workload.advice)
+        table.renew(vmas)
     ops: list[tuple[int, int, int, int, int]] = []
+    split: set[int] = set()
     marks: list[tuple[int, int]] = []
     chunks: list[np.ndarray] = []
     chunk_vmas: list[np.ndarray] = []
@@ -163,8 +132,9 @@ def compile_workload(workload: Workload) -> Compiled:
             pages = np.repeat(begin, runs) + offset
             writes = np.repeat(kinds[i:stop] == Kind.TOUCH, runs)
             chunks.append(pages.astype(np.uint32) << np.uint32(1) | writes)
-            owner = np.searchsorted(vmas.edges, pages, "right") - 1
-            chunk_vmas.append(np.asarray(vmas.number, np.int32)[owner])
+            owner = vmas.at(pages)
+            chunk_vmas.append((table.first + owner).astype(np.int32))
+            vmas.write(np.unique(owner[writes]).tolist())
             for at in range(done, done + len(pages), STREAM_ACCESSES):
                 ops.append((STREAM, 0, at, min(at + STREAM_ACCESSES, done + len(pages)), 0))
             done += len(pages)
@@ -173,28 +143,33 @@ def compile_workload(workload: Workload) -> Compiled:
             continue
         kind, v, n = Kind(kinds[i]), int(firsts[i]), int(lengths[i])
         if kind in _KINDS:
-            parts = list(vmas.cut(v, v + n))
+            pieces = list(vmas.cut(v, v + n))
             turns = [_KINDS[kind]]
             # Without readahead no folio of the swap cache is mapped, so none waits for the end of the call.
-            if _KINDS[kind] == DONTNEED and ahead:
+            if turns[0] in (DONTNEED, UNMAP) and ahead:
                 turns.append(DROP)
             for turn in turns:
-                for number, a, b in parts:
+                for place, a, b in pieces:
                     block = a // 512
-                    ops.append((turn, block, a - block * 512, b - block * 512, number))
-            lane_operations += len(parts)
+                    ops.append((turn, block, a - block * 512, b - block * 512, table.first + place))
+            lane_operations += len(pieces)
+            if kind in (Kind.TOUCH, Kind.ZERO):
+                vmas.write(place for place, _, _ in pieces)
         if kind is Kind.MAP:
             vmas.map(v, v + n, workload.text[i])
         elif kind is Kind.UNMAP:
             vmas.unmap(v, v + n)
         elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
             vmas.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
-        elif kind is Kind.SET:
-            where = f"{workload.path or workload.name}:{int(workload.line[i])}"
-            raise InputError(f"{where}: SET cannot be replayed; give the setting on the command line instead")
-        elif kind in (Kind.FORK, Kind.EXIT) or workload.cpu[i]:
-            where = f"{workload.path or workload.name}:{int(workload.line[i])}"
-            raise InputError(f"{where}: this machine has one process on one CPU; leave FORK, pN and @C away")
+        if kind in _CHANGES:
+            table.renew(vmas)
+            borders = vmas.borders()
+            if kind is not Kind.MAP:
+                ops += [(SPLIT, block, 0, 1, 0) for block in sorted({at // 512 for at in borders - split})]
+            split = borders if kind is not Kind.MAP else borders & split
+        elif i in settings:
+            file, value = settings[i]
+            ops.append((SET, file, 0, 1, value))
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             marks.append((len(ops), i))
         i += 1
@@ -204,19 +179,20 @@ def compile_workload(workload: Workload) -> Compiled:
         size = max(least, 1 << (len(data) + more - 1).bit_length())
         return jnp.asarray(np.concatenate([data, np.zeros(size - len(data), dtype)]))
 
-    table = np.array(ops, np.int32).reshape(-1, 5)
+    columns = np.array(ops, np.int32).reshape(-1, 5)
+    vma_rows = np.array(table.rows, np.int32).reshape(-1, 3)
     accesses = np.concatenate([*chunks, np.zeros(0, np.uint32)])
     owners = np.concatenate([*chunk_vmas, np.zeros(0, np.int32)])
     program = Program(
-        kind=padded(table[:, 0], np.int32),
-        block=padded(table[:, 1], np.int32),
-        start=padded(table[:, 2], np.int32),
-        end=padded(table[:, 3], np.int32),
-        vma=padded(table[:, 4], np.int32),
+        kind=padded(columns[:, 0], np.int32),
+        block=padded(columns[:, 1], np.int32),
+        start=padded(columns[:, 2], np.int32),
+        end=padded(columns[:, 3], np.int32),
+        vma=padded(columns[:, 4], np.int32),
         accesses=padded(accesses, np.uint32, LEAST_ACCESSES, WINDOW),
         access_vma=padded(owners, np.int32, LEAST_ACCESSES, WINDOW),
-        vma_start=padded(vmas.start, np.int32),
-        vma_end=padded(vmas.end, np.int32),
-        vma_advice=padded([_ADVICE[advice] for advice in vmas.advice], np.int32),
+        vma_start=padded(vma_rows[:, 0], np.int32),
+        vma_end=padded(vma_rows[:, 1], np.int32),
+        vma_advice=padded(vma_rows[:, 2], np.int32),
     )
     return Compiled(program, len(ops), tuple(marks), lane_operations)

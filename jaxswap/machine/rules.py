@@ -8,7 +8,15 @@ import numpy as np
 from jaxswap.machine.profile import Profile
 from jaxswap.swaptable.clusters import SlotRules
 
-_SWITCHES = ("filtered", "free_after_map", "ascending_pieces", "counts_swpin", "counts_fallback")
+_SWITCHES = (
+    "filtered",
+    "free_after_map",
+    "ascending_pieces",
+    "keep_huge_zero",
+    "reclaim_tables",
+    "counts_swpin",
+    "counts_fallback",
+)
 
 
 @jax.tree_util.register_dataclass
@@ -36,6 +44,16 @@ class Rules:
     def ascending_pieces(self) -> jax.Array:
         """Pieces of a split folio go out in ascending order."""
         return self._has("ascending_pieces")
+
+    @property
+    def keep_huge_zero(self) -> jax.Array:
+        """A write to the 2 MiB zero page makes small pages."""
+        return self._has("keep_huge_zero")
+
+    @property
+    def reclaim_tables(self) -> jax.Array:
+        """DONTNEED of a whole block gives its page table back."""
+        return self._has("reclaim_tables")
 
     @property
     def counts_swpin(self) -> jax.Array:
