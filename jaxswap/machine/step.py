@@ -113,20 +113,20 @@ def _act(
     releases = unmaps | (on & (op.kind == program.DONTNEED))
 
     def free(state: MachineState) -> MachineState:
-        state = dont_need(state, begin, behind, surely(releases))
+        state = dont_need(state, params.rules.slots, begin, behind, surely(releases))
         return tables.zap(state, begin, behind, unmaps | params.rules.reclaim_tables, surely(releases))
 
     state = when(releases, free, state)
     advised = cools | out
     state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
     state = when(cools, lambda s: cool(s, begin, behind, surely(cools)), state)
-    state = when(out, lambda s: page_out(s, begin, behind, surely(out)), state)
+    state = when(out, lambda s: page_out(s, params.rules, begin, behind, surely(out)), state)
 
     def write(state: MachineState) -> MachineState:
         return replace(state, settings=settings.write(state.settings, op.block, op.vma))
 
     drops = on & (op.kind == program.DROP)
-    state = when(drops, lambda s: drop_waiting(s, begin, behind, surely(drops)), state)
+    state = when(drops, lambda s: drop_waiting(s, params.rules.slots, begin, behind, surely(drops)), state)
     state = when(on & (op.kind == program.SET), write, state)
     splits = on & (op.kind == program.SPLIT)
     return when(splits, lambda s: tables.split(s, begin, surely(splits)), state)

@@ -149,7 +149,7 @@ def _walk(links: np.ndarray, sentinel: int) -> list[int]:
 
 def _clusters(c: Clusters) -> dict[str, Any]:
     words = np.asarray(c.words)[:-SPARE, 0].reshape(-1, STRIDE)
-    links, room = np.asarray(c.next)[:, 0], int(c.lists)
+    links, room = np.asarray(c.next)[:, 0], int(c.lists[0])
     rows = []
     for row in words:
         if row[COUNT] or row[FLAG]:
@@ -167,7 +167,7 @@ def _clusters(c: Clusters) -> dict[str, Any]:
     return {
         "clusters": rows,
         "lists": {key: queue for key, queue in lists.items() if queue},
-        "hints": np.asarray(c.hints)[:10, 0].tolist(),
+        "hints": np.asarray(c.notes)[:10, 0].tolist(),
     }
 
 

@@ -99,7 +99,10 @@ def cluster_counts_and_lists(state: MachineState) -> None:
         assert (flag == FREE) == (count == 0)
     for slot in found["hints"]:
         assert 0 <= slot < SLOTS
-    room, words = int(state.clusters.lists), np.asarray(state.clusters.words)[:-SPARE, 0].reshape(-1, STRIDE)
+    room, words = (
+        int(state.clusters.lists[0]),
+        np.asarray(state.clusters.words)[:-SPARE, 0].reshape(-1, STRIDE),
+    )
     assert not words[len(clusters) : room, FLAG].any()
     links = state.clusters.next, state.clusters.prev
     assert both_ways(*links, range(room, room + LISTS)) == len(clusters)
