@@ -310,7 +310,7 @@ def _sizes(space: _Table) -> tuple[int, ...]:
                 "sizes", f"{_show(size)} is not a number; write sizes in kB, for example [16, 64]"
             )
         if size not in SIZES:
-            why = {8: "exists for shmem only", 2048: "is not modelled"}.get(size, "is no mTHP size")
+            why = "exists for shmem only" if size == 8 else "is no mTHP size"
             raise space.error("sizes", f"{size} kB {why}; {_SIZE_HELP}")
     if len(set(sizes)) < len(sizes):
         raise space.error("sizes", f"{sizes} names a size twice")

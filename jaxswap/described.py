@@ -1,13 +1,12 @@
 """The machine that a recording's header, or a command line, describes."""
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
 from jaxswap.errors import InputError
 from jaxswap.machine import PROFILES, Lane
-from jaxswap.machine.lane import PAGE, swap_devices
+from jaxswap.machine.lane import PAGE
 from jaxswap.swaptable.clusters import Device
 from jaxswap.workload import Recording
 
@@ -33,12 +32,6 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     def chosen(key: str, default: str) -> Setting:
         return settings.get(key, Setting(default, key))
 
-    def size(text: str, where: str) -> int:
-        value = parse_size(text)
-        if value is None or value < 4096 or value % 4096:
-            raise InputError(f"{where}: {text!r} is not a size in whole 4 KiB pages; write for example 128M")
-        return value
-
     text, where = chosen("kernel", "7.3")
     kernel = text if text in PROFILES else ".".join(text.split(".")[:2])
     if kernel not in PROFILES:
@@ -49,7 +42,7 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         raise InputError(f'{where}: {text!r} is not a set of mTHP sizes; write kB, m for madvise: "16 64m"')
     swaps = _devices(chosen("swap", "128M"))
     text, where = chosen("memory.max", "max")
-    limit = None if text == "max" else size(text, where)
+    limit = None if text == "max" else _size(text, where)
     for key, modelled in (("lru", "classic"), ("zswap", "off")):
         text, where = chosen(key, modelled)
         if text != modelled and (key != "lru" or limit is not None):
@@ -61,14 +54,26 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     ), kernel
 
 
+def _size(text: str, where: str) -> int:
+    value = parse_size(text)
+    if value is None or value < PAGE or value % PAGE:
+        raise InputError(f"{where}: {text!r} is not a size in whole 4 KiB pages; write for example 128M")
+    return value
+
+
 def _devices(setting: Setting) -> tuple[Device, ...]:
-    """The devices of "zram 8M pri 5, zram 8M"."""
-    text, where = setting
-    kinds = re.findall(r"(?:^|,)\s*([a-z]+)", text)
-    for kind in kinds:
-        if kind != "zram":
-            raise InputError(f"{where}: swap on {kind} is not modelled; only zram is")
-    try:
-        return swap_devices(re.sub(r"(^|,)\s*zram\s+", r"\1", text))
-    except InputError as error:
-        raise InputError(f"{where}: {str(error).removeprefix('swap: ')}") from None
+    """The devices of "zram 8M pri 5, zram 8M"; zram need not be said."""
+    found = []
+    for part in setting.text.split(","):
+        words = part.split()
+        kind = words.pop(0) if len(words) > 1 and words[0].isalpha() else "zram"
+        size, *options = words or [""]
+        priority = None
+        if options[:1] == ["pri"] and len(options) > 1 and options[1].isdecimal():
+            priority = int(options[1])
+            del options[:2]
+        if kind != "zram" or options:
+            what = " ".join([kind, *options])
+            raise InputError(f"{setting.where}: swap on {what} is not modelled; only zram is")
+        found.append(Device(_size(size, setting.where) // PAGE, priority))
+    return tuple(found)

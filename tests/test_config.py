@@ -110,7 +110,6 @@ MISTAKES = {
     "sizes strings": ("sizes = [64, 16]", 'sizes = ["16"]', ["space.sizes: '16' is not a number"]),
     "size not mTHP": ("sizes = [64, 16]", "sizes = [48]", ["space.sizes: 48 kB is no mTHP size", "16, 32"]),
     "size of shmem": ("sizes = [64, 16]", "sizes = [8]", ["space.sizes: 8 kB exists for shmem only"]),
-    "size of a PMD": ("sizes = [64, 16]", "sizes = [2048]", ["space.sizes: 2048 kB is not modelled", "1024"]),
     "size twice": ("sizes = [64, 16]", "sizes = [64, 64]", ["space.sizes", "twice"]),
     "mode unknown": ('"madvise"]', '"never"]', ["space.modes: 'never' is no mode", "madvise"]),
     "mode twice": ('"madvise"]', '"always"]', ["space.modes", "each once"]),

@@ -170,8 +170,8 @@ PROFILES: dict[str, Profile] = {
             slot_bits=1,
             table_bytes=8 * SLOTS,
         ),
-        Profile("7.2", 1, "swap table phase IV as merged; checked against Debian's 7.2.12"),
-        Profile("7.3", 1, "swap table phase IV as merged; checked against Debian's 7.3.4"),
+        Profile("7.2", 2, "swap table phase IV as merged; checked against Debian's 7.2.12"),
+        Profile("7.3", 2, "swap table phase IV as merged; checked against Debian's 7.3.4"),
     )
 }
 

@@ -44,9 +44,6 @@ def test_the_page_map_tells_type_and_offset(text: str) -> None:
         workload.npages,
         always=1 << 4,
         devices=[PlainDevice(device.slots, device.priority) for device in lane.devices],
-        zero_pieces_take_slots=False,
-        anon_vmas_part=False,
-        gives_tables_back=False,
     )
     run_reference(workload, machine)
     pages = machine.processes[0].pages
