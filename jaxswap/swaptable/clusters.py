@@ -274,7 +274,7 @@ def _search(
         end = position + slots
         limit = jnp.minimum(of_device(layout_of(c, BEHIND), s.device) - cluster * CLUSTER, CLUSTER)
         follows = taken & (count < CLUSTER) & (end + size <= limit)
-        # A device that has nothing leaves no hint.
+        # Only a scan writes the hint; in 6.12 a device that has nothing to scan leaves none.
         asked = active & ~hinted & ~there & asks & rules.device_hints
         notes = store1(c.notes, hint_there, jnp.where(follows, cluster * CLUSTER + end, 0), chosen | asked)
         c = replace(c, notes=notes)
