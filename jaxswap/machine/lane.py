@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxswap.errors import InputError
@@ -132,7 +133,7 @@ def swap_text(devices: Sequence[Device]) -> str:
 
 
 def slot_rules(profiles: Sequence[str]) -> SlotRules:
-    """The rules of the slot allocator in some kernels, by name, as numpy: [kernels]."""
+    """The rules of the slot allocator in some kernels, by name: [kernels]."""
     known = [PROFILES[name] for name in profiles]
     rows = [
         SlotRules.of(
@@ -144,7 +145,7 @@ def slot_rules(profiles: Sequence[str]) -> SlotRules:
         )
         for p in known
     ]
-    return SlotRules(np.array(rows, np.uint32))
+    return SlotRules(jnp.array(rows, jnp.uint32))
 
 
 def params_of(lanes: Sequence[Lane]) -> MachineParams:

@@ -205,7 +205,7 @@ class Replay:
         # The last lane is repeated to fill the groups up.
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
         swapped_on = _swapon(swaps.pop(), profile, self.width)
-        rules = jax.tree.map(jnp.asarray, slot_rules([profile] * self.width))
+        rules = slot_rules([profile] * self.width)
         pages = room(workload.npages)
         one = jax.eval_shape(lambda: init(pages, swapped_on, rules, self.width))
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
