@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Int32
 
 from jaxswap.swaptable import bits, slot_cache
 from jaxswap.swaptable.cluster_table import (
@@ -312,20 +311,42 @@ def _search(
     return repeat(lambda carry: carry[1].active, scan, (c, search))
 
 
-class _Taking(NamedTuple):
-    """Slots being taken. active: goes on. first, got: found. ahead: into the CPU's hand; left: slots still to
-    take; pinned: the device they come from, -1 before the first."""
+def _from_hand(
+    c: Clusters, rules: SlotRules, cpu: Lane, want: Lane, on: Flag
+) -> tuple[Clusters, Lane, Lane, Flag]:
+    """Up to `want` consecutive order-0 slots out of the CPU's hand, which is filled first if it is empty:
+    (clusters, first slot, how many, whether there were any)."""
+    c, active = slot_cache.check_active(c, on)
+    hand, zero = slot_cache.taken(c, cpu), jnp.zeros_like(want)
+    empty, c = slot_cache.empty(c, hand)
+    on = bits.once(on & active)
 
-    active: Flag
-    first: Lane
-    got: Lane
-    ahead: Flag
-    left: Lane
-    pinned: Lane
+    def fill(carry: tuple[Clusters, Lane, Lane, Flag]) -> tuple[Clusters, Lane, Lane, Flag]:
+        c, left, pinned, going = carry
+        going = surely(going)
+        c, s = _search(c, rules, cpu, zero, left, pinned, going)
+        held = going & (s.got > 0)
+        c = when(held, lambda c: slot_cache.push(c, hand, s.first, s.got, surely(held)), c)
+        left = left - s.got
+        return c, left, jnp.where(held, s.device, pinned), held & (left > 0)
+
+    goal = jnp.minimum(slot_cache.BATCH, c.free)
+    c, *_ = repeat(lambda carry: carry[3], fill, (c, goal, zero - 1, on & empty))
+    empty, c = slot_cache.empty(c, hand)
+    drawn = bits.once(on & ~empty)
+
+    def draw(carry: tuple[Clusters, Lane, Lane]) -> tuple[Clusters, Lane, Lane]:
+        here = surely(drawn)
+        # The next call checks again.
+        most = jnp.where(slot_cache.scarce(carry[0]), 1, want)
+        c, slot, number = slot_cache.pop(carry[0], hand, most, here)
+        return c, jnp.where(here, slot, carry[1]), jnp.where(here, number, carry[2])
+
+    return *when(drawn, draw, (c, zero - 1, zero)), drawn
 
 
 def alloc(
-    c: Clusters, rules: SlotRules, cpu: Lane | Int32[np.ndarray, ""] | int, order: Lane, want: Lane, on: Flag
+    c: Clusters, rules: SlotRules, cpu: Lane | int, order: Lane, want: Lane, on: Flag
 ) -> tuple[Clusters, Lane, Lane]:
     """folio_alloc_swap: the first slot of 2^order consecutive free ones in one cluster, or -1.
 
@@ -333,64 +354,24 @@ def alloc(
     Returns (clusters, first slot, folios that got their slots).
     """
     cpu = jnp.broadcast_to(jnp.asarray(cpu, jnp.int32), order.shape)
-    zero = jnp.zeros_like(order)
-    by_hand = bits.once(on & (rules.slot_cache) & (order == 0))
-    hand = slot_cache.taken(c, cpu)
-
-    no = jnp.zeros_like(on)
-
-    def look(carry: tuple[Clusters, Flag, Flag]) -> tuple[Clusters, Flag, Flag]:
-        c, active = slot_cache.check_active(carry[0], surely(by_hand))
-        empty, c = slot_cache.empty(c, hand)
-        return c, active, empty
-
-    c, active, empty = when(by_hand, look, (c, no, no))
-    by_hand = bits.once(by_hand & active)
-    ahead = by_hand & empty
-    # Each call turns the devices of 6.12 once more.
-    single = rules.device_hints & (devices(c) > 1)
-    one_by_one = jnp.where(single, 1, want)
-
-    def take(carry: tuple[Clusters, _Taking]) -> tuple[Clusters, _Taking]:
-        c, t = carry
-        active = surely(t.active)
-        c, s = _search(c, rules, cpu, order, t.left, t.pinned, active)
-        held = active & t.ahead & (s.got > 0)
-        c = when(held, lambda c: slot_cache.push(c, hand, s.first, s.got, surely(held)), c)
-        left = t.left - s.got
-        more = held & (left > 0)
-        # Nothing for the hand: once more, for the folio alone.
-        alone = active & t.ahead & (s.got == 0) & (t.pinned < 0)
-        return c, _Taking(
-            more | alone,
-            jnp.where(active, s.first, t.first),
-            jnp.where(active, s.got, t.got),
-            jnp.where(active, t.ahead & ~alone, t.ahead),
-            jnp.where(active, jnp.where(alone, one_by_one, left), t.left),
-            jnp.where(more, s.device, t.pinned),
-        )
-
-    most = jnp.where(ahead, jnp.minimum(slot_cache.BATCH, c.free), one_by_one)
-    begin = _Taking(on & ~(by_hand & ~empty), zero - 1, zero, ahead, most, zero - 1)
-    c, t = repeat(lambda carry: carry[1].active, take, (c, begin))
-    first, got = t.first, t.got
-    drawn = bits.once(by_hand & ~(ahead & ~t.ahead))
-
-    def draw(carry: tuple[Clusters, Lane, Lane]) -> tuple[Clusters, Lane, Lane]:
-        c, first, got = carry
-        here = surely(drawn)
-        # The next call checks again.
-        most = jnp.where(slot_cache.scarce(c), 1, want)
-        c, slot, number = slot_cache.pop(c, hand, most, here)
-        return c, jnp.where(here, slot, first), jnp.where(here, number, got)
-
-    return when(drawn, draw, (c, first, got))
+    none = jnp.full_like(order, -1)
+    by_hand = bits.once(on & rules.slot_cache & (order == 0))
+    c, first, got, drawn = when(
+        by_hand,
+        lambda carry: _from_hand(carry[0], rules, cpu, want, surely(by_hand)),
+        (c, none, jnp.zeros_like(order), jnp.zeros_like(on)),
+    )
+    if devices(c) > 1:
+        # Each call turns the devices of 6.12 once more.
+        want = jnp.where(rules.device_hints, 1, want)
+    c, s = _search(c, rules, cpu, order, want, none, on & ~drawn)
+    return c, jnp.where(drawn, first, s.first), jnp.where(drawn, got, s.got)
 
 
 def put(
     c: Clusters,
     rules: SlotRules,
-    cpu: Lane | Int32[np.ndarray, ""] | int,
+    cpu: Lane | int,
     slot: Lane,
     size: Lane,
     direct: Flag,

@@ -28,12 +28,12 @@ BATCH = 64  # slots of a hand
 ACTIVATE, DEACTIVATE = 5, 2  # times the batch: free slots a CPU above which it starts, below which it stops
 
 
-def taken(c: Clusters, cpu: Lane) -> Lane:
+def taken[T: (int, Lane)](c: Clusters, cpu: T) -> T:
     """Where in the notes a CPU's hand of taken slots starts."""
     return notes_of(devices(c)).hands + cpu * HANDS
 
 
-def given(c: Clusters, cpu: Lane) -> Lane:
+def given[T: (int, Lane)](c: Clusters, cpu: T) -> T:
     """Where a CPU's hand of slots to give back starts."""
     return taken(c, cpu) + HAND
 

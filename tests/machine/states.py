@@ -13,8 +13,6 @@ from tests.reference.folio import Folio
 from tests.reference.machine import Machine
 from tests.reference.slots import FRAG, FREE, FULL, NONFULL
 
-# Swap that is more than half full makes the kernel turn this list; nothing reads its order on these devices.
-FULL_LIST = (FULL, 0)
 SCALARS = ("stock", "age", "anon_cost", "activations", "refaults_seen", "flushed_active", "flushed_total")
 
 
@@ -64,7 +62,6 @@ def of_reference(machine: Machine) -> dict[str, Any]:
         for c in device.clusters
     ]
     lists = {key: list(queue) for key, queue in device.lists.items() if queue}
-    lists |= {key: sorted(queue) for key, queue in lists.items() if key == FULL_LIST}
     scalars = {name: getattr(machine, name) for name in SCALARS}
     scalars |= {"used": machine.usage, "free": device.free_slots, "oom": machine.oom}
     return {
@@ -163,7 +160,6 @@ def _clusters(c: Clusters) -> dict[str, Any]:
         numbers |= {(NONFULL, order): 2 + order, (FRAG, order): 12 + order}
     assert max(numbers.values()) < LISTS
     lists = {key: _walk(links, room + number) for key, number in numbers.items()}
-    lists[FULL_LIST].sort()
     return {
         "clusters": rows,
         "lists": {key: queue for key, queue in lists.items() if queue},

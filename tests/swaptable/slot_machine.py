@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32
 
-from jaxswap.machine.profile import PROFILES, Profile
+from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import slot_rules
 from jaxswap.swaptable import clusters, slot_cache
 from jaxswap.swaptable.cluster_table import HAND, HINTS, PRIORITY, layout_of, notes_of
@@ -247,7 +247,3 @@ def of_jax(c: Clusters, devices: int) -> dict[str, Any]:
         "caching": bool(c.notes[at.caching, 0]),
         "available": [i for i in order if left[i]],
     }
-
-
-def profiles() -> list[Profile]:
-    return list(PROFILES.values())
