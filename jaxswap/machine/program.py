@@ -4,7 +4,9 @@ Runs of single accesses become one STREAM operation over an access table. Operat
 MiB blocks and VMA borders. Each operation carries its VMA, so a machine keeps none.
 """
 
-from dataclasses import dataclass
+import copy
+import itertools
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,8 @@ from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
 STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, PAGEOUT, COLD, DROP = range(9)
+FORK, FORK_TABLE, EXIT = range(9, 12)  # of a block, with several processes; the child + 1 is the end
+KINDS = 12
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -64,22 +68,25 @@ class Compiled:
 
     ops: how many operations (the arrays are padded). marks: (operation before which it stands, index in the
     workload) of every DUMP, FOLIOS, STATS and ECHO. lane_operations: operations as the workload counts them,
-    single accesses one each.
+    single accesses one each. processes: how many live at a time at most. room: pages each has room for; page v
+    of place k among them is page k * room + v. homes: place of each operation's process.
     """
 
     program: Program
     ops: int
     marks: tuple[tuple[int, int], ...]
     lane_operations: int
+    processes: int = 1
+    room: int = 0
+    homes: Int32[np.ndarray, " ops"] = field(default_factory=lambda: np.zeros(0, np.int32))
 
 
 class _Vmas:
     """VMAs over time: mappings, cut where the advice changes; every change makes new numbers."""
 
-    def __init__(self) -> None:
-        self.start: list[int] = []
-        self.end: list[int] = []
-        self.advice: list[str] = []
+    def __init__(self, rows: list[tuple[int, int, str]]) -> None:
+        self.rows = rows  # of all processes
+        self.base = 0  # page 0 of the process
         self.live: list[tuple[int, int, str, int]] = []  # start, end, advice, mapping
         self.number: list[int] = []
         self.mappings = 0
@@ -102,11 +109,8 @@ class _Vmas:
             else:
                 merged.append(vma)
         self.live = merged
-        self.number = list(range(len(self.start), len(self.start) + len(merged)))
-        for a, b, advice, _ in merged:
-            self.start.append(a)
-            self.end.append(b)
-            self.advice.append(advice)
+        self.number = list(range(len(self.rows), len(self.rows) + len(merged)))
+        self.rows += [(a + self.base, b + self.base, advice) for a, b, advice, _ in merged]
         self.edges = np.array([vma[0] for vma in merged], np.int64)
 
     def map(self, start: int, end: int, advice: str) -> None:
@@ -124,6 +128,13 @@ class _Vmas:
         self.live += [(a, b, advice, mapping) for a, b, _, mapping in inside]
         self._settle()
 
+    def fork(self, base: int) -> "_Vmas":
+        """The same VMAs for a child."""
+        child = _Vmas(self.rows)
+        child.live, child.mappings, child.base = copy.copy(self.live), self.mappings, base
+        child._settle()
+        return child
+
     def of(self, page: int) -> int:
         """Number of the VMA of a page."""
         return self.number[int(np.searchsorted(self.edges, page, "right")) - 1]
@@ -140,29 +151,63 @@ class _Vmas:
         return pieces
 
 
+def pages_of_process(npages: int) -> int:
+    """Pages each of several processes has room for: a power of two of at least two blocks."""
+    return max(1024, 1 << (npages - 1).bit_length())
+
+
+def places_of(workload: Workload) -> tuple[Int32[np.ndarray, " ops"], Int32[np.ndarray, " ops"], int]:
+    """Place of each operation's process; of each FORK's child; how many places (1, 2, 4, 8 or 16).
+
+    A child gets the lowest free place; a place is free again once its process has exited.
+    """
+    places, homes, children = {0: 0}, np.zeros(len(workload), np.int32), np.zeros(len(workload), np.int32)
+    most, at = 1, 0
+    for i in [*np.flatnonzero(workload.kind >= Kind.FORK).tolist(), len(workload)]:
+        span = workload.process[at : i + 1]
+        homes[at : i + 1] = np.array([places.get(k, 0) for k in range(256)], np.int32)[span]
+        if i < len(workload):
+            if workload.kind[i] == Kind.FORK:
+                free = min(set(range(len(places) + 1)) - set(places.values()))
+                places[int(workload.v[i])] = children[i] = free
+                most = max(most, free + 1)
+            else:
+                del places[int(workload.process[i])]
+        at = i + 1
+    return homes, children, 1 << (most - 1).bit_length()
+
+
 def compile_workload(workload: Workload) -> Compiled:
     """Compile a workload. Raises InputError for an operation that a machine does not have."""
-    vmas = _Vmas()
+    homes, children, processes = places_of(workload)
+    room = pages_of_process(workload.npages) if processes > 1 else 0
+    rows: list[tuple[int, int, str]] = []
+    spaces = {0: _Vmas(rows)}
     if workload.starts_mapped:
-        vmas.map(0, workload.npages, workload.advice)
+        spaces[0].map(0, workload.npages, workload.advice)
     ops: list[tuple[int, int, int, int, int]] = []
     marks: list[tuple[int, int]] = []
     chunks: list[np.ndarray] = []
     chunk_vmas: list[np.ndarray] = []
     done = lane_operations = 0
     kinds, firsts, lengths = workload.kind, workload.v.astype(np.int64), workload.n.astype(np.int64)
-    ahead = bool((kinds == Kind.WILLNEED).any())
+    # With several processes every mapped folio may be in the swap cache.
+    waits = processes > 1 or bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], single, [False]]).astype(np.int8)))
-    i, ends = 0, dict(zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True))
+    keys = np.where(single, homes + 1, 0)
+    cuts = [0, *(np.flatnonzero(np.diff(keys)) + 1).tolist(), len(keys)]
+    ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and keys[a]}
+    i = 0
     while i < len(kinds):
+        home = int(homes[i])
+        base, vmas = home * room, spaces[home]
         if i in ends:
             stop = ends[i]
             runs, begin = lengths[i:stop], firsts[i:stop]
             offset = np.arange(runs.sum()) - np.repeat(np.cumsum(runs) - runs, runs)
             pages = np.repeat(begin, runs) + offset
             writes = np.repeat(kinds[i:stop] == Kind.TOUCH, runs)
-            chunks.append(pages.astype(np.uint32) << np.uint32(1) | writes)
+            chunks.append((pages + base).astype(np.uint32) << np.uint32(1) | writes)
             owner = np.searchsorted(vmas.edges, pages, "right") - 1
             chunk_vmas.append(np.asarray(vmas.number, np.int32)[owner])
             for at in range(done, done + len(pages), STREAM_ACCESSES):
@@ -176,12 +221,12 @@ def compile_workload(workload: Workload) -> Compiled:
             parts = list(vmas.cut(v, v + n))
             turns = [_KINDS[kind]]
             # Without readahead no folio of the swap cache is mapped, so none waits for the end of the call.
-            if _KINDS[kind] == DONTNEED and ahead:
+            if _KINDS[kind] == DONTNEED and waits:
                 turns.append(DROP)
             for turn in turns:
                 for number, a, b in parts:
                     block = a // 512
-                    ops.append((turn, block, a - block * 512, b - block * 512, number))
+                    ops.append((turn, block + base // 512, a - block * 512, b - block * 512, number))
             lane_operations += len(parts)
         if kind is Kind.MAP:
             vmas.map(v, v + n, workload.text[i])
@@ -192,9 +237,20 @@ def compile_workload(workload: Workload) -> Compiled:
         elif kind is Kind.SET:
             where = f"{workload.path or workload.name}:{int(workload.line[i])}"
             raise InputError(f"{where}: SET cannot be replayed; give the setting on the command line instead")
-        elif kind in (Kind.FORK, Kind.EXIT) or workload.cpu[i]:
+        elif workload.cpu[i]:
             where = f"{workload.path or workload.name}:{int(workload.line[i])}"
-            raise InputError(f"{where}: this machine has one process on one CPU; leave FORK, pN and @C away")
+            raise InputError(f"{where}: this machine has one CPU; leave @C away")
+        elif kind is Kind.FORK:
+            child = int(children[i])
+            blocks = range(base // 512, (base + workload.npages + 511) // 512)
+            ops += [(turn, block, 0, child + 1, 0) for turn in (FORK, FORK_TABLE) for block in blocks]
+            spaces[child] = vmas.fork(child * room)
+            lane_operations += len(blocks)
+        elif kind is Kind.EXIT:
+            for turn in (DONTNEED, DROP, EXIT):
+                for a in range(0, workload.npages, 512):
+                    ops.append((turn, (a + base) // 512, 0, min(512, workload.npages - a), 0))
+            lane_operations += 1
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             marks.append((len(ops), i))
         i += 1
@@ -215,8 +271,8 @@ def compile_workload(workload: Workload) -> Compiled:
         vma=padded(table[:, 4], np.int32),
         accesses=padded(accesses, np.uint32, LEAST_ACCESSES, WINDOW),
         access_vma=padded(owners, np.int32, LEAST_ACCESSES, WINDOW),
-        vma_start=padded(vmas.start, np.int32),
-        vma_end=padded(vmas.end, np.int32),
-        vma_advice=padded([_ADVICE[advice] for advice in vmas.advice], np.int32),
+        vma_start=padded([row[0] for row in rows], np.int32),
+        vma_end=padded([row[1] for row in rows], np.int32),
+        vma_advice=padded([_ADVICE[row[2]] for row in rows], np.int32),
     )
-    return Compiled(program, len(ops), tuple(marks), lane_operations)
+    return Compiled(program, len(ops), tuple(marks), lane_operations, processes, room, homes)

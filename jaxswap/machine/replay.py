@@ -22,6 +22,8 @@ from jaxswap.machine import counters, observe
 from jaxswap.machine.lane import Lane, params_of
 from jaxswap.machine.profile import PROFILES, model_version
 from jaxswap.machine.program import Compiled, Program, compile_workload
+from jaxswap.machine.shared import observe as shared_observe
+from jaxswap.machine.shared import state as shared
 from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
 from jaxswap.machine.step import step
 from jaxswap.workload import Kind, Workload, write_recording
@@ -145,9 +147,8 @@ def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneRepla
         elif kind is Kind.STATS:
             blocks.append(("STATS", label, observe.stats(observe.named(run.totals[0]))))
         else:
-            pages = observe.pages_of(run.lane_state(), workload.npages)
             show = observe.dump if kind is Kind.DUMP else observe.folios
-            blocks.append((kind.name, label, show(pages)))
+            blocks.append((kind.name, label, show(run.pages(int(run.compiled.homes[index])))))
     run.advance(at, run.compiled.ops)
     result = run.result()
     values = dict(zip(counters.COUNTERS, result.counters[0].tolist(), strict=True))
@@ -205,13 +206,18 @@ class Replay:
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
         slots = swaps.pop()
         pages, clusters = room(workload.npages), max(LEAST_CLUSTERS, 1 << ((slots - 1) // 512).bit_length())
-        one = jax.eval_shape(lambda: init(pages, slots, clusters, self.width))
+        begin = functools.partial(init, pages, slots, clusters, self.width)
+        if self.compiled.processes > 1:
+            begin = functools.partial(
+                shared.init, self.compiled.processes, self.compiled.room, slots, clusters, self.width
+            )
+        one = jax.eval_shape(begin)
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
         start = jax.tree.map(
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
-            jax.device_get(init(pages, slots, clusters, self.width)),
+            jax.device_get(begin()),
         )
         self.states: MachineState = jax.device_put(start, spread)
         self.params: MachineParams = jax.device_put(
@@ -236,16 +242,30 @@ class Replay:
         """The only lane's state."""
         return jax.tree.map(lambda x: x[0], self.states)
 
+    def pages(self, place: int) -> observe.Pages:
+        """The pages of a process of the only lane."""
+        state, npages = self.lane_state(), self.workload.npages
+        if state.sharing is None:
+            return observe.pages_of(state, npages)
+        return shared_observe.pages_of(state, place, npages)
+
     def oom(self) -> Bool[np.ndarray, " lanes"]:
         """Lanes the OOM killer has ended."""
         return np.asarray(self.states.oom).reshape(-1)[: self.count]
 
+    def _leaving(self) -> dict[str, Int64[np.ndarray, " lanes"]]:
+        def lanes_last(x: Array) -> np.ndarray:
+            return np.moveaxis(np.asarray(x), 1, 0).reshape(x.shape[1], -1)
+
+        if self.states.sharing is None:
+            return observe.leaving(lanes_last(self.states.rows))
+        return shared_observe.leaving(jax.tree.map(lanes_last, self.states.sharing))
+
     def result(self) -> ReplayResult:
         """The counters, with the pages still in memory judged."""
-        rows = np.moveaxis(np.asarray(self.states.rows), 1, 0).reshape(self.states.rows.shape[1], -1)
         accesses = np.full((self.count, 1), self.workload.accesses, np.int64)
         values = np.concatenate([accesses, self.totals], axis=1)
-        for name, amount in observe.leaving(rows).items():
+        for name, amount in self._leaving().items():
             values[:, counters.COUNTERS.index(name)] += amount[: self.count]
         return ReplayResult(values, self.oom())
 

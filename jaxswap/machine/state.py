@@ -7,6 +7,7 @@ order. On the LRU lists a folio is known by its lowest mapped page.
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ from jaxswap.machine import counters
 from jaxswap.machine.rules import Rules
 from jaxswap.swaptable.clusters import Clusters, swapon
 from jaxswap.swaptable.lanes import SPARE
+
+if TYPE_CHECKING:
+    from jaxswap.machine.shared.state import Sharing
 
 Lane = Int32[Array, " L"]
 Flag = Bool[Array, " L"]
@@ -97,7 +101,8 @@ class MachineState:
     nonresident age << 1 | workingset. tables: blocks with a page table. next, prev: LRU links by
     page. sizes: pages on the inactive and the active list. used: pages charged; stock: pages charged ahead.
     age: nonresident_age. anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two
-    as of the last statistics flush. n: counters. memory: the heuristic's. oom: killed.
+    as of the last statistics flush. n: counters. memory: the heuristic's. oom: killed. sharing: of several
+    processes; None where there is one.
     """
 
     rows: UInt32[Array, "words L"]
@@ -123,6 +128,7 @@ class MachineState:
     oom: Flag
     memory: Int32[Array, "policy_words L"]
     n: counters.Counts
+    sharing: "Sharing | None" = None
 
 
 def room(pages: int) -> int:
