@@ -77,7 +77,8 @@ class Registers:
     cache, whether it went. put_slot, put_end: slots whose entries are gone. alloc_order, rank, cluster, hinted,
     start, turn, slot: a search for slots and its answer. out, out_done: folio to swap out, whether it found slots.
     shrink, piece, pieces: folio that is to go, its pieces. split, base: folio being split, its first page.
-    before: its neighbour on the list. access, plan, work: of the fault. ask, tried, refused, reclaims, got: its
+    before: its neighbour on the list. begun: the access has faulted before.
+    access, plan, work: of the fault. ask, tried, refused, reclaims, got: its
     charge. folio: that is mapped or copied. past: read past the swap cache. fixes: pages from `low` on, `pages` of
     them, become exclusive if the swap cache lets go of the folio.
     """
@@ -113,6 +114,7 @@ class Registers:
     split: Lane
     before: Lane
     active: Flag
+    begun: Flag
     access: Access
     plan: Plan
     work: Work

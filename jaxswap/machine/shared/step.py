@@ -180,7 +180,8 @@ def _access(
         return state, cursor + (active & passes), active & ~passes
 
     state, cursor, stopped = repeat(going, turn, (state, regs.cursor, jnp.zeros_like(on)))
-    regs = assign(regs, on, cursor=cursor, at=At.DONE)
+    begun = regs.begun & (cursor == regs.cursor)
+    regs = assign(regs, on, cursor=cursor, begun=begun, at=At.DONE)
     return _begin_fault(state, regs, ops, i, zero, jnp.zeros_like(on), on & stopped)
 
 
@@ -189,7 +190,7 @@ def _begin_fault(
 ) -> tuple[MachineState, Registers]:
     v, write, vma = _place(ops, i, regs.cursor)
     word, _, state = sharing.page(state, v)
-    loads = (kind(word) == SWAPPED) & has(word, NONZERO) & ~zero
+    loads = (kind(word) == SWAPPED) & has(word, NONZERO) & ~zero & ~regs.begun
     offset = v & -512
     access = Access(
         page=v,
@@ -202,7 +203,7 @@ def _begin_fault(
         advice=jnp.take(ops.vma_advice, vma, mode="clip"),
     )
     chosen = Access(*(jnp.where(on, a, b) for a, b in zip(access, regs.access, strict=True)))
-    return state, assign(replace(regs, access=chosen), on, at=At.FAULT)
+    return state, assign(replace(regs, access=chosen), on, begun=True, at=At.FAULT)
 
 
 def _ahead(
