@@ -1,11 +1,14 @@
 """The machine that a recording's header, or a command line, describes."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
 from jaxswap.errors import InputError
 from jaxswap.machine import PROFILES, Lane
+from jaxswap.machine.lane import PAGE, swap_devices
+from jaxswap.swaptable.clusters import Device
 from jaxswap.workload import Recording
 
 
@@ -44,11 +47,7 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     mthp = parse_mthp(text.replace("-", ""))
     if mthp is None:
         raise InputError(f'{where}: {text!r} is not a set of mTHP sizes; write kB, m for madvise: "16 64m"')
-    text, where = chosen("swap", "128M")
-    kind, _, rest = text.rpartition(" ")
-    if kind not in ("", "zram"):
-        raise InputError(f"{where}: swap on {kind} is not modelled; one zram device is")
-    swap = size(rest, where)
+    swaps = _devices(chosen("swap", "128M"))
     text, where = chosen("memory.max", "max")
     limit = None if text == "max" else size(text, where)
     for key, modelled in (("lru", "classic"), ("zswap", "off")):
@@ -57,4 +56,19 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
             limited = " with a limit" if key == "lru" else ""
             raise InputError(f"{where}: {text}{limited} is not modelled; only {modelled} is")
     choice = parse_policy(policy)
-    return Lane(mthp, choice.name, dict(choice.params), limit, swap), kernel
+    return Lane(
+        mthp, choice.name, dict(choice.params), limit, swaps[0].slots * PAGE, swaps[1:] and swaps
+    ), kernel
+
+
+def _devices(setting: Setting) -> tuple[Device, ...]:
+    """The devices of "zram 8M pri 5, zram 8M"."""
+    text, where = setting
+    kinds = re.findall(r"(?:^|,)\s*([a-z]+)", text)
+    for kind in kinds:
+        if kind != "zram":
+            raise InputError(f"{where}: swap on {kind} is not modelled; only zram is")
+    try:
+        return swap_devices(re.sub(r"(^|,)\s*zram\s+", r"\1", text))
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).removeprefix('swap: ')}") from None

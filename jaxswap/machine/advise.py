@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxswap.machine import blocks, lru, rows
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
+from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
 from jaxswap.machine.swapout import shrink_folio, split_folio
 from jaxswap.machine.work import to_write, work_of
@@ -99,12 +100,12 @@ def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
     return when(on, lambda s: rows.each(start, end, clear, s, surely(on)), state)
 
 
-def page_out(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+def page_out(state: MachineState, rules: Rules, start: Lane, end: Lane, on: Flag) -> MachineState:
     """MADV_PAGEOUT of folios wholly in [start, end), in ascending order, whatever their references."""
     none = jnp.zeros(start.shape, jnp.uint32)
     work = work_of(jnp.zeros_like(start), none, none, jnp.zeros_like(on), jnp.zeros_like(on))
     work = replace(work, at=jnp.where(on, start, 0), stop=jnp.where(on, end, 0))
-    state, _ = repeat(lambda c: to_write(c[1]), lambda c: shrink_folio(*c), (state, work))
+    state, _ = repeat(lambda c: to_write(c[1]), lambda c: shrink_folio(c[0], rules, c[1]), (state, work))
     # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
     keep = jnp.where(on, 0, 1)
     return replace(

@@ -175,7 +175,7 @@ def begin(
     # A store to a page with content loads it first; a page that a load finds in the swap cache keeps its slot
     # until 6.18.
     loads = ~access.write | (~access.zero & row.has(Plane.NONZERO, access.page))
-    keeps = cached & loads & ~params.rules.free_after_map & ~_swap_full(state)
+    keeps = cached & loads & ~params.rules.free_after_map & ~clusters.vm_swap_full(state.clusters)
     none = jnp.zeros_like(allowed)
 
     def look_around() -> tuple[Mask, Mask, Mask]:
@@ -219,11 +219,6 @@ def begin(
         allowed, edges, aligned, candidates, offered, orders, slot, shadow, table, run,
     )  # fmt: skip
     return state, plan, Ask(charged, top, tried, refused, may_reclaim)
-
-
-def _swap_full(state: MachineState) -> Flag:
-    """vm_swap_full: less than half of the slots is free."""
-    return state.clusters.free * 2 < state.clusters.total
 
 
 def _candidates(
@@ -336,9 +331,13 @@ def end(
     back = once(mapped & plan.swapped)
     kept = once(back & plan.keeps)
     freed = once(back & ~kept)
+
+    def free(c: clusters.Clusters) -> clusters.Clusters:
+        return clusters.put(c, params.rules.slots, state.cpu, slot, pages, no, surely(freed))
+
     state = replace(
         state,
-        clusters=when(freed, lambda c: clusters.put(c, slot, pages, surely(freed)), state.clusters),
+        clusters=when(freed, free, state.clusters),
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
     new = _Mapping(base + pages, got == 0, _arrivals(got, back, active, workingset))

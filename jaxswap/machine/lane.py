@@ -12,6 +12,8 @@ from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
 from jaxswap.machine.state import NO_LIMIT, MachineParams
 from jaxswap.policy import POLICIES
+from jaxswap.swaptable.clusters import Device
+from jaxswap.swaptable.swapon import MANY, PRIORITIES
 
 PAGE = 4096
 SIZES = {4 << order: order for order in range(2, 9)}  # kB: order
@@ -23,7 +25,8 @@ class Lane:
     """One simulated machine.
 
     mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
-    memory.max in bytes, None for none. swap: bytes of the zram device.
+    memory.max in bytes, None for none. swap: bytes of the zram device. swaps: several devices in its place
+    (see swap_devices).
     """
 
     mthp: str = ""
@@ -31,10 +34,16 @@ class Lane:
     policy_params: Mapping[str, int] = field(default_factory=dict)
     limit: int | None = None
     swap: int = 128 << 20
+    swaps: tuple[Device, ...] = ()
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The swap devices in the order of their types."""
+        return self.swaps or (Device(self.slots),)
 
     @property
     def slots(self) -> int:
-        """Slots of the device, its bad header slot included."""
+        """Slots of the only device, its bad header slot included."""
         return self.swap // PAGE
 
     def masks(self) -> tuple[int, int]:
@@ -78,14 +87,49 @@ class Lane:
         """Raise InputError for a lane that cannot be built."""
         self.masks()
         self.parameters()
-        if not 2 * PAGE <= self.swap <= MOST_SWAP:
-            raise InputError(
-                f"swap: {self.swap} bytes; a device has at least {2 * PAGE} and at most {MOST_SWAP}"
-            )
+        if len(self.swaps) > MANY:
+            raise InputError(f"swap: {len(self.swaps)} devices; a machine has at most {MANY}")
+        for device in self.devices:
+            if not 2 * PAGE <= device.slots * PAGE <= MOST_SWAP // len(self.devices):
+                most = MOST_SWAP // len(self.devices)
+                raise InputError(
+                    f"swap: {device.slots * PAGE} bytes; a device has at least {2 * PAGE} and at most {most}"
+                )
+            if device.priority is not None and device.priority not in PRIORITIES:
+                raise InputError(
+                    f"swap: priority {device.priority}; it is {PRIORITIES[0]} to {PRIORITIES[-1]}"
+                )
         if self.limit is not None and not PAGE <= self.limit < NO_LIMIT * PAGE:
             raise InputError(
                 f"limit: {self.limit} bytes; memory.max is at least one page and below {NO_LIMIT * PAGE}"
             )
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def swap_devices(text: str) -> tuple[Device, ...]:
+    """Devices as in "8M pri 5, 8M": bytes, or with K, M, G, and the priority swapon is given."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)([KMG]?)(?:\s+pri\s+(\d+))?\s*", part)
+        if match is None:
+            raise InputError(
+                f"swap: {part.strip()!r} is no device; write a size and perhaps 'pri N': '8M pri 5, 8M'"
+            )
+        slots = int(match[1]) * _UNITS[match[2]] // PAGE
+        found.append(Device(slots, None if match[3] is None else int(match[3])))
+    return tuple(found)
+
+
+def swap_text(devices: Sequence[Device]) -> str:
+    """What swap_devices reads."""
+    parts = []
+    for device in devices:
+        kib = device.slots * (PAGE >> 10)
+        size = f"{kib}K" if kib % 1024 else f"{kib >> 10}M"
+        parts.append(size if device.priority is None else f"{size} pri {device.priority}")
+    return ", ".join(parts)
 
 
 def params_of(lanes: Sequence[Lane], profile: Profile) -> MachineParams:

@@ -8,7 +8,7 @@ from jaxtyping import Int64, UInt32
 
 from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.state import PLANES, MachineState, Plane
-from jaxswap.swaptable.geometry import SIZE_NAMES
+from jaxswap.swaptable.geometry import CLUSTER, SIZE_NAMES
 from jaxswap.swaptable.lanes import SPARE
 
 NONE, PRESENT, SWAPPED = 0, 1, 2
@@ -16,10 +16,15 @@ NONE, PRESENT, SWAPPED = 0, 1, 2
 
 @dataclass(frozen=True)
 class Pages:
-    """The pages of one machine on the host: a row a plane of Plane, the slot of each page."""
+    """The pages of one machine on the host.
+
+    planes: a row a plane of Plane. slots: of each page, numbered over all devices. bases: the first slot of
+    each device.
+    """
 
     planes: np.ndarray
     slots: np.ndarray
+    bases: np.ndarray
 
     def __getitem__(self, plane: Plane) -> np.ndarray:
         return self.planes[plane]
@@ -37,7 +42,8 @@ def pages_of(state: MachineState, npages: int) -> Pages:
     words = np.asarray(state.rows)[:-SPARE, 0].reshape(-1, PLANES)[:, : len(Plane)].T
     bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")
     planes = bits.astype(bool)[:, :npages]
-    return Pages(planes, np.asarray(state.slots)[:npages, 0].astype(np.int64))
+    bases = np.asarray(state.clusters.bases)[:, 0].astype(np.int64) * CLUSTER
+    return Pages(planes, np.asarray(state.slots)[:npages, 0].astype(np.int64), bases)
 
 
 def _runs(keys: np.ndarray) -> list[tuple[int, int]]:
@@ -54,10 +60,10 @@ def dump(pages: Pages) -> list[tuple[str, int, int, int, int]]:
     )
     number = np.arange(len(state))
     keys = np.where(state == SWAPPED, pages.slots - number + (len(state) + 2), -state)
-    return [
-        ("NPS"[state[at]], at, n, 0, int(pages.slots[at]) if state[at] == SWAPPED else 0)
-        for at, n in _runs(keys)
-    ]
+    kind = np.searchsorted(pages.bases, pages.slots, side="right") - 1
+    offset = pages.slots - pages.bases[kind]
+    kind, offset = (np.where(state == SWAPPED, value, 0) for value in (kind, offset))
+    return [("NPS"[state[at]], at, n, int(kind[at]), int(offset[at])) for at, n in _runs(keys)]
 
 
 def folios(pages: Pages) -> list[tuple[str, int, int, str]]:

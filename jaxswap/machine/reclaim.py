@@ -79,7 +79,7 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         state, work = carry
         scanning = ~to_write(work) & (work.phase == INACTIVE)
         state, work = when(scanning, lambda c: _scan_inactive(c[0], c[1], surely(scanning)), (state, work))
-        return when(to_write(work), lambda c: shrink_folio(*c), (state, work))
+        return when(to_write(work), lambda c: shrink_folio(c[0], params.rules, c[1]), (state, work))
 
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry

@@ -15,14 +15,18 @@ from jaxswap.machine.counters import count
 from jaxswap.machine.rows import Row, once, only
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
 from jaxswap.swaptable import bits, clusters
+from jaxswap.swaptable.clusters import SlotRules
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 
-def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
     """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run.
 
     Folios that are in the swap cache too wait there, KEPT without PRESENT, for `drop_waiting`.
     """
+
+    by_hand = on & (rules.slot_cache > 0)
+    state = when(by_hand, lambda s: _free_runs(s, rules, start, end, surely(by_hand)), state)
 
     def release(state: MachineState, at: Lane, on: Flag) -> MachineState:
         row, state = rows.get(state, at)
@@ -32,7 +36,8 @@ def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineS
         waiting = once(present & row[Plane.KEPT])
         none = jnp.zeros_like(pages)
         state, partial = when(present != 0, lambda c: _unmap(c[0], base, row, pages, present), (state, none))
-        state = when(swapped != 0, lambda s: _free_slots(s, base, row, swapped), state)
+        freed = only(swapped, ~by_hand)
+        state = when(freed != 0, lambda s: _free_slots(s, rules, base, row, freed), state)
         state = when(cached != 0, lambda s: _drop_cached(s, base, row, cached), state)
         emptied = Row(row.words & ~pages[None]).clear((pages << np.uint32(1), (Plane.NEXT,)))
         active = waiting & row[Plane.ACTIVE]
@@ -51,7 +56,7 @@ def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineS
     return when(border, cut, state)
 
 
-def drop_waiting(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+def drop_waiting(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
     """tlb_finish_mmu, at the end of a call: folios that nobody maps any more leave the swap cache."""
 
     def drop(state: MachineState, at: Lane, on: Flag) -> MachineState:
@@ -64,7 +69,8 @@ def drop_waiting(state: MachineState, start: Lane, end: Lane, on: Flag) -> Machi
             one = jnp.ones_like(page)
             slot, _, state = places.of(state, page)
             state = lru.remove(state, page, row.has(Plane.ACTIVE, page), one, on)
-            state = replace(state, clusters=clusters.put(state.clusters, slot, one, on), used=state.used - on)
+            freed = clusters.put(state.clusters, rules, state.cpu, slot, one, ~on, on)
+            state = replace(state, clusters=freed, used=state.used - on)
             return state, left & (left - np.uint32(1))
 
         state, _ = repeat(lambda carry: carry[1] != 0, folio, (state, waiting))
@@ -124,7 +130,7 @@ def _unmap(
     return state, partial
 
 
-def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> MachineState:
+def _free_slots(state: MachineState, rules: SlotRules, base: Lane, row: Row, swapped: Mask) -> MachineState:
     """swap_put_entries_direct for each run of consecutive slots, cut at cluster borders.
 
     A run that goes on in the next row is freed in two parts, which comes to the same.
@@ -138,10 +144,59 @@ def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> Mac
         follow = (left & row[Plane.NEXT]) >> at.astype(jnp.uint32)
         size = bits.ctz(~(follow >> np.uint32(1))) + 1
         size = once(jnp.minimum(jnp.minimum(size, 32 - at), clusters.CLUSTER - slot % clusters.CLUSTER))
-        state = replace(state, clusters=clusters.put(state.clusters, slot, size, on))
+        freed = clusters.put(state.clusters, rules, state.cpu, slot, size, size > 1, on)
+        state = replace(state, clusters=freed)
         return state, left & ~rows.below(at + size)
 
     return repeat(lambda carry: carry[1] != 0, run, (state, swapped))[0]
+
+
+def _free_runs(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
+    """The same in 6.12, run by run: what is no whole run inside one cluster goes through the slot cache, and
+    slots that are cached go last (free_swap_and_cache_nr)."""
+
+    def going(carry: tuple[MachineState, Lane]) -> Flag:
+        return on & (carry[1] < end)
+
+    def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, at = carry
+        (swapped, follow, cached), state = blocks.planes(
+            state, at, (Plane.SWAPPED, Plane.NEXT, Plane.INCACHE)
+        )
+        base = at & -512
+        page = bits.from_on(swapped, at - base)
+        stop = jnp.minimum(bits.from_on(~follow, page + 1), end - base)
+        here = surely(going(carry)) & (base + page < end)
+        page = jnp.minimum(page, 511)
+        slot, _, state = places.of(state, base + page)
+        # One cluster at a time.
+        part = jnp.minimum(stop - page, clusters.CLUSTER - slot % clusters.CLUSTER)
+        held = bits.some(bits.span(page, page + part) & cached)
+        begins = ~bits.has(follow, page) | (base + page == start)
+        direct = begins & (part == stop - page) & (part > 1) & ~held
+
+        def give(state: MachineState) -> MachineState:
+            freed = clusters.put(state.clusters, rules, state.cpu, slot, part, direct, surely(here & ~held))
+            return replace(state, clusters=freed)
+
+        def give_each(state: MachineState) -> MachineState:
+            def each(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+                state, i = carry
+                last = i >= part
+                q = page + jnp.where(last, i - part, i)
+                mine = (bits.has(cached, q) == last) & held & here
+                freed = clusters.put(
+                    state.clusters, rules, state.cpu, slot + q - page, jnp.ones_like(q), ~on, mine
+                )
+                return replace(state, clusters=freed), i + 1
+
+            return repeat(lambda c: here & held & (c[1] < 2 * part), each, (state, jnp.zeros_like(part)))[0]
+
+        state = when(here & ~held, give, state)
+        state = when(here & held, give_each, state)
+        return state, jnp.where(here, base + page + part, end)
+
+    return repeat(going, turn, (state, start))[0]
 
 
 def _drop_cached(state: MachineState, base: Lane, row: Row, cached: Mask) -> MachineState:

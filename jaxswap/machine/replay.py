@@ -19,13 +19,14 @@ from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
 from jaxswap.machine import counters, observe
-from jaxswap.machine.lane import Lane, params_of
+from jaxswap.machine.lane import Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, model_version
 from jaxswap.machine.program import Compiled, Program, compile_workload
 from jaxswap.machine.shared import observe as shared_observe
 from jaxswap.machine.shared import state as shared
 from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
 from jaxswap.machine.step import step
+from jaxswap.swaptable.clusters import Clusters, Device, swapon
 from jaxswap.workload import Kind, Workload, write_recording
 
 CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
@@ -72,7 +73,7 @@ class OneReplay:
             "model": f"jaxswap {model_version(self.profile)}",
             "workload": self.workload.name,
             "mthp": lane.mthp,
-            "swap": f"zram {lane.swap >> 20}M" if lane.swap % (1 << 20) == 0 else f"zram {lane.swap >> 10}K",
+            "swap": f"zram {swap_text(lane.devices)}",
             "policy": ":".join(
                 [lane.policy, ",".join(f"{k}={v}" for k, v in lane.policy_params.items())]
             ).rstrip(":"),
@@ -185,13 +186,11 @@ class Replay:
     ) -> None:
         if profile not in PROFILES:
             raise InputError(f"kernel: no profile {profile!r}; there are {', '.join(PROFILES)}")
-        if profile == "6.12":
-            raise InputError("kernel: the slot cache of 6.12 is not replayed yet; take 6.18 or later")
         if not lanes:
             raise InputError("replay: no lanes")
         for lane in lanes:
             lane.check()
-        swaps = {lane.slots for lane in lanes}
+        swaps = {lane.devices for lane in lanes}
         if len(swaps) > 1:
             raise InputError("swap: all lanes of one replay have devices of the same size")
         self.workload, self.count = workload, len(lanes)
@@ -204,12 +203,11 @@ class Replay:
         self.groups = -(-groups // len(chosen)) * len(chosen)
         # The last lane is repeated to fill the groups up.
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
-        slots = swaps.pop()
-        pages, clusters = room(workload.npages), max(LEAST_CLUSTERS, 1 << ((slots - 1) // 512).bit_length())
-        begin = functools.partial(init, pages, slots, clusters, self.width)
+        swapped_on = _swapon(swaps.pop(), profile, self.width)
+        begin = functools.partial(init, room(workload.npages), swapped_on, self.width)
         if self.compiled.processes > 1:
             begin = functools.partial(
-                shared.init, self.compiled.processes, self.compiled.room, slots, clusters, self.width
+                shared.init, self.compiled.processes, self.compiled.room, swapped_on, self.width
             )
         one = jax.eval_shape(begin)
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
@@ -268,6 +266,20 @@ class Replay:
         for name, amount in self._leaving().items():
             values[:, counters.COUNTERS.index(name)] += amount[: self.count]
         return ReplayResult(values, self.oom())
+
+
+def _swapon(devices: Sequence[Device], name: str, lanes: int) -> Clusters:
+    """The devices as the kernel of a profile leaves them, in arrays for a power of two of clusters."""
+    profile = PROFILES[name]
+    room = max(LEAST_CLUSTERS, 1 << (sum(device.clusters for device in devices) - 1).bit_length())
+    return swapon(
+        devices,
+        room,
+        lanes,
+        columns=profile.columns,
+        scans_to_end=profile.scans_to_end,
+        stepped_priority=profile.stepped_priority,
+    )
 
 
 def _check_memory(need: int) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.machine import counters
 from jaxswap.machine.rules import Rules
-from jaxswap.swaptable.clusters import Clusters, swapon
+from jaxswap.swaptable.clusters import Clusters
 from jaxswap.swaptable.lanes import SPARE
 
 if TYPE_CHECKING:
@@ -97,14 +97,15 @@ class MachineParams:
 class MachineState:
     """What a machine has become.
 
-    rows: PLANES words for every 32 pages. slots, shadows: of each swapped page, a shadow being
-    nonresident age << 1 | workingset. tables: blocks with a page table. next, prev: LRU links by
-    page. sizes: pages on the inactive and the active list. used: pages charged; stock: pages charged ahead.
-    age: nonresident_age. anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two
-    as of the last statistics flush. n: counters. memory: the heuristic's. oom: killed. sharing: of several
-    processes; None where there is one.
+    cpu: that runs the operation under way. rows: PLANES words for every 32 pages. slots, shadows: of each
+    swapped page, a shadow being nonresident age << 1 | workingset. tables: blocks with a page table.
+    next, prev: LRU links by page. sizes: pages on the inactive and the active list. used: pages charged;
+    stock: pages charged ahead. age: nonresident_age. anon_cost, refaults_seen, flushed_active,
+    flushed_total: as in lruvec, the last two as of the last statistics flush. n: counters. memory: the
+    heuristic's. oom: killed. sharing: of several processes; None where there is one.
     """
 
+    cpu: Lane
     rows: UInt32[Array, "words L"]
     slots: Int32[Array, "pages L"]
     shadows: UInt32[Array, "pages L"]
@@ -136,21 +137,22 @@ def room(pages: int) -> int:
     return max(LEAST_PAGES, 1 << (pages - 1).bit_length())
 
 
-def init(pages: int, slots: int, cluster_room: int, lanes: int) -> MachineState:
-    """A machine with no page mapped and a fresh device of `slots` slots; `pages` as given by `room`."""
+def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
+    """A machine with no page mapped and fresh swap devices; `pages` as given by `room`."""
     links = np.arange(pages + 2 + SPARE, dtype=np.int32)[:, None].repeat(lanes, axis=1)
 
     def zero(dtype: DTypeLike = jnp.int32) -> Array:
         return jnp.zeros((lanes,), dtype)
 
     return MachineState(
+        cpu=zero(),
         rows=jnp.zeros((pages // 32 * PLANES + SPARE, lanes), jnp.uint32),
         slots=jnp.zeros((pages + SPARE, lanes), jnp.int32),
         shadows=jnp.zeros((pages + SPARE, lanes), jnp.uint32),
         tables=jnp.zeros((pages // 512 + SPARE, lanes), jnp.int32),
         next=jnp.asarray(links),
         prev=jnp.asarray(links),
-        clusters=swapon(slots, cluster_room, lanes),
+        clusters=swap,
         inactive=zero(),
         active=zero(),
         used=zero(),

@@ -98,13 +98,15 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         state, cursor = when(faults, serve, (state, cursor))
         begin, behind = spread(op.base) + cursor, spread(op.base) + stop
         release, cool_down, out = on & releases, on & cools, on & pages_out
-        state = when(release, lambda s: dont_need(s, begin, behind, surely(release)), state)
+        state = when(
+            release, lambda s: dont_need(s, params.rules.slots, begin, behind, surely(release)), state
+        )
         drop = on & drops
-        state = when(drop, lambda s: drop_waiting(s, begin, behind, surely(drop)), state)
+        state = when(drop, lambda s: drop_waiting(s, params.rules.slots, begin, behind, surely(drop)), state)
         advised = cool_down | out
         state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
         state = when(cool_down, lambda s: cool(s, begin, behind, surely(cool_down)), state)
-        state = when(out, lambda s: page_out(s, begin, behind, surely(out)), state)
+        state = when(out, lambda s: page_out(s, params.rules, begin, behind, surely(out)), state)
         return state, jnp.where(on & ~accesses, stop, cursor)
 
     return repeat(going, advance, (state, first))[0]

@@ -14,6 +14,7 @@ from jax import lax
 from jaxswap.machine import lru, places, rows, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
+from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineState, Plane
 from jaxswap.machine.usefulness import Judged
 from jaxswap.machine.work import Work
@@ -79,7 +80,7 @@ class _Next(NamedTuple):
     workingset: Flag
 
 
-def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
+def _next(state: MachineState, rules: Rules, work: Work) -> tuple[_Next, Work, MachineState]:
     piece = work.count > 0
     victim = ~piece & (work.victim >= 0)
     ranged = ~piece & ~victim & (work.at < work.stop)
@@ -88,13 +89,20 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
 
     one = jnp.ones_like(v)
 
+    ascending = once(work.fresh | rules.ascending_pieces)
+
     def nearest() -> tuple[Lane, Lane, Flag]:
-        last = bits.last(work.pieces)
-        at = jnp.clip(jnp.where(work.fresh, bits.first(work.pieces), last), 0, 511)
-        # Parts from the last down, as far as they go on in the row; a piece that is nobody's goes alone.
-        parts = bits.word(work.parts & work.pieces, at >> 5) << (31 - (at & 31)).astype(jnp.uint32)
-        run = jnp.where(work.fresh, 1, jnp.maximum(lax.clz(~parts).astype(jnp.int32), 1))
-        return jnp.where(piece, work.block * 512 + at, v), run, piece & ~bits.has(work.parts, at)
+        at = jnp.clip(jnp.where(ascending, bits.first(work.pieces), bits.last(work.pieces)), 0, 511)
+        # Parts as far as they go on in the row; a piece that is nobody's goes alone.
+        parts = bits.word(work.parts & work.pieces, at >> 5)
+        down = lax.clz(~(parts << (31 - (at & 31)).astype(jnp.uint32))).astype(jnp.int32)
+        up = bits.ctz(~(parts >> (at & 31).astype(jnp.uint32)))
+        run = jnp.where(rules.ascending_pieces, up, jnp.where(work.fresh, 1, down))
+        return (
+            jnp.where(piece, work.block * 512 + at, v),
+            jnp.maximum(run, 1),
+            piece & ~bits.has(work.parts, at),
+        )
 
     nearby = (v, one, jnp.zeros_like(piece))
     v, pieces, nobodys = once(lax.cond(jnp.any(piece), nearest, lambda: nearby))
@@ -121,7 +129,7 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
         page=v,
         order=order,
         want=lax.cond(jnp.any(here), run, lambda: pieces),
-        down=piece & ~work.fresh,
+        down=piece & ~ascending,
         piece=piece,
         nobodys=nobodys,
         cached=cached,
@@ -134,19 +142,19 @@ def _next(state: MachineState, work: Work) -> tuple[_Next, Work, MachineState]:
     return once(found), replace(work, at=at), state
 
 
-def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
+def shrink_folio(state: MachineState, rules: Rules, work: Work) -> tuple[MachineState, Work]:
     """shrink_folio_list for the next folio of the work, unreferenced, in the lanes that have one.
 
     A large folio that finds no slots, or has lost pages, is split; its pieces follow at once: the first, then
     from the last down. One that nobody maps takes a slot too, and gives it back unwritten. A small folio that
     finds no slot is activated.
     """
-    go, work, state = _next(state, work)
+    go, work, state = _next(state, rules, work)
     v, order, on = go.page, go.order, go.on
     size = jnp.int32(1) << order
     kept = once(on & go.kept & ~go.nobodys)
     whole = on & ~go.cached & ~go.partial & ~kept
-    allocated, slot, got = clusters.alloc(state.clusters, order, go.want, whole)
+    allocated, slot, got = clusters.alloc(state.clusters, rules.slots, state.cpu, order, go.want, whole)
     state = replace(state, clusters=allocated)
 
     def own_slot(carry: tuple[MachineState, Lane, Lane]) -> tuple[MachineState, Lane, Lane]:
@@ -170,7 +178,9 @@ def shrink_folio(state: MachineState, work: Work) -> tuple[MachineState, Work]:
     state = when(go.cached, lambda s: _drop_cached(s, go, surely(go.cached)), state)
     state = when(
         through,
-        lambda s: replace(s, clusters=clusters.put(s.clusters, slot, folios, surely(through))),
+        lambda s: replace(
+            s, clusters=clusters.put(s.clusters, rules.slots, s.cpu, slot, folios, ~through, surely(through))
+        ),
         state,
     )
     lost = jnp.where(out | go.cached, pages, 0)

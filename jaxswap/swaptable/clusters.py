@@ -1,135 +1,94 @@
-"""The swap slot allocator: clusters of 512 slots, their lists, the per-CPU hint of each order.
+"""The swap slot allocator: slots for folios, and slots given back.
 
-Source of the rules: mm/swapfile.c of 7.2 / 7.3 (folio_alloc_swap, swap_alloc_fast, cluster_alloc_swap_entry,
-alloc_swap_scan_cluster, relocate_cluster, partial_free_cluster, free_cluster): one CPU and one
-synchronous block device without discard. Every array has a trailing lane axis L.
+Source of the rules: mm/swapfile.c of 6.12 to 7.3 (folio_alloc_swap, swap_alloc_fast, swap_alloc_slow,
+cluster_alloc_swap_entry, alloc_swap_scan_cluster, relocate_cluster; get_swap_pages of 6.12), block devices
+without discard that do not rotate. Nothing here takes slots from folios in the swap cache: see
+turn_full. Every array has a trailing lane axis L.
 """
 
-import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int32, UInt32
+from jaxtyping import Int32
 
-from jaxswap.swaptable import bits
+from jaxswap.swaptable import bits, slot_cache
+from jaxswap.swaptable.cluster_table import (
+    CACHED,
+    COUNT,
+    CPUS,
+    FLAG,
+    FRAG,
+    FRAG_LIST,
+    FREE,
+    FREE_LIST,
+    FULL,
+    FULL_LIST,
+    HINTS,
+    LISTS,
+    NONFULL,
+    NONFULL_LIST,
+    ORDER,
+    ROW,
+    STRIDE,
+    USED,
+    ZERO,
+    Clusters,
+    Flag,
+    Lane,
+    Mask,
+    SlotRules,
+    all_flags,
+    at_device,
+    capacity,
+    change,
+    device_of,
+    devices,
+    flags,
+    free,
+    move,
+    of_device,
+    sentinels,
+    set_plane,
+    set_state,
+    state,
+    vm_swap_full,
+    whole_set,
+)
 from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT, MAX_ORDER
-from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, surely, when
+from jaxswap.swaptable.lanes import load, load1, repeat, store1, surely, when
+from jaxswap.swaptable.swapon import Device, swapon
 
-Lane = Int32[Array, " L"]
-Mask = UInt32[Array, " L"]
-Flag = Bool[Array, " L"]
+__all__ = [
+    "CACHED", "CLUSTER", "COUNT", "CPUS", "FLAG", "FRAG", "FREE", "FULL", "LISTS", "NONFULL", "ORDER", "ROW",
+    "STRIDE", "USED", "ZERO", "Clusters", "Device", "SlotRules", "all_flags", "alloc", "capacity", "flags",
+    "put", "set_plane", "swapon", "turn_full", "vm_swap_full",
+]  # fmt: skip
 
-# A cluster's words: for every 32 slots a row of three sets of slots, then count, order and flag.
-USED, CACHED, ZERO, ROW = 0, 1, 2, 4
-COUNT, ORDER, FLAG, STRIDE = 64, 65, 66, 68
-FREE, NONFULL, FRAG, FULL = 1, 2, 3, 4
-
-# Lists: free, full, nonfull[0..9], frag[0..9]; their sentinels follow the clusters in the link tables.
-LISTS = 32
-_FREE, _FULL, _NONFULL, _FRAG = 0, 1, 2, 12
-_NEVER = 99
+_NEVER, _OWN_FRAG = 99, 3
+_PICK, _HINTED, _SLOW = -1, 0, 1  # ranks: choose a device; try the hint; then the lists
 
 
 def _ranks() -> np.ndarray:
-    """In which turn the slow path of an order takes from each list."""
-    ranks = np.full((MAX_ORDER + 1, LISTS), _NEVER, np.int32)
-    for order in range(MAX_ORDER + 1):
-        ranks[order, _FREE] = 2
-        if order < MAX_ORDER:
-            ranks[order, _NONFULL + order] = 1
-            ranks[order, _FRAG + order] = 3
+    """In which turn the slow path of an order takes from each list: [free or nonfull first, order, list]."""
+    ranks = np.full((2, MAX_ORDER + 1, LISTS), _NEVER, np.int32)
+    for first, (nonfull, free_) in enumerate(((2, 1), (1, 2))):
+        for order in range(MAX_ORDER + 1):
+            ranks[first, order, FREE_LIST] = free_
+            if order < MAX_ORDER:
+                ranks[first, order, NONFULL_LIST + order] = nonfull
+                ranks[first, order, FRAG_LIST + order] = _OWN_FRAG
     for stolen in range(1, MAX_ORDER + 1):
-        ranks[0, _FRAG + stolen] = 2 + 2 * stolen
-        ranks[0, _NONFULL + stolen] = 3 + 2 * stolen
-    return ranks
+        ranks[:, 0, FRAG_LIST + stolen] = 2 + 2 * stolen
+        ranks[:, 0, NONFULL_LIST + stolen] = 3 + 2 * stolen
+    return ranks.reshape(-1, LISTS)
 
 
 _ALL = np.uint32(0xFFFF_FFFF)
 _MULTIPLES = np.array([0xFFFF_FFFF // ((1 << (1 << order)) - 1) for order in range(6)], np.uint32)
 _RANKS = _ranks()
-_LAST_RANK = int(_RANKS[_RANKS < _NEVER].max())
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Clusters:
-    """The clusters of one swap device.
-
-    words: STRIDE words a cluster: sets of used (not NULL, bad slots included), cached (PFN) and zero-flag
-    slots, count, order, flag. next, prev: list links by cluster number; sentinels from `lists` on.
-    hints: next slot of each order, 0 for none. free: slots that are NULL. total: slots that are not bad.
-    lists: number of the first sentinel.
-    """
-
-    words: UInt32[Array, "words L"]
-    next: Int32[Array, "links L"]
-    prev: Int32[Array, "links L"]
-    hints: Int32[Array, "hints L"]
-    free: Lane
-    total: Lane
-    lists: Int32[Array, ""]
-
-
-def capacity(clusters: Clusters) -> int:
-    """Clusters the arrays have room for."""
-    return clusters.next.shape[0] - SPARE - LISTS
-
-
-def swapon(nslots: int, room: int, lanes: int) -> Clusters:
-    """A fresh device of `nslots` slots in arrays for `room` clusters: slot 0 and slots past the end are bad.
-
-    Clusters go to their lists in ascending order (6.18 and later); one with a bad slot starts on nonfull[0].
-    """
-    count = -(-nslots // CLUSTER)
-    slots = np.ones(count * CLUSTER, bool)
-    slots[1:nslots] = False
-    used = np.packbits(slots.reshape(count, 16, 32), axis=2, bitorder="little").view(np.uint32)[:, :, 0]
-    words = np.zeros((room, STRIDE), np.uint32)
-    words[:count, USED : 16 * ROW : ROW] = used
-    words[:count, COUNT] = slots.reshape(count, CLUSTER).sum(axis=1)
-    words[:count, FLAG] = np.where(words[:count, COUNT] > 0, NONFULL, FREE)
-    links = np.tile(np.arange(room + LISTS + SPARE, dtype=np.int32), (2, 1))
-    for flag, head in ((FREE, room + _FREE), (NONFULL, room + _NONFULL)):
-        chain = [head, *np.flatnonzero(words[:count, FLAG] == flag), head]
-        for a, b in itertools.pairwise(chain):
-            links[0, a], links[1, b] = b, a
-    words = np.concatenate([words.reshape(-1), np.zeros(SPARE, np.uint32)])
-
-    def spread(x: np.ndarray) -> Array:
-        return jnp.asarray(np.repeat(x[:, None], lanes, axis=1))
-
-    return Clusters(
-        words=spread(words),
-        next=spread(links[0]),
-        prev=spread(links[1]),
-        hints=spread(np.zeros(MAX_ORDER + 1 + SPARE, np.int32)),
-        free=jnp.full((lanes,), nslots - 1, jnp.int32),
-        total=jnp.full((lanes,), nslots - 1, jnp.int32),
-        lists=jnp.int32(room),
-    )
-
-
-def _move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Flag) -> Clusters:
-    """Take a cluster off its list and put it at the tail of the list of `flag` (and `order`)."""
-
-    def move(c: Clusters) -> Clusters:
-        sure = surely(on)
-        before, prev = load1(c.prev, cluster)
-        after, next = load1(c.next, cluster)
-        next = store1(next, before, after, sure)
-        prev = store1(prev, after, before, sure)
-        number = jnp.where(flag == NONFULL, _NONFULL + order, _FRAG + order)
-        number = jnp.where(flag == FREE, _FREE, jnp.where(flag == FULL, _FULL, number))
-        head = c.lists + number
-        tail, prev = load1(prev, head)
-        next = store1(store1(next, tail, cluster, sure), cluster, head, sure)
-        prev = store1(store1(prev, cluster, tail, sure), head, cluster, sure)
-        return replace(c, next=next, prev=prev)
-
-    return when(on, move, c)
 
 
 def _free_in(used: Mask, order: Lane) -> Mask:
@@ -161,7 +120,7 @@ def _find(c: Clusters, cluster: Lane, start: Lane, order: Lane, on: Flag) -> tup
     _, found, free = repeat(looking, look, (start, nowhere, jnp.zeros(start.shape, jnp.uint32)))
 
     def wide() -> Lane:
-        used, _ = _set(c, cluster, USED)
+        used, _ = whole_set(c, cluster, USED)
         return bits.from_on(bits.free_blocks(used, order), start)
 
     large = on & (order > 5)
@@ -170,35 +129,104 @@ def _find(c: Clusters, cluster: Lane, start: Lane, order: Lane, on: Flag) -> tup
     return found, free, replace(c, words=words)
 
 
-def _set(c: Clusters, cluster: Lane, which: int) -> tuple[bits.Bits, Clusters]:
-    """USED, CACHED or ZERO of a whole cluster."""
-    words, table = load(c.words, cluster * STRIDE, 16 * ROW)
-    return words.reshape(16, ROW, -1)[:, which], replace(c, words=table)
-
-
-def alloc(c: Clusters, order: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lane, Lane]:
-    """folio_alloc_swap: the first slot of 2^order consecutive free ones in one cluster, or -1.
-
-    At order 0 up to `want` consecutive slots are taken at once, as many calls in a row would take them.
-    Returns (clusters, first slot, folios that got their slots).
+class _Search(NamedTuple):
+    """A search for slots. active: goes on. rank: whose turn it is. first, got: the slots found, and for how
+    many folios. device: that is looked at; visited: bits of those that were. mark: the first cluster that
+    this search put on the tail of frag, -1 if none.
     """
+
+    active: Flag
+    rank: Lane
+    first: Lane
+    got: Lane
+    device: Lane
+    visited: Lane
+    mark: Lane
+
+
+def _hint_at(c: Clusters, rules: SlotRules, cpu: Lane, device: Lane, order: Lane) -> Lane:
+    """Where the hint of a CPU and order is kept: once for all devices, or by each."""
+    if devices(c) == 1:
+        return cpu * HINTS + order
+    return (cpu * devices(c) + jnp.where(rules.device_hints, device, 0)) * HINTS + order
+
+
+def _next_device(c: Clusters, rules: SlotRules, s: _Search, on: Flag) -> tuple[Clusters, _Search]:
+    """The next device in swap_avail_head, moved behind its equals; the search ends if there is none."""
+    number = np.arange(devices(c), dtype=np.int32)[:, None]
+    there = (c.left > 0) & ((s.visited[None] >> number) & 1 == 0)
+    best = jnp.max(jnp.where(there, c.priorities, np.iinfo(np.int32).min), axis=0)
+    equal = there & (c.priorities == best[None])
+    turn = jnp.min(jnp.where(equal, c.turns, np.iinfo(np.int32).max), axis=0)
+    device = jnp.sum(jnp.where(equal & (c.turns == turn[None]), number, 0), axis=0)
+    some = jnp.any(there, axis=0)
+    picked = on & some
+    c = replace(c, turns=at_device(c.turns, device, c.clock, picked), clock=c.clock + picked)
+    return c, s._replace(
+        active=s.active & (~on | some),
+        rank=jnp.where(picked, jnp.where(rules.device_hints, _HINTED, _SLOW), s.rank),
+        device=jnp.where(picked, device, s.device),
+        visited=jnp.where(picked, s.visited | (jnp.int32(1) << device), s.visited),
+        mark=jnp.where(picked, -1, s.mark),
+    )
+
+
+def turn_full(c: Clusters, device: Lane, on: Flag) -> Clusters:
+    """swap_reclaim_full_clusters where nothing can be reclaimed: the first full cluster becomes the last.
+
+    A caller that keeps folios in the swap cache without counts reclaims them here, from that cluster.
+    """
+
+    def act(c: Clusters) -> Clusters:
+        sure = surely(on)
+        head = sentinels(c, device) + FULL_LIST
+        first, next = load1(c.next, head)
+        second, next = load1(next, first)
+        last, prev = load1(c.prev, head)
+        # first == head: an empty list; first == last: one member. Both come out as they were.
+        several = sure & (first != last)
+        next = store1(store1(store1(next, head, second, several), last, first, several), first, head, several)
+        prev = store1(store1(store1(prev, second, head, several), first, last, several), head, first, several)
+        return replace(c, next=next, prev=prev)
+
+    return when(on, act, c)
+
+
+def _search(
+    c: Clusters, rules: SlotRules, cpu: Lane, order: Lane, want: Lane, pinned: Lane, on: Flag
+) -> tuple[Clusters, _Search]:
+    """Slots for one folio of 2^order, or at order 0 for up to `want`, one behind the other.
+
+    pinned: the only device to look at, -1 for any.
+    """
+    several = devices(c) > 1
     size = jnp.int32(1) << order
-    hint, hints = load1(c.hints, order)
+    zero = jnp.zeros_like(order)
+    row = jnp.where(rules.nonfull_first, MAX_ORDER + 1, 0) + order
+    hint_at = _hint_at(c, rules, cpu, jnp.maximum(pinned, 0), order)
+    hint, hints = load1(c.hints, hint_at)
     c = replace(c, hints=hints)
 
-    def looking(carry: tuple) -> Flag:
-        return carry[4]
-
-    def scan(carry: tuple) -> tuple:
-        c, rank, found, got, active = carry
-        active = surely(active)
-        # A cluster: the hinted one (rank 0), else the head of the first list whose turn it is.
-        hinted = rank == 0
+    def scan(carry: tuple[Clusters, _Search]) -> tuple[Clusters, _Search]:
+        c, s = carry
+        s = s._replace(active=surely(s.active))
+        hint_here, hint_there = hint, hint_at
+        if several:
+            pick = s.active & (s.rank == _PICK)
+            c, s = when(pick, lambda carry: _next_device(carry[0], rules, carry[1], surely(pick)), (c, s))
+            hint_there = _hint_at(c, rules, cpu, s.device, order)
+            hint_here, hints = load1(c.hints, hint_there)
+            c = replace(c, hints=hints)
+        active, rank = s.active, s.rank
+        # A cluster: the hinted one, else the head of the first list whose turn it is.
+        hinted = rank == _HINTED
+        sentinel = sentinels(c, s.device)
 
         def listed() -> tuple[Lane, Lane]:
-            ranks = jnp.take(jnp.asarray(_RANKS), order, axis=0, mode="clip").T
-            heads, _ = load(c.next, jnp.broadcast_to(c.lists, order.shape), LISTS)
-            empty = heads == c.lists + jnp.arange(LISTS, dtype=jnp.int32)[:, None]
+            ranks = jnp.take(jnp.asarray(_RANKS), row, axis=0, mode="clip").T
+            heads, _ = load(c.next, jnp.broadcast_to(sentinel, order.shape), LISTS)
+            empty = heads == sentinel + jnp.arange(LISTS, dtype=jnp.int32)[:, None]
+            empty = empty | (heads == s.mark[None])
             turn = jnp.where(empty | (ranks < rank[None]), _NEVER, ranks)
             best = jnp.min(turn, axis=0)
             return best, jnp.max(jnp.where(turn == best[None], heads, -1), axis=0)
@@ -206,11 +234,21 @@ def alloc(c: Clusters, order: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lan
         none = jnp.full_like(rank, _NEVER)
         best, head = lax.cond(jnp.any(active & ~hinted), listed, lambda: (none, none))
         (best, head), next = lax.optimization_barrier(((best, head), c.next))
-        cluster = bits.once(jnp.where(hinted, hint >> CLUSTER_SHIFT, jnp.where(best < _NEVER, head, 0)))
-        count, owner, flag, c = _state(replace(c, next=next), cluster)
-        usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG)) & ((order == 0) | (owner == order))
-        chosen = bits.once(active & jnp.where(hinted, usable, best < _NEVER))
-        start = jnp.where(hinted & (count > 0), hint & (CLUSTER - 1), 0)
+        c = replace(c, next=next)
+        there = best < _NEVER
+        # A full device is asked only while slots of it are taken ahead.
+        asks = (of_device(c.left, s.device) > 0) | (pinned >= 0)
+        # vm_swap_full: one turn of the full clusters behind the free list, or behind nonfull too.
+        past = jnp.where(rules.nonfull_first, 2, 1)
+        turns = active & ~hinted & (rank <= past) & (best > past) & asks & vm_swap_full(c)
+        turns = bits.once(turns)
+        c = turn_full(c, s.device, turns)
+        cluster = bits.once(jnp.where(hinted, hint_here >> CLUSTER_SHIFT, jnp.where(there, head, 0)))
+        count, owner, flag, c = state(c, cluster)
+        usable = ((flag == NONFULL) | (flag == FRAG)) & ((order == 0) | (owner == order))
+        usable = (hint_here > 0) & (usable | rules.device_hints)
+        chosen = bits.once(active & jnp.where(hinted, usable, there))
+        start = jnp.where(hinted, hint_here & (CLUSTER - 1), 0)
         position, free, c = _find(c, cluster, start, order, chosen & (count + size <= CLUSTER))
         taken = bits.once(chosen & (position < CLUSTER))
         run = bits.ctz(~(free >> (position & 31).astype(jnp.uint32)))
@@ -218,96 +256,144 @@ def alloc(c: Clusters, order: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lan
         slots = bits.once(folios << order)
         owner = jnp.where(taken & (count == 0), order, owner)
         count = bits.once(count + slots)
-        target = jnp.where(count == CLUSTER, FULL, FRAG)
-        move = chosen & (~hinted | (flag != target))
-        c = _set_state(c, cluster, count, owner, jnp.where(move, target, flag), chosen)
-        c = _change(c, cluster, position, position + slots, {USED: True}, taken)
-        c = _move(c, cluster, target, owner, move)
+        # Where it goes: 6.18 and later FRAG; 6.12 NONFULL if it was free, FRAG if it was scanned in turn.
+        in_turn = ~hinted & ((flag == FRAG) | (flag == NONFULL)) & (best <= _OWN_FRAG)
+        keeps = jnp.where(flag == FREE, jnp.where(taken, NONFULL, FREE), jnp.where(in_turn, FRAG, flag))
+        target = jnp.where(count == CLUSTER, FULL, jnp.where(rules.fill_nonfull, keeps, FRAG))
+        again = jnp.where(rules.fill_nonfull, in_turn, ~hinted)
+        shifts = chosen & (again | (flag != target))
+        c = set_state(c, cluster, count, owner, jnp.where(shifts, target, flag), chosen)
+        c = change(c, cluster, position, position + slots, {USED: True}, taken)
+        c = move(c, cluster, target, owner, shifts)
         end = position + slots
-        hints = store1(
-            c.hints,
-            order,
-            jnp.where(taken & (count < CLUSTER) & (end + size <= CLUSTER), cluster * CLUSTER + end, 0),
-            chosen,
+        limit = jnp.minimum(of_device(c.ends, s.device) - cluster * CLUSTER, CLUSTER)
+        follows = taken & (count < CLUSTER) & (end + size <= limit)
+        # A device that has nothing leaves no hint.
+        asked = active & ~hinted & ~there & asks
+        hints = store1(c.hints, hint_there, jnp.where(follows, cluster * CLUSTER + end, 0), chosen | asked)
+        c = replace(c, hints=hints)
+        if several:
+            c = replace(c, left=at_device(c.left, s.device, of_device(c.left, s.device) - slots, taken))
+        else:
+            c = replace(c, left=c.left - slots[None])
+        # A hint that fails: the lists. A list that fails: its next cluster, the last of them once.
+        last = ~there | ((best == _OWN_FRAG) & ~rules.scan_all_frag)
+        ended = ~taken & ~hinted & last
+        rank = jnp.where(hinted, _SLOW, best)
+        goes_on = ~taken & ~ended
+        if several:
+            rank = jnp.where(hinted & ~rules.device_hints, _PICK, rank)
+            other = ended & (order == 0) & (pinned < 0)
+            rank = jnp.where(other, _PICK, rank)
+            goes_on = goes_on | (other & ~taken)
+        marks = chosen & ~taken & ~hinted & rules.scan_all_frag & (s.mark < 0)
+        return c, _Search(
+            active & goes_on,
+            rank,
+            jnp.where(taken, cluster * CLUSTER + position, s.first),
+            jnp.where(taken, folios, s.got),
+            s.device,
+            s.visited,
+            jnp.where(marks, cluster, s.mark),
         )
-        c = replace(c, hints=hints, free=c.free - slots)
-        found = jnp.where(taken, cluster * CLUSTER + position, found)
-        one_only = (best == 2) | (best == 3)
-        rank = jnp.where(hinted, 1, jnp.where(one_only, best + 1, best))
-        active = active & ~taken & (hinted | (best <= _LAST_RANK))
-        return c, rank, found, jnp.where(taken, folios, got), active
 
+    device = jnp.where(rules.device_hints, jnp.maximum(pinned, 0), device_of(c, hint >> CLUSTER_SHIFT))
+    begin = jnp.full_like(order, _HINTED)
+    if several:
+        begin = jnp.where(rules.device_hints & (pinned < 0), _PICK, _HINTED)
+    enough = ~rules.device_hints | (c.free >= size)
+    search = _Search(on & enough, begin, zero - 1, zero, device if several else zero, zero, zero - 1)
+    return repeat(lambda carry: carry[1].active, scan, (c, search))
+
+
+class _Taking(NamedTuple):
+    """Slots being taken. active: goes on. first, got: found. ahead: into the CPU's hand; left: slots still to
+    take; pinned: the device they come from, -1 before the first."""
+
+    active: Flag
+    first: Lane
+    got: Lane
+    ahead: Flag
+    left: Lane
+    pinned: Lane
+
+
+def alloc(
+    c: Clusters, rules: SlotRules, cpu: Lane | Int32[np.ndarray, ""] | int, order: Lane, want: Lane, on: Flag
+) -> tuple[Clusters, Lane, Lane]:
+    """folio_alloc_swap: the first slot of 2^order consecutive free ones in one cluster, or -1.
+
+    At order 0 up to `want` consecutive slots are taken at once, as many calls in a row would take them.
+    Returns (clusters, first slot, folios that got their slots).
+    """
+    cpu = jnp.broadcast_to(jnp.asarray(cpu, jnp.int32), order.shape)
     zero = jnp.zeros_like(order)
-    c, _, found, got, _ = repeat(looking, scan, (c, zero, zero - 1, zero, on))
-    return c, found, got
+    by_hand = bits.once(on & (rules.slot_cache > 0) & (order == 0))
+    hand = slot_cache.taken(cpu)
+
+    def look(carry: tuple[Clusters, Flag]) -> tuple[Clusters, Flag]:
+        c = slot_cache.check_active(carry[0], rules, surely(by_hand))
+        empty, c = slot_cache.empty(c, hand)
+        return c, empty
+
+    c, empty = when(by_hand, look, (c, jnp.zeros_like(on)))
+    by_hand = bits.once(by_hand & c.caching)
+    ahead = by_hand & empty
+    # Each call turns the devices of 6.12 once more.
+    single = rules.device_hints & (devices(c) > 1)
+    one_by_one = jnp.where(single, 1, want)
+
+    def take(carry: tuple[Clusters, _Taking]) -> tuple[Clusters, _Taking]:
+        c, t = carry
+        active = surely(t.active)
+        c, s = _search(c, rules, cpu, order, t.left, t.pinned, active)
+        held = active & t.ahead & (s.got > 0)
+        c = when(held, lambda c: slot_cache.push(c, hand, s.first, s.got, surely(held)), c)
+        left = t.left - s.got
+        more = held & (left > 0)
+        # Nothing for the hand: once more, for the folio alone.
+        alone = active & t.ahead & (s.got == 0) & (t.pinned < 0)
+        return c, _Taking(
+            more | alone,
+            jnp.where(active, s.first, t.first),
+            jnp.where(active, s.got, t.got),
+            jnp.where(active, t.ahead & ~alone, t.ahead),
+            jnp.where(active, jnp.where(alone, one_by_one, left), t.left),
+            jnp.where(more, s.device, t.pinned),
+        )
+
+    most = jnp.where(ahead, jnp.minimum(rules.slot_cache, c.free), one_by_one)
+    begin = _Taking(on & ~(by_hand & ~empty), zero - 1, zero, ahead, most, zero - 1)
+    c, t = repeat(lambda carry: carry[1].active, take, (c, begin))
+    first, got = t.first, t.got
+    drawn = bits.once(by_hand & ~(ahead & ~t.ahead))
+
+    def draw(carry: tuple[Clusters, Lane, Lane]) -> tuple[Clusters, Lane, Lane]:
+        c, first, got = carry
+        here = surely(drawn)
+        # The next call checks again.
+        most = jnp.where(slot_cache.scarce(c, rules), 1, want)
+        c, slot, number = slot_cache.pop(c, hand, most, here)
+        return c, jnp.where(here, slot, first), jnp.where(here, number, got)
+
+    return when(drawn, draw, (c, first, got))
 
 
-def _state(c: Clusters, cluster: Lane) -> tuple[Lane, Lane, Lane, Clusters]:
-    """Count, order and flag of a cluster."""
-    found, words = [], c.words
-    for word in (COUNT, ORDER, FLAG):
-        value, words = load1(words, cluster * STRIDE + word)
-        found.append(value.astype(jnp.int32))
-    return (*found, replace(c, words=words))
-
-
-def _set_state(c: Clusters, cluster: Lane, count: Lane, order: Lane, flag: Lane, on: Flag) -> Clusters:
-    words = c.words
-    for word, value in ((COUNT, count), (ORDER, order), (FLAG, flag)):
-        words = store1(words, cluster * STRIDE + word, value, on)
-    return replace(c, words=words)
-
-
-def _change(
-    c: Clusters, cluster: Lane, start: Lane, end: Lane, values: dict[int, Flag | bool], on: Flag
+def put(
+    c: Clusters,
+    rules: SlotRules,
+    cpu: Lane | Int32[np.ndarray, ""] | int,
+    slot: Lane,
+    size: Lane,
+    direct: Flag,
+    on: Flag,
 ) -> Clusters:
-    """The slots from `start` to `end` - 1 of a cluster put into, or taken out of, some of its sets."""
+    """Give back `size` slots from `slot`, all in one cluster, that nobody counts on.
 
-    def turn(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
-        words, at = carry
-        active = surely(on & (at < end))
-        row = cluster * STRIDE + (at >> 5) * ROW
-        old, words = load(words, row, ROW)
-        last = jnp.minimum(end - (at & -32), 32)
-        below = jnp.where(last >= 32, _ALL, (jnp.uint32(1) << (last & 31).astype(jnp.uint32)) - np.uint32(1))
-        members = bits.once(below & (_ALL << (at & 31).astype(jnp.uint32)))
-        new = old
-        for which, value in values.items():
-            changed = jnp.where(jnp.asarray(value), old | members[None], old & ~members[None])
-            new = jnp.where(np.arange(ROW)[:, None] == which, changed, new)
-        return store(words, row, new, active), (at & -32) + 32
-
-    words, _ = repeat(lambda carry: on & (carry[1] < end), turn, (c.words, start))
-    return replace(c, words=words)
-
-
-def put(c: Clusters, slot: Lane, size: Lane, on: Flag) -> Clusters:
-    """Free `size` slots from `slot`, all in one cluster (__swap_cluster_free_entries)."""
-    cluster, start = slot >> CLUSTER_SHIFT, slot & (CLUSTER - 1)
-    count, owner, flag, c = _state(c, cluster)
-    count = bits.once(count - size)
-    target = jnp.where(count > 0, NONFULL, FREE)
-    owner = jnp.where(count > 0, owner, 0)
-    c = _set_state(c, cluster, count, owner, target, on)
-    c = _change(c, cluster, start, start + size, {USED: False, CACHED: False, ZERO: False}, on)
-    c = _move(c, cluster, target, owner, on & (flag != target))
-    return replace(c, free=jnp.where(on, c.free + size, c.free))
-
-
-def flags(c: Clusters, slot: Lane) -> tuple[Mask, Mask, Clusters]:
-    """Which of the 32 slots around each lane's slot are cached, and which carry the zero flag."""
-    at = (slot >> CLUSTER_SHIFT) * STRIDE + ((slot >> 5) & 15) * ROW + CACHED
-    words, table = load(c.words, at, 2)
-    return words[0], words[1], replace(c, words=table)
-
-
-def all_flags(c: Clusters, slot: Lane) -> tuple[bits.Bits, bits.Bits]:
-    """The same of the whole cluster that holds each lane's slot."""
-    cluster = slot >> CLUSTER_SHIFT
-    return _set(c, cluster, CACHED)[0], _set(c, cluster, ZERO)[0]
-
-
-def set_plane(c: Clusters, plane: int, slot: Lane, size: Lane, value: Flag, on: Flag) -> Clusters:
-    """Set or clear CACHED or ZERO for `size` slots from `slot`, all in one cluster."""
-    start = slot & (CLUSTER - 1)
-    return _change(c, slot >> CLUSTER_SHIFT, start, start + size, {plane: value}, on)
+    direct: past 6.12's slot cache: a whole run of two or more swapped PTEs of count 1 that are not cached, or
+    a large folio of which no slot has a count (free_swap_and_cache_nr, put_swap_folio).
+    """
+    cpu = jnp.broadcast_to(jnp.asarray(cpu, jnp.int32), slot.shape)
+    by_hand = bits.once(on & (rules.slot_cache > 0) & c.caching & ~direct)
+    c = when(by_hand, lambda c: slot_cache.give(c, rules, cpu, slot, size, surely(by_hand)), c)
+    return free(c, slot, size, on & ~by_hand)

@@ -1,7 +1,8 @@
 """Slots for folios where the allocator may take them from the swap cache.
 
 Source of the rules: mm/swapfile.c (swap_alloc_fast, cluster_alloc_swap_entry, alloc_swap_scan_cluster,
-cluster_reclaim_range, swap_reclaim_full_clusters, relocate_cluster), 6.18 to 7.3; one device, one CPU.
+cluster_reclaim_range, swap_reclaim_full_clusters, relocate_cluster), 6.18 to 7.3; block devices without
+discard that do not rotate.
 """
 
 from dataclasses import replace
@@ -14,14 +15,29 @@ from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.slots import slot_of, vm_swap_full
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
-from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.clusters import CLUSTER, CLUSTER_SHIFT, FRAG, FULL, LISTS, NONFULL, USED
-from jaxswap.swaptable.geometry import MAX_ORDER
+from jaxswap.swaptable import bits, cluster_table
+from jaxswap.swaptable.cluster_table import (
+    FRAG,
+    FRAG_LIST,
+    FREE_LIST,
+    FULL,
+    FULL_LIST,
+    HINTS,
+    LISTS,
+    NONFULL,
+    NONFULL_LIST,
+    USED,
+    at_device,
+    device_of,
+    devices,
+    of_device,
+    sentinels,
+)
+from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT, MAX_ORDER
 from jaxswap.swaptable.lanes import load, load1, store1
 
-FREE_LIST, FULL_LIST, NONFULL_LIST, FRAG_LIST = 0, 1, 2, 12
 _NEVER = 99
-_TURN = 3  # rank of the list of full clusters
+_PICK, _TURN = 0, 3  # ranks: choose a device; the list of full clusters
 
 
 def _ranks() -> np.ndarray:
@@ -40,43 +56,69 @@ def _ranks() -> np.ndarray:
 _RANKS = _ranks()
 
 
+def _hint_at(state: MachineState, order: Lane) -> Lane:
+    """Where the CPU's hint of an order is kept: once for all devices."""
+    return state.cpu * devices(state.clusters) * HINTS + order
+
+
 def begin(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """swap_alloc_fast: the cluster of the hint, if it is of use."""
     order = regs.alloc_order
-    hint, hints = load1(state.clusters.hints, order)
+    hint, hints = load1(state.clusters.hints, _hint_at(state, order))
     c = replace(state.clusters, hints=hints)
     cluster = jnp.where(hint > 0, hint >> CLUSTER_SHIFT, 0)
-    _, owner, flag, c = clusters._state(c, cluster)
-    count, _, _, c = clusters._state(c, cluster)
+    count, owner, flag, c = cluster_table.state(c, cluster)
     usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG))
     usable = usable & ((order == 0) | (count == 0) | (owner == order))
-    regs = assign(regs, on, rank=1, slot=-1, at=At.ALLOC_LIST)
+    regs = assign(regs, on, rank=_PICK, visited=0, slot=-1, at=At.ALLOC_LIST)
     start = hint & (CLUSTER - 1)
     regs = assign(regs, on & usable, cluster=cluster, start=start, hinted=True, at=At.ALLOC_FIND)
     return replace(state, clusters=c), regs
+
+
+def _next_device(state: MachineState, regs: Registers, on: Flag) -> tuple[MachineState, Registers]:
+    """The next device of swap_avail_head, moved behind its equals; the search ends if there is none.
+
+    At order 0 the other devices are asked where one has nothing.
+    """
+    c = state.clusters
+    number = np.arange(devices(c), dtype=np.int32)[:, None]
+    there = (c.left > 0) & ((regs.visited[None] >> number) & 1 == 0)
+    there = there & ((regs.alloc_order == 0) | (regs.visited == 0))[None]
+    best = jnp.max(jnp.where(there, c.priorities, np.iinfo(np.int32).min), axis=0)
+    equal = there & (c.priorities == best[None])
+    turn = jnp.min(jnp.where(equal, c.turns, np.iinfo(np.int32).max), axis=0)
+    device = jnp.sum(jnp.where(equal & (c.turns == turn[None]), number, 0), axis=0)
+    picked = on & jnp.any(there, axis=0)
+    c = replace(c, turns=at_device(c.turns, device, c.clock, picked), clock=c.clock + picked)
+    regs = assign(regs, on & ~picked, at=regs.back_alloc)
+    visited = regs.visited | (jnp.int32(1) << device)
+    return replace(state, clusters=c), assign(regs, picked, device=device, visited=visited, rank=1)
 
 
 def next_list(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """cluster_alloc_swap_entry: the first cluster of the next list that has one."""
+    state, regs = _next_device(state, regs, on & (regs.rank == _PICK))
+    asked = on & (regs.at == At.ALLOC_LIST)
     order, c = regs.alloc_order, state.clusters
     ranks = jnp.take(jnp.asarray(_RANKS), order, axis=0, mode="clip").T
-    heads, next = load(c.next, jnp.broadcast_to(c.lists, order.shape), LISTS)
+    sentinel = sentinels(c, regs.device)
+    heads, next = load(c.next, sentinel, LISTS)
     c = replace(c, next=next)
-    empty = heads == c.lists + jnp.arange(LISTS, dtype=jnp.int32)[:, None]
+    empty = heads == sentinel + jnp.arange(LISTS, dtype=jnp.int32)[:, None]
     turn = jnp.where(empty | (ranks < regs.rank[None]), _NEVER, ranks)
     turn = jnp.where((ranks == _TURN) & ~vm_swap_full(state)[None], _NEVER, turn)
     best = jnp.min(turn, axis=0)
     head = jnp.max(jnp.where(turn == best[None], heads, -1), axis=0)
-    # A device without free slots is not asked.
-    asked = on & ((regs.rank > 1) | (c.free > 0))
     there, full = asked & (best < _NEVER), best == _TURN
     once_only = (best == 2) | (best == _TURN) | (best == 4)
-    c = replace(c, hints=store1(c.hints, order, jnp.zeros_like(order), asked & ~there))
-    regs = assign(regs, on & ~there, at=regs.back_alloc)
+    # A device that has nothing leaves no hint.
+    c = replace(c, hints=store1(c.hints, _hint_at(state, order), jnp.zeros_like(order), asked & ~there))
+    regs = assign(regs, asked & ~there, rank=_PICK)
     regs = assign(
         regs, there, cluster=head, start=0, turn=0, hinted=False,
         rank=jnp.where(once_only, best + 1, best), at=jnp.where(full, At.ALLOC_FULL, At.ALLOC_FIND),
@@ -94,7 +136,7 @@ def _reclaimable(state: MachineState, cluster: Lane) -> bits.Bits:
 
 
 def _used(state: MachineState, cluster: Lane) -> tuple[bits.Bits, MachineState]:
-    used, c = clusters._set(state.clusters, cluster, USED)
+    used, c = cluster_table.whole_set(state.clusters, cluster, USED)
     return used, replace(state, clusters=c)
 
 
@@ -104,7 +146,7 @@ def find(
     """alloc_swap_scan_cluster from `start` on: take slots, or drop folios from the swap cache, or give up."""
     order, cluster = regs.alloc_order, regs.cluster
     size = jnp.int32(1) << order
-    count, owner, flag, c = clusters._state(state.clusters, cluster)
+    count, owner, flag, c = cluster_table.state(state.clusters, cluster)
     used, state = _used(replace(state, clusters=c), cluster)
     full = on & vm_swap_full(state)
     dropped = lax.cond(jnp.any(full), lambda: _reclaimable(state, cluster), lambda: jnp.zeros_like(used))
@@ -121,12 +163,18 @@ def find(
     count = jnp.where(taken, count + size, count)
     target = jnp.where(count == CLUSTER, FULL, FRAG)
     moves = ends & (count > 0) & (~regs.hinted | (flag != target))
-    c = clusters._set_state(state.clusters, cluster, count, owner, jnp.where(moves, target, flag), ends)
-    c = clusters._change(c, cluster, at, at + size, {USED: True}, taken)
-    c = clusters._move(c, cluster, target, owner, moves)
-    follows = taken & (count < CLUSTER) & (at + 2 * size <= CLUSTER)
+    c = cluster_table.set_state(state.clusters, cluster, count, owner, jnp.where(moves, target, flag), ends)
+    c = cluster_table.change(c, cluster, at, at + size, {USED: True}, taken)
+    c = cluster_table.move(c, cluster, target, owner, moves)
+    device = device_of(c, cluster)
+    limit = jnp.minimum(of_device(c.ends, device) - cluster * CLUSTER, CLUSTER)
+    follows = taken & (count < CLUSTER) & (at + 2 * size <= limit)
     hint = jnp.where(follows, cluster * CLUSTER + at + size, 0)
-    c = replace(c, hints=store1(c.hints, order, hint, ends), free=c.free - jnp.where(taken, size, 0))
+    c = replace(
+        c,
+        hints=store1(c.hints, _hint_at(state, order), hint, ends),
+        left=at_device(c.left, device, of_device(c.left, device) - size, taken),
+    )
     regs = assign(regs, ends, at=At.ALLOC_LIST)
     regs = assign(regs, taken, slot=cluster * CLUSTER + at, at=regs.back_alloc)
     return replace(state, clusters=c), assign(regs, reclaims, start=at, turn=at, at=At.ALLOC_RECLAIM)
@@ -149,7 +197,7 @@ def reclaim(
     regs = assign(regs, goes, drop=cached, at=At.DROP, back_drop=At.ALLOC_RECLAIMED)
     # The range is done, or some slot of it stays in use.
     done = on & ~goes & ~(inside & empty)
-    count, owner, _, c = clusters._state(state.clusters, regs.cluster)
+    count, owner, _, c = cluster_table.state(state.clusters, regs.cluster)
     usable = (count > 0) & ((regs.alloc_order == 0) | (owner == regs.alloc_order))
     free = bits.has(bits.free_blocks(used, regs.alloc_order), jnp.minimum(regs.start, CLUSTER - 1))
     start = jnp.where(usable, jnp.where(free, regs.start, regs.start + size), CLUSTER)
@@ -176,6 +224,6 @@ def turn_full(
     _, cached, state = slot_of(state, regs.cluster * CLUSTER + jnp.minimum(ready, CLUSTER - 1))
     regs = assign(regs, goes, turn=ready + 1, drop=cached, at=At.DROP, back_drop=At.ALLOC_FULL)
     done = on & ~goes
-    _, owner, flag, c = clusters._state(state.clusters, regs.cluster)
-    c = clusters._move(c, regs.cluster, jnp.full_like(flag, FULL), owner, done & (flag == FULL))
+    _, owner, flag, c = cluster_table.state(state.clusters, regs.cluster)
+    c = cluster_table.move(c, regs.cluster, jnp.full_like(flag, FULL), owner, done & (flag == FULL))
     return replace(state, clusters=c), assign(regs, done, at=At.ALLOC_LIST)

@@ -7,6 +7,7 @@ from jaxswap.machine.observe import Pages
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.state import Folio, Sharing
 from jaxswap.machine.state import MachineState, Plane
+from jaxswap.swaptable.geometry import CLUSTER
 from jaxswap.swaptable.lanes import SPARE
 
 _ORDER = Folio._fields.index("order")
@@ -27,7 +28,8 @@ def pages_of(state: MachineState, place: int, npages: int) -> Pages:
     planes[Plane.ZEROPAGE] = kind == sharing.ZEROPAGE
     for i, plane in enumerate((Plane.O0, Plane.O1, Plane.O2, Plane.O3)):
         planes[plane] = order >> i & 1 == 1
-    return Pages(planes, at)
+    bases = np.asarray(state.clusters.bases)[:, 0].astype(np.int64) * CLUSTER
+    return Pages(planes, at, bases)
 
 
 def leaving(s: Sharing) -> dict[str, Int64[np.ndarray, " lanes"]]:

@@ -74,8 +74,8 @@ class Registers:
 
     at: its place; home: where the next part of the operation begins; cursor, stop: the part of the operation
     still to do; base: page of place 0. back_*: the place to return to. drop, dropped: folio to take out of the swap
-    cache, whether it went. put_slot, put_end: slots whose entries are gone. alloc_order, rank, cluster, hinted,
-    start, turn, slot: a search for slots and its answer. out, out_done: folio to swap out, whether it found slots.
+    cache, whether it went. put_slot, put_end: slots whose entries are gone. alloc_order, rank, device, visited, cluster,
+    hinted, start, turn, slot: a search for slots and its answer. out, out_done: folio to swap out, whether it found slots.
     shrink, piece, pieces: folio that is to go, its pieces. split, base: folio being split, its first page.
     before: its neighbour on the list. begun: the access has faulted before.
     access, plan, work: of the fault. ask, tried, refused, reclaims, got: its
@@ -101,6 +101,8 @@ class Registers:
     put_end: Lane
     alloc_order: Lane
     rank: Lane
+    device: Lane
+    visited: Lane
     cluster: Lane
     hinted: Flag
     start: Lane

@@ -20,12 +20,13 @@ from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
 def vm_swap_full(state: MachineState) -> Flag:
     """Less than half of the slots is free."""
-    return state.clusters.free * 2 < state.clusters.total
+    return clusters.vm_swap_full(state.clusters)
 
 
 def give_back(state: MachineState, params: MachineParams, slot: Lane, size: Lane, on: Flag) -> MachineState:
     """Slots of one cluster, without counts and not cached, are free."""
-    return replace(state, clusters=clusters.put(state.clusters, slot, size, on))
+    freed = clusters.put(state.clusters, params.rules.slots, state.cpu, slot, size, on, on)
+    return replace(state, clusters=freed)
 
 
 def slot_of(state: MachineState, slot: Lane) -> tuple[Lane, Lane, MachineState]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.machine import state as machine
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask
+from jaxswap.swaptable.clusters import Clusters, capacity
 from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, surely
 
 # The word of a page: what it is, then flags.
@@ -98,10 +99,10 @@ def start(processes: int, room: int, slots: int, lanes: int) -> Sharing:
     )
 
 
-def init(processes: int, room: int, slots: int, cluster_room: int, lanes: int) -> MachineState:
-    """A machine with no page mapped in any process and a fresh device of `slots` slots."""
-    folios, pages, slot_room = processes * room + STRAYS, processes * room, cluster_room * BLOCK
-    plain = machine.init(BLOCK, slots, cluster_room, lanes)
+def init(processes: int, room: int, swap: Clusters, lanes: int) -> MachineState:
+    """A machine with no page mapped in any process and fresh swap devices."""
+    folios, pages, slot_room = processes * room + STRAYS, processes * room, capacity(swap) * BLOCK
+    plain = machine.init(BLOCK, swap, lanes)
     links = jnp.arange(folios + 2 + SPARE, dtype=jnp.int32)[:, None].repeat(lanes, axis=1)
     return replace(
         plain,

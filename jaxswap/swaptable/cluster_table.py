@@ -1,0 +1,246 @@
+"""Clusters of all swap devices: their words, their lists, the devices they belong to.
+
+Slots of all devices are numbered in one space: a device starts at a multiple of 512, so that no cluster
+straddles two. Every array has a trailing lane axis L. Source of the rules: mm/swapfile.c (struct
+swap_cluster_info, struct swap_info_struct, move_cluster, partial_free_cluster, free_cluster), 6.12 to 7.3;
+no discard, no rotational device.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int32, UInt32
+
+from jaxswap.swaptable import bits
+from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT
+from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, surely, when
+
+Lane = Int32[Array, " L"]
+Mask = UInt32[Array, " L"]
+Flag = Bool[Array, " L"]
+
+# A cluster's words: for every 32 slots a row of three sets of slots, then count, order and flag.
+USED, CACHED, ZERO, ROW = 0, 1, 2, 4
+COUNT, ORDER, FLAG, STRIDE = 64, 65, 66, 68
+FREE, NONFULL, FRAG, FULL = 1, 2, 3, 4
+
+# Lists of a device: free, full, nonfull[0..9], frag[0..9]; all sentinels follow all clusters in the link
+# tables.
+LISTS = 32
+FREE_LIST, FULL_LIST, NONFULL_LIST, FRAG_LIST = 0, 1, 2, 12
+
+HINTS = 16  # hints of a CPU (and device): one an order
+CPUS = 8  # CPUs there is room for
+HAND, FIRST, END = 66, 64, 65  # words of a hand: slots, then where its content starts and ends
+
+_ALL = np.uint32(0xFFFF_FFFF)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SlotRules:
+    """Which rules of the slot allocator hold, one value a lane (see jaxswap.machine.profile.Profile).
+
+    nonfull_first, fill_nonfull, scan_all_frag, device_hints: switches. slot_cache: slots of a hand, 0: no
+    slot cache.
+    """
+
+    nonfull_first: Flag
+    fill_nonfull: Flag
+    scan_all_frag: Flag
+    device_hints: Flag
+    slot_cache: Lane
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Clusters:
+    """The clusters of all swap devices, and what the CPUs remember of them.
+
+    words: STRIDE words a cluster: sets of used (not NULL, bad slots included), cached (PFN) and zero-flag
+    slots, count, order, flag. next, prev: list links by cluster number; the sentinels from `lists` on, LISTS
+    a device. hints: next slot of each order, 0 for none; HINTS a CPU and device. hands: of the slot cache,
+    two a CPU, taken and given. caching: the slot cache is in use. cpus: online.
+
+    Of each device, bases: its first cluster; ends: slot behind the last one a scan looks at; priorities;
+    turns: place among its equals; left: slots that are NULL. What there is no device for starts at
+    clusters that do not exist. clock: the next turn. total: usable slots of all devices.
+    """
+
+    words: UInt32[Array, "words L"]
+    next: Int32[Array, "links L"]
+    prev: Int32[Array, "links L"]
+    hints: Int32[Array, "hints L"]
+    hands: Int32[Array, "hands L"]
+    caching: Flag
+    cpus: Lane
+    bases: Int32[Array, "devices L"]
+    ends: Int32[Array, "devices L"]
+    priorities: Int32[Array, "devices L"]
+    turns: Int32[Array, "devices L"]
+    left: Int32[Array, "devices L"]
+    clock: Lane
+    total: Lane
+    lists: Int32[Array, ""]
+
+    @property
+    def free(self) -> Lane:
+        """nr_swap_pages: slots that are NULL; those in a hand are not."""
+        return self.left[0] if devices(self) == 1 else jnp.sum(self.left, axis=0)
+
+
+def devices(c: Clusters) -> int:
+    """Devices the arrays have room for."""
+    return c.left.shape[0]
+
+
+def capacity(c: Clusters) -> int:
+    """Clusters the arrays have room for."""
+    return c.next.shape[0] - SPARE - LISTS * devices(c)
+
+
+def device_of(c: Clusters, cluster: Lane) -> Lane:
+    """The device of a cluster."""
+    if devices(c) == 1:
+        return jnp.zeros_like(cluster)
+    return jnp.sum(cluster[None] >= c.bases[1:], axis=0, dtype=jnp.int32)
+
+
+def of_device(values: Int32[Array, "devices L"], device: Lane) -> Lane:
+    """Each lane's device's value."""
+    if values.shape[0] == 1:
+        return values[0]
+    mine = np.arange(values.shape[0], dtype=np.int32)[:, None] == device[None]
+    return jnp.sum(jnp.where(mine, values, 0), axis=0)
+
+
+def at_device(
+    values: Int32[Array, "devices L"], device: Lane, value: Lane, on: Flag
+) -> Int32[Array, "devices L"]:
+    """The values with each lane's device's replaced where the lane is on."""
+    mine = np.arange(values.shape[0], dtype=np.int32)[:, None] == device[None]
+    return jnp.where(mine & on[None], value[None], values)
+
+
+def vm_swap_full(c: Clusters) -> Flag:
+    """Less than half of all slots is free."""
+    return c.free * 2 < c.total
+
+
+# Lists
+
+
+def sentinels(c: Clusters, device: Lane) -> Lane:
+    """The number of a device's first sentinel."""
+    return c.lists + device * LISTS
+
+
+def move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Flag) -> Clusters:
+    """Take a cluster off its list and put it at the tail of the list of `flag` (and `order`)."""
+
+    def act(c: Clusters) -> Clusters:
+        sure = surely(on)
+        before, prev = load1(c.prev, cluster)
+        after, next = load1(c.next, cluster)
+        next = store1(next, before, after, sure)
+        prev = store1(prev, after, before, sure)
+        number = jnp.where(flag == NONFULL, NONFULL_LIST + order, FRAG_LIST + order)
+        number = jnp.where(flag == FREE, FREE_LIST, jnp.where(flag == FULL, FULL_LIST, number))
+        head = sentinels(c, device_of(c, cluster)) + number
+        tail, prev = load1(prev, head)
+        next = store1(store1(next, tail, cluster, sure), cluster, head, sure)
+        prev = store1(store1(prev, cluster, tail, sure), head, cluster, sure)
+        return replace(c, next=next, prev=prev)
+
+    return when(on, act, c)
+
+
+# Words of a cluster
+
+
+def state(c: Clusters, cluster: Lane) -> tuple[Lane, Lane, Lane, Clusters]:
+    """Count, order and flag of a cluster."""
+    found, words = [], c.words
+    for word in (COUNT, ORDER, FLAG):
+        value, words = load1(words, cluster * STRIDE + word)
+        found.append(value.astype(jnp.int32))
+    return (*found, replace(c, words=words))
+
+
+def set_state(c: Clusters, cluster: Lane, count: Lane, order: Lane, flag: Lane, on: Flag) -> Clusters:
+    """Write count, order and flag of a cluster."""
+    words = c.words
+    for word, value in ((COUNT, count), (ORDER, order), (FLAG, flag)):
+        words = store1(words, cluster * STRIDE + word, value, on)
+    return replace(c, words=words)
+
+
+def change(
+    c: Clusters, cluster: Lane, start: Lane, end: Lane, values: dict[int, Flag | bool], on: Flag
+) -> Clusters:
+    """The slots from `start` to `end` - 1 of a cluster put into, or taken out of, some of its sets."""
+
+    def turn(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
+        words, at = carry
+        active = surely(on & (at < end))
+        row = cluster * STRIDE + (at >> 5) * ROW
+        old, words = load(words, row, ROW)
+        last = jnp.minimum(end - (at & -32), 32)
+        below = jnp.where(last >= 32, _ALL, (jnp.uint32(1) << (last & 31).astype(jnp.uint32)) - np.uint32(1))
+        members = bits.once(below & (_ALL << (at & 31).astype(jnp.uint32)))
+        new = old
+        for which, value in values.items():
+            changed = jnp.where(jnp.asarray(value), old | members[None], old & ~members[None])
+            new = jnp.where(np.arange(ROW)[:, None] == which, changed, new)
+        return store(words, row, new, active), (at & -32) + 32
+
+    words, _ = repeat(lambda carry: on & (carry[1] < end), turn, (c.words, start))
+    return replace(c, words=words)
+
+
+def whole_set(c: Clusters, cluster: Lane, which: int) -> tuple[bits.Bits, Clusters]:
+    """USED, CACHED or ZERO of a whole cluster."""
+    words, table = load(c.words, cluster * STRIDE, 16 * ROW)
+    return words.reshape(16, ROW, -1)[:, which], replace(c, words=table)
+
+
+def free(c: Clusters, slot: Lane, size: Lane, on: Flag) -> Clusters:
+    """Free `size` slots from `slot`, all in one cluster (__swap_cluster_free_entries)."""
+    cluster, start = slot >> CLUSTER_SHIFT, slot & (CLUSTER - 1)
+    count, owner, flag, c = state(c, cluster)
+    count = bits.once(count - size)
+    target = jnp.where(count > 0, NONFULL, FREE)
+    owner = jnp.where(count > 0, owner, 0)
+    c = set_state(c, cluster, count, owner, target, on)
+    c = change(c, cluster, start, start + size, {USED: False, CACHED: False, ZERO: False}, on)
+    c = move(c, cluster, target, owner, on & (flag != target))
+    if devices(c) == 1:
+        return replace(c, left=jnp.where(on[None], c.left + size[None], c.left))
+    device = device_of(c, cluster)
+    before = of_device(c.left, device)
+    # A device that was full comes back behind its equals.
+    listed = on & (before == 0)
+    turns = at_device(c.turns, device, c.clock, listed)
+    left = at_device(c.left, device, before + size, on)
+    return replace(c, left=left, turns=turns, clock=c.clock + listed)
+
+
+def flags(c: Clusters, slot: Lane) -> tuple[Mask, Mask, Clusters]:
+    """Which of the 32 slots around each lane's slot are cached, and which carry the zero flag."""
+    at = (slot >> CLUSTER_SHIFT) * STRIDE + ((slot >> 5) & 15) * ROW + CACHED
+    words, table = load(c.words, at, 2)
+    return words[0], words[1], replace(c, words=table)
+
+
+def all_flags(c: Clusters, slot: Lane) -> tuple[bits.Bits, bits.Bits]:
+    """The same of the whole cluster that holds each lane's slot."""
+    cluster = slot >> CLUSTER_SHIFT
+    return whole_set(c, cluster, CACHED)[0], whole_set(c, cluster, ZERO)[0]
+
+
+def set_plane(c: Clusters, plane: int, slot: Lane, size: Lane, value: Flag, on: Flag) -> Clusters:
+    """Set or clear CACHED or ZERO for `size` slots from `slot`, all in one cluster."""
+    start = slot & (CLUSTER - 1)
+    return change(c, slot >> CLUSTER_SHIFT, start, start + size, {plane: value}, on)
