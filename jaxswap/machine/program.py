@@ -4,9 +4,9 @@ Runs of single accesses become one STREAM operation over an access table. Operat
 MiB blocks and VMA borders. Each operation carries its VMA, so a machine keeps none.
 """
 
-import copy
 import itertools
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from jaxswap.workload import Kind, Workload
 # Kinds of compiled operations.
 STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, PAGEOUT, COLD, DROP = range(9)
 FORK, FORK_TABLE, EXIT = range(9, 12)  # of a block, with several processes; the child + 1 is the end
-KINDS = 12
+WINDOW_COPY = 12  # the readahead state of a VMA, from `block` to `vma`
+KINDS = 13
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -47,7 +48,8 @@ class Program:
 
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
     table. vma: VMA of an operation on a range. accesses: page << 1 | write. access_vma: VMA of each access.
-    vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was.
+    vma_start, vma_end (pages of the region), vma_advice: of each VMA there ever was; vma_window: number of its
+    readahead state.
     """
 
     kind: Int32[Array, " ops"]
@@ -60,6 +62,7 @@ class Program:
     vma_start: Int32[Array, " vmas"]
     vma_end: Int32[Array, " vmas"]
     vma_advice: Int32[Array, " vmas"]
+    vma_window: Int32[Array, " vmas"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Compiled:
     ops: how many operations (the arrays are padded). marks: (operation before which it stands, index in the
     workload) of every DUMP, FOLIOS, STATS and ECHO. lane_operations: operations as the workload counts them,
     single accesses one each. processes: how many live at a time at most. room: pages each has room for; page v
-    of place k among them is page k * room + v. homes: place of each operation's process.
+    of place k among them is page k * room + v. homes: place of each operation's process. windows: readahead
+    states there is room for.
     """
 
     program: Program
@@ -78,72 +82,102 @@ class Compiled:
     lane_operations: int
     processes: int = 1
     room: int = 0
+    windows: int = 0
     homes: Int32[np.ndarray, " ops"] = field(default_factory=lambda: np.zeros(0, np.int32))
 
 
-class _Vmas:
-    """VMAs over time: mappings, cut where the advice changes; every change makes new numbers."""
+class _Rows:
+    """Of all processes: every VMA there ever was, how many readahead states, those copied by the last change."""
 
-    def __init__(self, rows: list[tuple[int, int, str]]) -> None:
-        self.rows = rows  # of all processes
-        self.base = 0  # page 0 of the process
-        self.live: list[tuple[int, int, str, int]] = []  # start, end, advice, mapping
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, str, int]] = []  # start, end, advice, window
+        self.windows = 0
+        self.copies: list[tuple[int, int]] = []
+
+    def window(self, like: int | None = None) -> int:
+        """A new readahead state, or a copy of another."""
+        self.windows += 1
+        if like is not None:
+            self.copies.append((like, self.windows - 1))
+        return self.windows - 1
+
+
+class _Vma(NamedTuple):
+    start: int
+    end: int
+    advice: str
+    mapping: int
+    window: int
+
+
+class _Vmas:
+    """VMAs of a process over time: mappings, cut where the advice changes; every change makes new numbers."""
+
+    def __init__(self, table: _Rows, base: int = 0) -> None:
+        self.table = table
+        self.base = base  # page 0 of the process
+        self.live: list[_Vma] = []
         self.number: list[int] = []
         self.mappings = 0
 
-    def _carve(self, start: int, end: int) -> list[tuple[int, int, str, int]]:
+    def _carve(self, start: int, end: int) -> list[_Vma]:
         inside, kept = [], []
-        for a, b, advice, mapping in self.live:
-            for x, y in ((a, min(b, start)), (max(a, start), min(b, end)), (max(a, end), b)):
+        for vma in self.live:
+            parts = []
+            for x, y in (
+                (vma.start, min(vma.end, start)),
+                (max(vma.start, start), min(vma.end, end)),
+                (max(vma.start, end), vma.end),
+            ):
                 if x < y:
-                    (inside if start <= x < end else kept).append((x, y, advice, mapping))
+                    # A split copies the readahead state.
+                    window = self.table.window(vma.window) if parts else vma.window
+                    parts.append(vma._replace(start=x, end=y, window=window))
+                    (inside if start <= x < end else kept).append(parts[-1])
         self.live = kept
         return inside
 
-    def _settle(self) -> None:
-        self.live.sort()
-        merged: list[tuple[int, int, str, int]] = []
-        for vma in self.live:
-            if merged and merged[-1][1:] == (vma[0], vma[2], vma[3]):
-                merged[-1] = (merged[-1][0], *vma[1:])
+    def _settle(self, fresh: list[_Vma]) -> None:
+        """Put VMAs in and merge what has become alike; the VMA that grows keeps its readahead state."""
+        merged: list[tuple[_Vma, bool]] = []
+        for vma, new in sorted([(v, False) for v in self.live] + [(v, True) for v in fresh]):
+            last, last_new = merged[-1] if merged else (None, False)
+            if last and (last.end, last.advice, last.mapping) == (vma.start, vma.advice, vma.mapping):
+                window = vma.window if last_new and not new else last.window
+                merged[-1] = (last._replace(end=vma.end, window=window), False)
             else:
-                merged.append(vma)
-        self.live = merged
-        self.number = list(range(len(self.rows), len(self.rows) + len(merged)))
-        self.rows += [(a + self.base, b + self.base, advice) for a, b, advice, _ in merged]
-        self.edges = np.array([vma[0] for vma in merged], np.int64)
+                merged.append((vma, new))
+        self.live = [vma for vma, _ in merged]
+        rows = self.table.rows
+        self.number = list(range(len(rows), len(rows) + len(merged)))
+        rows += [(v.start + self.base, v.end + self.base, v.advice, v.window) for v in self.live]
+        self.edges = np.array([vma.start for vma in self.live], np.int64)
 
     def map(self, start: int, end: int, advice: str) -> None:
         self._carve(start, end)
         self.mappings += 1
-        self.live.append((start, end, advice, self.mappings))
-        self._settle()
+        self._settle([_Vma(start, end, advice, self.mappings, self.table.window())])
 
     def unmap(self, start: int, end: int) -> None:
         self._carve(start, end)
-        self._settle()
+        self._settle([])
 
     def advise(self, start: int, end: int, advice: str) -> None:
-        inside = self._carve(start, end)
-        self.live += [(a, b, advice, mapping) for a, b, _, mapping in inside]
-        self._settle()
+        self._settle([vma._replace(advice=advice) for vma in self._carve(start, end)])
 
     def fork(self, base: int) -> "_Vmas":
         """The same VMAs for a child."""
-        child = _Vmas(self.rows)
-        child.live, child.mappings, child.base = copy.copy(self.live), self.mappings, base
-        child._settle()
+        child = _Vmas(self.table, base)
+        child.mappings = self.mappings
+        child.live = [vma._replace(window=self.table.window(vma.window)) for vma in self.live]
+        child._settle([])
         return child
-
-    def of(self, page: int) -> int:
-        """Number of the VMA of a page."""
-        return self.number[int(np.searchsorted(self.edges, page, "right")) - 1]
 
     def cut(self, start: int, end: int) -> list[tuple[int, int, int]]:
         """(VMA number, start, end) of the pieces of a range, each in one VMA and one 2 MiB block."""
         pieces = []
-        for (a, b, _, _), number in zip(self.live, self.number, strict=True):
-            at, stop = max(a, start), min(b, end)
+        for vma, number in zip(self.live, self.number, strict=True):
+            at, stop = max(vma.start, start), min(vma.end, end)
             while at < stop:
                 until = min((at // 512 + 1) * 512, stop)
                 pieces.append((number, at, until))
@@ -181,8 +215,8 @@ def compile_workload(workload: Workload) -> Compiled:
     """Compile a workload. Raises InputError for an operation that a machine does not have."""
     homes, children, processes = places_of(workload)
     room = pages_of_process(workload.npages) if processes > 1 else 0
-    rows: list[tuple[int, int, str]] = []
-    spaces = {0: _Vmas(rows)}
+    table = _Rows()
+    spaces = {0: _Vmas(table)}
     if workload.starts_mapped:
         spaces[0].map(0, workload.npages, workload.advice)
     ops: list[tuple[int, int, int, int, int]] = []
@@ -253,6 +287,10 @@ def compile_workload(workload: Workload) -> Compiled:
             lane_operations += 1
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             marks.append((len(ops), i))
+        # One process reads ahead of nothing.
+        if processes > 1:
+            ops += [(WINDOW_COPY, 0, old, old + 1, new) for old, new in table.copies]
+        table.copies.clear()
         i += 1
 
     def padded(values: list | np.ndarray, dtype: type, least: int = LEAST_OPERATIONS, more: int = 0) -> Array:
@@ -260,19 +298,22 @@ def compile_workload(workload: Workload) -> Compiled:
         size = max(least, 1 << (len(data) + more - 1).bit_length())
         return jnp.asarray(np.concatenate([data, np.zeros(size - len(data), dtype)]))
 
-    table = np.array(ops, np.int32).reshape(-1, 5)
+    columns = np.array(ops, np.int32).reshape(-1, 5)
+    rows = table.rows
     accesses = np.concatenate([*chunks, np.zeros(0, np.uint32)])
     owners = np.concatenate([*chunk_vmas, np.zeros(0, np.int32)])
     program = Program(
-        kind=padded(table[:, 0], np.int32),
-        block=padded(table[:, 1], np.int32),
-        start=padded(table[:, 2], np.int32),
-        end=padded(table[:, 3], np.int32),
-        vma=padded(table[:, 4], np.int32),
+        kind=padded(columns[:, 0], np.int32),
+        block=padded(columns[:, 1], np.int32),
+        start=padded(columns[:, 2], np.int32),
+        end=padded(columns[:, 3], np.int32),
+        vma=padded(columns[:, 4], np.int32),
         accesses=padded(accesses, np.uint32, LEAST_ACCESSES, WINDOW),
         access_vma=padded(owners, np.int32, LEAST_ACCESSES, WINDOW),
         vma_start=padded([row[0] for row in rows], np.int32),
         vma_end=padded([row[1] for row in rows], np.int32),
         vma_advice=padded([_ADVICE[row[2]] for row in rows], np.int32),
+        vma_window=padded([row[3] for row in rows], np.int32),
     )
-    return Compiled(program, len(ops), tuple(marks), lane_operations, processes, room, homes)
+    windows = max(1024, 1 << table.windows.bit_length())
+    return Compiled(program, len(ops), tuple(marks), lane_operations, processes, room, windows, homes)

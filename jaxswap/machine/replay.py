@@ -207,7 +207,8 @@ class Replay:
         begin = functools.partial(init, room(workload.npages), swapped_on, self.width)
         if self.compiled.processes > 1:
             begin = functools.partial(
-                shared.init, self.compiled.processes, self.compiled.room, swapped_on, self.width
+                shared.init, self.compiled.processes, self.compiled.room, self.compiled.windows, swapped_on,
+                self.width,
             )
         one = jax.eval_shape(begin)
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)

@@ -21,13 +21,13 @@ from jaxswap.machine.fault import (
     _add_check,
     _between,
     _choose,
-    _refault,
     _Table,
 )
 from jaxswap.machine.reclaim import try_charge
 from jaxswap.machine.rows import once, only
-from jaxswap.machine.shared import rmap, slots
+from jaxswap.machine.shared import readahead, rmap, slots
 from jaxswap.machine.shared import state as sharing
+from jaxswap.machine.shared.read import read
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import (
     ACTIVE,
@@ -85,7 +85,10 @@ def begin(
     swapin, touch = swapped & ~cached, none & access.write
     zeropage = here & (kind(word) == ZEROPAGE) & access.write
     protected = here & (kind(word) == PRESENT)
-    past = swapin & ~params.rules.free_after_map & (number == 1)
+    # In 6.18 (and 6.12) slots of count 1 are read past the swap cache, others with those around.
+    bypass = swapin & ~access.willneed & ~params.rules.free_after_map
+    past, around = bypass & (number == 1), bypass & (number > 1)
+    swapin = swapin & ~around
     swapin, touch = once((swapin, touch))
 
     allowed = only(enabled(state, params, access.advice) & ANON_ORDERS, touch | (swapin & ~access.willneed))
@@ -140,7 +143,9 @@ def begin(
     reads = none & ~access.write
     state = set_word(state, access.page, jnp.full_like(word, ZEROPAGE), reads)
     regs = assign(regs, reads, at=At.FAULT_END)
+    state = when(cached, lambda s: readahead.note_hit(s, regs, cached_folio, surely(cached)), state)
     regs = assign(regs, cached, folio=cached_folio, past=False, at=At.MAP)
+    regs = assign(regs, around, at=At.READ_AROUND)
     return state, assign(regs, protected, at=At.PROTECTED)
 
 
@@ -210,34 +215,19 @@ def arrive(
         lambda s: rmap.new_folio(s, base, got, jnp.zeros_like(plan.shadow), surely(fresh)),
         state,
     )
-    state, number = when(
-        swapin, lambda c: _read(c[0], params, regs, base, surely(swapin)), (state, jnp.zeros_like(got))
-    )
+
+    def bring(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        slot = plan.slot - access.page + base
+        shadow, zero = plan.shadow, plan.table.zero
+        return read(carry[0], params, regs, base, slot, got, shadow, zero, regs.past, surely(swapin))
+
+    state, number = when(swapin, bring, (state, jnp.zeros_like(got)))
     major = swapin & ~access.willneed
     state = replace(state, n=count(state.n, major, pgmajfault=1))
     regs = assign(regs, on, at=At.DONE)
     regs = assign(regs, fresh, at=At.FAULT_END)
     regs = assign(regs, swapin & access.willneed, cursor=regs.cursor + 1, at=regs.home)
     return state, assign(regs, major, folio=number, at=At.MAP)
-
-
-def _read(
-    state: MachineState, params: MachineParams, regs: Registers, base: Lane, on: Flag
-) -> tuple[MachineState, Lane]:
-    """A new folio with the content of its slots: in the swap cache, unless it is read past it."""
-    access, plan, got, past = regs.access, regs.plan, regs.got, regs.past
-    slot = plan.slot - access.page + base
-    size = jnp.int32(1) << got
-    unnoted = access._replace(willneed=jnp.zeros_like(on))
-    state, active, workingset = _refault(state, params, unnoted, plan, got, size, slot, on)
-    number, state = sharing.new_number(state, on)
-    flags = jnp.full_like(got, LISTED)
-    folio = fresh_folio(base & (sharing.room(state) - 1), got, flags)
-    folio = flagged(flagged(folio, ACTIVE, active), WORKINGSET, workingset)
-    folio = flagged(folio, DIRTY, past)._replace(place=jnp.where(past, -1, slot))
-    state = sharing.set_folio(state, number, folio, on)
-    state = slots.insert(state, number, slot, size, on & ~past)
-    return lru.add(state, number, active, size, on), number
 
 
 def map_folio(

@@ -29,6 +29,7 @@ class At(enum.IntEnum):
     COOL = enum.auto()
     FORK = enum.auto()
     EXIT = enum.auto()
+    WINDOW_COPY = enum.auto()
     FORK_TABLES = enum.auto()
     CUT_LINK = enum.auto()
     # Faults
@@ -44,6 +45,10 @@ class At(enum.IntEnum):
     COPY = enum.auto()
     COPIED = enum.auto()
     FAULT_END = enum.auto()
+    READ_AROUND = enum.auto()
+    READ_NEXT = enum.auto()
+    READ = enum.auto()
+    READ_END = enum.auto()
     # Slots
     PUT = enum.auto()
     PUT_CACHED = enum.auto()
@@ -80,7 +85,8 @@ class Registers:
     before: its neighbour on the list. begun: the access has faulted before.
     access, plan, work: of the fault. ask, tried, refused, reclaims, got: its
     charge. folio: that is mapped or copied. past: read past the swap cache. fixes: pages from `low` on, `pages` of
-    them, become exclusive if the swap cache lets go of the folio.
+    them, become exclusive if the swap cache lets go of the folio. window: readahead state of the access's VMA; around, left:
+    first page of the window, those to read.
     """
 
     at: Lane
@@ -130,6 +136,9 @@ class Registers:
     fixes: Flag
     low: Lane
     pages: Lane
+    window: Lane
+    around: Lane
+    left: Lane
 
 
 def blank(annotation: object, lanes: tuple[int, ...]):

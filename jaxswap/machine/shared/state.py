@@ -40,7 +40,8 @@ class Sharing:
     pages: word of each page. folios: FIELDS words each. spare: numbers of folios that do not exist, `left` of
     them. counts, cache: of each slot its count and the folio in the swap cache, -1 for none. pieces: of the
     folio being split, the new folios, then whether somebody maps them. first, last: folios that lost a mapping in
-    the call under way, linked; -1 for none. processes: a row each of the processes there is room for.
+    the call under way, linked; -1 for none. ahead: three words a readahead state of a VMA: page of the
+    last fault + 1 (0 before the first), window, hits. processes: a row each of the processes there is room for.
     """
 
     pages: UInt32[Array, "pages L"]
@@ -52,6 +53,7 @@ class Sharing:
     pieces: Int32[Array, "pieces L"]
     first: Lane
     last: Lane
+    ahead: Int32[Array, "words L"]
     processes: Int32[Array, "processes L"]
 
 
@@ -80,7 +82,7 @@ class Folio(NamedTuple):
         return self.flags & flag != 0
 
 
-def start(processes: int, room: int, slots: int, lanes: int) -> Sharing:
+def start(processes: int, room: int, slots: int, windows: int, lanes: int) -> Sharing:
     """Nothing mapped; `room` pages a process, a multiple of 512."""
     folios = processes * room + STRAYS
     spare = np.arange(folios + SPARE, dtype=np.int32)[:, None].repeat(lanes, axis=1)
@@ -95,12 +97,13 @@ def start(processes: int, room: int, slots: int, lanes: int) -> Sharing:
         pieces=jnp.zeros((2 * BLOCK + SPARE, lanes), jnp.int32),
         first=none,
         last=none,
+        ahead=jnp.zeros((3 * windows + SPARE, lanes), jnp.int32),
         processes=jnp.zeros((processes, lanes), jnp.int32),
     )
 
 
-def init(processes: int, room: int, swap: Clusters, lanes: int) -> MachineState:
-    """A machine with no page mapped in any process and fresh swap devices."""
+def init(processes: int, room: int, windows: int, swap: Clusters, lanes: int) -> MachineState:
+    """A machine with no page mapped in any process and fresh swap devices; `windows` readahead states."""
     folios, pages, slot_room = processes * room + STRAYS, processes * room, capacity(swap) * BLOCK
     plain = machine.init(BLOCK, swap, lanes)
     links = jnp.arange(folios + 2 + SPARE, dtype=jnp.int32)[:, None].repeat(lanes, axis=1)
@@ -111,7 +114,7 @@ def init(processes: int, room: int, swap: Clusters, lanes: int) -> MachineState:
         tables=jnp.zeros((pages // BLOCK + SPARE, lanes), jnp.int32),
         next=links,
         prev=links,
-        sharing=start(processes, room, slot_room, lanes),
+        sharing=start(processes, room, slot_room, windows, lanes),
     )
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int32
 from jaxswap.machine import program
 from jaxswap.machine.fault import Access
 from jaxswap.machine.program import Program
-from jaxswap.machine.shared import alloc, calls, fault, reclaim, slots, swapout
+from jaxswap.machine.shared import alloc, calls, fault, readahead, reclaim, slots, swapout
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign, registers
 from jaxswap.machine.shared.state import (
@@ -49,6 +49,8 @@ RULES: dict[At, Rule] = {
     At.FORK_TABLES: calls.fork_tables,
     At.EXIT: calls.leave_tables,
     At.FAULT: fault.begin,
+    At.READ_AROUND: readahead.begin,
+    At.READ_NEXT: readahead.read_next,
     At.CHARGE: fault.charge,
     At.CHARGE_WORK: reclaim.work,
     At.SHRINK: swapout.shrink,
@@ -65,12 +67,15 @@ RULES: dict[At, Rule] = {
     At.OUT_UNMAP: swapout.out_unmap,
     At.TABLE: fault.table,
     At.ARRIVE: fault.arrive,
+    At.READ: readahead.read_one,
+    At.READ_END: readahead.end,
     At.MAP: fault.map_folio,
     At.PUT: slots.put,
     At.PUT_CACHED: slots.put_cached,
     At.DROP: slots.drop,
     At.MAPPED: fault.mapped,
     At.PROTECTED: fault.protected,
+    At.WINDOW_COPY: readahead.copy_state,
     At.REUSE: fault.reuse,
     At.COPY: fault.copy,
     At.COPIED: fault.copied,
@@ -95,6 +100,7 @@ for _kind, _at in (
     (program.FORK, At.FORK),
     (program.FORK_TABLE, At.FORK_TABLES),
     (program.EXIT, At.EXIT),
+    (program.WINDOW_COPY, At.WINDOW_COPY),
 ):
     _BEGINS[_kind] = _at
 
@@ -113,7 +119,7 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
     on = ~state.oom
     regs = assign(
         regs, on, at=jnp.where(advises, At.CUT, begins), home=begins, cursor=spread(ops.start[i]),
-        start=spread(ops.start[i]), stop=spread(ops.end[i]), base=spread(ops.block[i] * 512),
+        start=spread(ops.start[i]), stop=spread(ops.end[i]), base=spread(ops.block[i] * 512), window=spread(ops.vma[i]),
     )  # fmt: skip
 
     def going(carry: tuple[MachineState, Registers]) -> Flag:
@@ -203,7 +209,8 @@ def _begin_fault(
         advice=jnp.take(ops.vma_advice, vma, mode="clip"),
     )
     chosen = Access(*(jnp.where(on, a, b) for a, b in zip(access, regs.access, strict=True)))
-    return state, assign(replace(regs, access=chosen), on, begun=True, at=At.FAULT)
+    window = jnp.take(ops.vma_window, vma, mode="clip")
+    return state, assign(replace(regs, access=chosen), on, begun=True, window=window, at=At.FAULT)
 
 
 def _ahead(
