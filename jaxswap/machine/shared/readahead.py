@@ -28,13 +28,15 @@ def _state(state: MachineState, regs: Registers) -> tuple[Lane, Lane, Lane, Mach
     """Page of the VMA's last fault (or -1), its window, hits since."""
     words, table = load(sharing.of(state).ahead, regs.window * 3, 3)
     hits = jnp.where(words[0] == 0, FIRST_HITS, words[2])
-    return words[0] - 1, words[1], hits, sharing.put(state, ahead=table)
+    home = regs.access.page & -sharing.room(state)
+    return jnp.where(words[0] == 0, -1, home + words[0] - 1), words[1], hits, sharing.put(state, ahead=table)
 
 
 def _set_state(
     state: MachineState, regs: Registers, page: Lane, size: Lane, hits: Lane, on: Flag
 ) -> MachineState:
-    words = jnp.stack([page + 1, size, hits])
+    # Of the region, so that a child's copy of the state means the child's page.
+    words = jnp.stack([(page & (sharing.room(state) - 1)) + 1, size, hits])
     return sharing.put(state, ahead=store(sharing.of(state).ahead, regs.window * 3, words, on))
 
 
