@@ -88,7 +88,7 @@ def begin(
         return state, i + 1, found | (swapped.astype(jnp.int32) << i)
 
     state, _, found = repeat(more, turn, (state, jnp.zeros_like(page), jnp.zeros_like(page)))
-    return state, assign(regs, on, around=start, turn=0, left=found, at=At.READ_NEXT)
+    return state, assign(regs, on, around=start, reading=0, left=found, at=At.READ_NEXT)
 
 
 def read_next(
@@ -110,10 +110,10 @@ def read_next(
         wanted = chosen & (cached < 0)
         return state, i + (active & ~wanted), wanted
 
-    state, i, wanted = repeat(skip, turn, (state, regs.turn, jnp.zeros_like(on)))
+    state, i, wanted = repeat(skip, turn, (state, regs.reading, jnp.zeros_like(on)))
     page = jnp.where(i == MOST, target, regs.around + i)
     wanted = on & wanted
-    regs = assign(regs, on, turn=i, at=At.READ_END)
+    regs = assign(regs, on, reading=i, at=At.READ_END)
     return state, assign(
         regs, wanted, low=page, ask=0, tried=0, refused=0, reclaims=True, past=False,
         at=At.CHARGE, back_charge=At.READ,
@@ -136,7 +136,7 @@ def read_one(
     folio, state = sharing.folio(state, jnp.maximum(number, 0))
     state = sharing.set_folio(state, number, flagged(folio, AHEAD, ahead), ahead)
     state = replace(state, n=count(state.n, ahead, swap_ra=1))
-    regs = assign(regs, on, turn=regs.turn + 1, at=At.DONE)
+    regs = assign(regs, on, reading=regs.reading + 1, at=At.DONE)
     return state, assign(regs, alive, at=At.READ_NEXT)
 
 

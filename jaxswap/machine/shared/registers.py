@@ -85,8 +85,8 @@ class Registers:
     before: its neighbour on the list. begun: the access has faulted before.
     access, plan, work: of the fault. ask, tried, refused, reclaims, got: its
     charge. folio: that is mapped or copied. past: read past the swap cache. fixes: pages from `low` on, `pages` of
-    them, become exclusive if the swap cache lets go of the folio. window: readahead state of the access's VMA; around, left:
-    first page of the window, those to read.
+    them, become exclusive if the swap cache lets go of the folio. window: readahead state of the access's VMA; around, left,
+    reading: first page of the window, those to read, the next one.
     """
 
     at: Lane
@@ -139,6 +139,7 @@ class Registers:
     window: Lane
     around: Lane
     left: Lane
+    reading: Lane
 
 
 def blank(annotation: object, lanes: tuple[int, ...]):
