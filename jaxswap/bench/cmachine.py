@@ -12,7 +12,6 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -23,10 +22,10 @@ import numpy as np
 from jaxtyping import UInt32
 
 from jaxswap.errors import InputError
+from jaxswap.machine.vmas import Vmas
 from jaxswap.workload import Kind, Workload
 
 FLAGS = ("-std=c11", "-O3", "-march=native")
-BLOCK = 512
 _MAGIC = 0x314D534A
 _MOST = 1 << 30
 _ADVICE = {"plain": 0, "huge": 1, "nohuge": 2}
@@ -117,82 +116,28 @@ def _compiled() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
     return program, folder
 
 
-class _Mappings:
-    """VMAs as sorted columns; neighbours of one mapping with the same advice are one VMA."""
-
-    def __init__(self, workload: Workload) -> None:
-        self.starts: list[int] = []
-        self.vmas: list[tuple[int, int, int, int]] = []  # start, end, advice, mapping
-        self.made = 0
-        if workload.starts_mapped:
-            self.map(0, workload.npages, workload.advice)
-
-    def map(self, start: int, end: int, advice: str) -> None:
-        self.made += 1
-        self._replace(start, end, [(start, end, _ADVICE[advice], self.made)])
-
-    def unmap(self, start: int, end: int) -> None:
-        self._replace(start, end, [])
-
-    def advise(self, start: int, end: int, advice: str) -> None:
-        code = _ADVICE[advice]
-        self._replace(start, end, [(a, b, code, owner) for a, b, _, owner in self.parts(start, end)])
-
-    def parts(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """The VMAs' parts inside a range."""
-        for at in range(max(bisect_right(self.starts, start) - 1, 0), len(self.vmas)):
-            a, b, advice, owner = self.vmas[at]
-            if a >= end:
-                return
-            if b > start:
-                yield max(a, start), min(b, end), advice, owner
-
-    def _replace(self, start: int, end: int, new: list[tuple[int, int, int, int]]) -> None:
-        kept = [vma for vma in self.vmas if vma[1] <= start or vma[0] >= end]
-        for a, b, advice, owner in self.parts(start, end):
-            whole = self.vmas[bisect_right(self.starts, a) - 1]
-            if whole[0] < a:
-                kept.append((whole[0], a, advice, owner))
-            if whole[1] > b:
-                kept.append((b, whole[1], advice, owner))
-        self.vmas = []
-        for vma in sorted(kept + new):
-            last = self.vmas[-1] if self.vmas else None
-            if last and last[1] == vma[0] and last[2:] == vma[2:]:
-                self.vmas[-1] = (last[0], *vma[1:])
-            else:
-                self.vmas.append(vma)
-        self.starts = [vma[0] for vma in self.vmas]
-
-    def cut(self, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-        """Pieces of a range inside one VMA and one 2 MiB block: start, end, VMA start, VMA end, advice."""
-        at = max(bisect_right(self.starts, start) - 1, 0)
-        while at < len(self.vmas) and self.vmas[at][0] < end:
-            first, last, advice, _ = self.vmas[at]
-            at += 1
-            start = max(start, first)
-            while start < min(last, end):
-                stop = min((start // BLOCK + 1) * BLOCK, last, end)
-                yield start, stop, first, last, advice
-                start = stop
-
-
 def _prepare(workload: Workload) -> tuple[UInt32[np.ndarray, "ops 5"], bytes]:
     """Operations as the C program reads them, and the labels of its blocks."""
-    mappings, labels = _Mappings(workload), bytearray()
+    vmas, labels = Vmas(), bytearray()
+    if workload.starts_mapped:
+        vmas.map(0, workload.npages, workload.advice)
     words: list[int] = []
     columns = (column.tolist() for column in (workload.kind, workload.v, workload.n))
     for i, (kind, v, n) in enumerate(zip(*columns, strict=True)):
         if kind <= Kind.WILLNEED or kind == Kind.UNMAP:
+            pieces = list(vmas.cut(v, v + n))
             code = Kind.DONTNEED if kind == Kind.UNMAP else kind
-            for start, end, first, last, advice in mappings.cut(v, v + n):
-                words += (code | advice << 16, start, end, first, last)
+            for place, start, end in pieces:
+                vma = vmas.live[place]
+                words += (code | _ADVICE[vma.advice] << 16, start, end, vma.start, vma.end)
+            if kind in (Kind.TOUCH, Kind.ZERO):
+                vmas.write(place for place, _, _ in pieces)
             if kind == Kind.UNMAP:
-                mappings.unmap(v, v + n)
+                vmas.unmap(v, v + n)
         elif kind == Kind.MAP:
-            mappings.map(v, v + n, workload.text[i])
+            vmas.map(v, v + n, workload.text[i])
         elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
-            mappings.advise(v, v + n, "huge" if kind == Kind.MADVHUGE else "nohuge")
+            vmas.advise(v, v + n, "huge" if kind == Kind.MADVHUGE else "nohuge")
         elif kind in _BLOCKS:
             label = workload.text.get(i, "").encode("utf-8", "surrogateescape")
             words += (kind, len(labels), len(label), 0, 0)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import blocks, lru, rows
+from jaxswap.machine import blocks, lru, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -52,7 +52,7 @@ def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineSta
 
 def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:
     """Split the folio of a page; its pieces take its place on the list, the first nearest to the tail."""
-    row, state = rows.get(state, page)
+    row, state = rows.get(tables.split(state, page, on), page)
     order, active = once((row.order(page), row.has(Plane.ACTIVE, page)))
     folio, state = blocks.folio(state, page, order)
     block = page & -512

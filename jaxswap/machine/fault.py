@@ -15,13 +15,16 @@ from jaxtyping import Array, UInt32
 
 from jaxswap.machine import blocks, heuristic, lru, places, rows
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
+from jaxswap.machine.huge import TOP, settle_block, wanted
 from jaxswap.machine.reclaim import fitting_orders, note_cost
 from jaxswap.machine.rows import once, only
+from jaxswap.machine.settings import Setting
 from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
+from jaxswap.machine.tables import NONE, TABLE
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
+from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
 ANON_ORDERS = np.uint32(0b1_1111_1100)
@@ -112,15 +115,18 @@ def _top(mask: Mask) -> Lane:
 class Plan(NamedTuple):
     """What a fault has found out before memory is charged for it.
 
-    needs_table: the block has no page table and gets only that; the access then comes again. touch,
-    swapin, zeropage, swapped, cached: what it is. keeps: its slot stays with the folio in the swap cache.
-    read_none: a read that maps the shared zero page. allowed .. orders: order masks as sysfs and the
-    region, the VMA's edges, alignment, the PTEs, the rule of the kernel version and the heuristic left
+    bare: the block has no page table. needs_table: it has nothing yet; unless it gets a 2 MiB folio, the
+    access then comes again. huge: 2 MiB are wanted. touch, swapin, zeropage, swapped, cached: what it is.
+    keeps: its slot stays with the folio in the swap cache. read_none: a read that maps the shared zero page.
+    allowed .. orders: order masks as sysfs and the region, the VMA's edges, alignment, the PTEs, the rule of
+    the kernel version and the heuristic left
     them. slot, shadow: of the page. table: the add check's answers. run: pages from this one on that the
     program goes on to and that fault alike, for none of which a large folio is allowed.
     """
 
+    bare: Flag
     needs_table: Flag
+    huge: Flag
     touch: Flag
     swapin: Flag
     zeropage: Flag
@@ -155,9 +161,13 @@ def begin(
 ) -> tuple[MachineState, Plan, Ask]:
     """Look at the fault of each lane that is on: (state, plan, the charge to make)."""
     page = access.page & 511
-    table_there, tables = load1(state.tables, access.page >> 9)
-    needs_table = on & (table_there == 0) & ~access.willneed
+    found, tables = load1(state.tables, access.page >> 9)
+    bare = once(on & (found != TABLE) & ~access.willneed)
+    needs_table = bare & (found == NONE)
     on = on & ~needs_table
+    enabled = jnp.where(access.advice == HUGE, state.settings[Setting.HUGE], state.settings[Setting.PLAIN])
+    enabled = once(only(enabled, access.advice != NOHUGE))
+    huge = once(bare & wanted(params, found, access.start, access.end, enabled))
     row, state = rows.get(replace(state, tables=tables), access.page)
     swapped = on & row.has(Plane.SWAPPED, access.page)
     zeropage = on & row.has(Plane.ZEROPAGE, access.page)
@@ -168,9 +178,7 @@ def begin(
     touch = on & ~swapped & ~zeropage & access.write
     swapin, read_none, touch = once((swapin, read_none, touch))
 
-    enabled = params.always | only(params.madvise, access.advice == HUGE)
-    allowed = only(enabled & ANON_ORDERS, access.advice != NOHUGE)
-    allowed = once(only(allowed, touch | (swapin & ~access.willneed)))
+    allowed = once(only(enabled & ANON_ORDERS, touch | (swapin & ~access.willneed)))
     slot, shadow, state = places.of(state, access.page)
     # A store to a page with content loads it first; a page that a load finds in the swap cache keeps its slot
     # until 6.18.
@@ -206,7 +214,8 @@ def begin(
         lambda c: _choose(c[0], params, tried, may_reclaim),
         (state, jnp.zeros_like(page), none),
     )
-    charged = touch | swapin | (zeropage & access.write) | needs_table
+    charged = touch | swapin | (zeropage & access.write) | (needs_table & ~(huge & ~access.write))
+    top = jnp.where(huge & access.write, TOP, top)
     going_on = (touch | swapin) & ~access.willneed & (allowed == 0) & (access.stop > access.page + 1)
     one = jnp.ones_like(page)
     alike = lax.cond(
@@ -215,7 +224,7 @@ def begin(
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
     plan = Plan(
-        needs_table, touch, swapin, zeropage, swapped, cached, keeps, read_none,
+        bare, needs_table, huge, touch, swapin, zeropage, swapped, cached, keeps, read_none,
         allowed, edges, aligned, candidates, offered, orders, slot, shadow, table, run,
     )  # fmt: skip
     return state, plan, Ask(charged, top, tried, refused, may_reclaim)
@@ -305,14 +314,14 @@ def end(
     """Map what was charged, an order each or `run` small pages: (state, whether the access is done)."""
     asked = on & (plan.allowed != 0)
     state = when(asked, lambda s: _account(s, params, access, plan, refused, got, surely(asked)), state)
-    alive = on & ~state.oom
-    on = once(alive & ~plan.needs_table)
-    new_table = plan.needs_table & alive
 
-    def add_table(tables: Array) -> Array:
-        return store1(tables, access.page >> 9, jnp.ones_like(got), surely(new_table))
+    def settle(state: MachineState) -> MachineState:
+        zeropage = ~plan.needs_table
+        return settle_block(state, access.page, access.write, plan.huge, zeropage, got, surely(plan.bare))
 
-    state = replace(state, tables=when(new_table, add_table, state.tables))
+    state = when(plan.bare, settle, state)
+    fresh = once(plan.huge & (got == TOP))
+    on = once(on & ~state.oom & (~plan.needs_table | fresh))
     touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on
     pages = once((jnp.int32(1) << got) + run - 1)
     base = once(access.page >> got << got)
@@ -324,7 +333,7 @@ def end(
         lambda c: _refault(c[0], params, access, plan, got, pages, slot, surely(swapin)),
         (state, no, no),
     )
-    arrive = once(touch | swapin | (zeropage & access.write))
+    arrive = once(touch | swapin | (on & fresh) | (zeropage & access.write))
     state = _add_all(state, base, active, jnp.int32(1) << got, run, arrive)
     read_none = plan.read_none & on
     mapped = once(on & ~access.willneed & ~read_none)
@@ -363,14 +372,14 @@ def _add_all(state: MachineState, page: Lane, active: Flag, size: Lane, run: Lan
 
 def _all_arrivals() -> np.ndarray:
     """For order, swapped before, active, workingset: the words of a row that a page arriving so is in."""
-    words = np.zeros((9, 2, 2, 2, PLANES), np.uint32)
+    words = np.zeros((10, 2, 2, 2, PLANES), np.uint32)
     words[..., [Plane.PRESENT, Plane.YOUNG]] = rows.ALL
     words[:, 1, ..., Plane.CAMEBACK] = rows.ALL
     words[2:, 1, ..., Plane.LARGE] = rows.ALL
     words[:, :, 1, :, Plane.ACTIVE] = rows.ALL
     words[..., 1, Plane.WORKINGSET] = rows.ALL
     for i, plane in enumerate(ORDER):
-        words[[order for order in range(9) if order >> i & 1], ..., plane] = rows.ALL
+        words[[order for order in range(10) if order >> i & 1], ..., plane] = rows.ALL
     return words.reshape(-1, PLANES)
 
 
@@ -410,7 +419,7 @@ def _map(state: MachineState, access: Access, new: _Mapping, at: Lane, on: Flag)
     emptied = only(accessed, access.zero)
     quiet = accessed & (row[Plane.NONZERO] | stored) & ~emptied
     row = row.clear(
-        (pages, (Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE, Plane.NEXT)),
+        (pages, (Plane.SWAPPED, Plane.ZEROPAGE, Plane.INCACHE, Plane.NEXT, Plane.QUIET)),
         (pages << np.uint32(1), (Plane.NEXT,)),
         (emptied, (Plane.NONZERO,)),
     )

@@ -16,7 +16,7 @@ from jaxswap.swaptable.clusters import Device
 from jaxswap.swaptable.swapon import MANY, PRIORITIES
 
 PAGE = 4096
-SIZES = {4 << order: order for order in range(2, 9)}  # kB: order
+SIZES = {4 << order: order for order in range(2, 10)}  # kB: order
 MOST_SWAP = 1 << 41  # bytes; slot numbers are 31 bits
 
 

@@ -8,6 +8,8 @@ from jaxtyping import Int64, UInt32
 
 from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.state import PLANES, MachineState, Plane
+from jaxswap.machine.tables import HUGE
+from jaxswap.swaptable.cluster_table import BASE, layout_of
 from jaxswap.swaptable.geometry import CLUSTER, SIZE_NAMES
 from jaxswap.swaptable.lanes import SPARE
 
@@ -19,12 +21,13 @@ class Pages:
     """The pages of one machine on the host.
 
     planes: a row a plane of Plane. slots: of each page, numbered over all devices. bases: the first slot of
-    each device.
+    each device. huge: blocks that one entry maps.
     """
 
     planes: np.ndarray
     slots: np.ndarray
     bases: np.ndarray
+    huge: np.ndarray
 
     def __getitem__(self, plane: Plane) -> np.ndarray:
         return self.planes[plane]
@@ -42,8 +45,9 @@ def pages_of(state: MachineState, npages: int) -> Pages:
     words = np.asarray(state.rows)[:-SPARE, 0].reshape(-1, PLANES)[:, : len(Plane)].T
     bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")
     planes = bits.astype(bool)[:, :npages]
-    bases = np.asarray(state.clusters.bases)[:, 0].astype(np.int64) * CLUSTER
-    return Pages(planes, np.asarray(state.slots)[:npages, 0].astype(np.int64), bases)
+    bases = np.asarray(layout_of(state.clusters, BASE))[:, 0].astype(np.int64) * CLUSTER
+    huge = np.asarray(state.tables)[:-SPARE, 0] == HUGE
+    return Pages(planes, np.asarray(state.slots)[:npages, 0].astype(np.int64), bases, huge)
 
 
 def _runs(keys: np.ndarray) -> list[tuple[int, int]]:
@@ -72,13 +76,17 @@ def folios(pages: Pages) -> list[tuple[str, int, int, str]]:
     order = pages.order
     present, zero = pages[Plane.PRESENT], pages[Plane.ZEROPAGE]
     small = zero | (present & (order == 0))
+    whole = zero & np.repeat(pages.huge, 512)[: len(zero)]
     base = np.arange(len(present)) >> order << order
     folio = np.where(present & (order > 0), base * 16 + order, -1)
     at, end = 0, len(present)
     while at < end:
         stop = at + 1
-        if small[at]:
-            while stop < end and small[stop]:
+        if whole[at]:
+            stop = at + 512
+            found.append(("F", at, 512, ""))
+        elif small[at]:
+            while stop < end and small[stop] and not whole[stop]:
                 stop += 1
             found.append(("s", at, stop - at, ""))
         elif present[at] and base[at] == at:

@@ -25,7 +25,7 @@ def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on:
     Folios that are in the swap cache too wait there, KEPT without PRESENT, for `drop_waiting`.
     """
 
-    by_hand = on & (rules.slot_cache > 0)
+    by_hand = on & rules.slot_cache
     state = when(by_hand, lambda s: _free_runs(s, rules, start, end, surely(by_hand)), state)
 
     def release(state: MachineState, at: Lane, on: Flag) -> MachineState:

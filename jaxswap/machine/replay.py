@@ -18,10 +18,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
-from jaxswap.machine import counters, observe
+from jaxswap.machine import counters, observe, settings
 from jaxswap.machine.lane import Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, model_version
-from jaxswap.machine.program import Compiled, Program, compile_workload
+from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
 from jaxswap.machine.shared import observe as shared_observe
 from jaxswap.machine.shared import state as shared
 from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
@@ -162,7 +162,7 @@ def _chunks(compiled: Compiled, lanes: int) -> list[tuple[int, int, int]]:
         np.asarray(x)[: compiled.ops]
         for x in (compiled.program.kind, compiled.program.start, compiled.program.end)
     )
-    weight = np.where(kinds == 0, ends - starts, 1).cumsum() if compiled.ops else np.zeros(0, np.int64)
+    weight = np.where(kinds == STREAM, ends - starts, kinds < SET).cumsum()
     bounds, at = [], 0
     while at < compiled.ops:
         before = int(weight[at - 1]) if at else 0
@@ -214,14 +214,15 @@ class Replay:
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
+        params = jax.tree.map(self._grouped, params_of(filled, PROFILES[profile]))
         start = jax.tree.map(
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
             jax.device_get(begin()),
         )
+        booted = jax.device_get(settings.start(params.always, params.madvise))
+        start = replace(start, settings=np.moveaxis(booted, 0, 1))
         self.states: MachineState = jax.device_put(start, spread)
-        self.params: MachineParams = jax.device_put(
-            jax.tree.map(self._grouped, params_of(filled, PROFILES[profile])), spread
-        )
+        self.params: MachineParams = jax.device_put(params, spread)
         self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))
         self.totals = np.zeros((len(lanes), len(counters.COUNTERS) - 1), np.int64)
 

@@ -1,6 +1,6 @@
 """The rules of a kernel version as values of a compiled program, so that one program serves all versions."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -8,33 +8,73 @@ import numpy as np
 from jaxswap.machine.profile import Profile
 from jaxswap.swaptable.clusters import SlotRules
 
-_TYPES = {bool: bool, int: np.int32}
+_SWITCHES = (
+    "filtered",
+    "free_after_map",
+    "ascending_pieces",
+    "keep_huge_zero",
+    "reclaim_tables",
+    "counts_swpin",
+    "counts_fallback",
+)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Rules:
-    """Switches of a Profile, by its names, in every lane. slots: those of the slot allocator."""
+    """Switches of a Profile, a bit each, a word a lane; and those of the slot allocator."""
 
-    filtered: jax.Array
-    free_after_map: jax.Array
-    ascending_pieces: jax.Array
-    counts_swpin: jax.Array
-    counts_fallback: jax.Array
+    bits: jax.Array
     slots: SlotRules
+
+    def _has(self, switch: str) -> jax.Array:
+        return self.bits & np.uint32(1 << _SWITCHES.index(switch)) != 0
+
+    @property
+    def filtered(self) -> jax.Array:
+        """Conflicts in the swap table silently narrow the orders."""
+        return self._has("filtered")
+
+    @property
+    def free_after_map(self) -> jax.Array:
+        """Slots of a synchronous device go when the folio is mapped."""
+        return self._has("free_after_map")
+
+    @property
+    def ascending_pieces(self) -> jax.Array:
+        """Pieces of a split folio go out in ascending order."""
+        return self._has("ascending_pieces")
+
+    @property
+    def keep_huge_zero(self) -> jax.Array:
+        """A write to the 2 MiB zero page makes small pages."""
+        return self._has("keep_huge_zero")
+
+    @property
+    def reclaim_tables(self) -> jax.Array:
+        """DONTNEED of a whole block gives its page table back."""
+        return self._has("reclaim_tables")
+
+    @property
+    def counts_swpin(self) -> jax.Array:
+        """The counter swpin exists."""
+        return self._has("counts_swpin")
+
+    @property
+    def counts_fallback(self) -> jax.Array:
+        """The counters swpin_fallback and swpin_fallback_charge exist."""
+        return self._has("counts_fallback")
 
 
 def rules_of(profile: Profile, lanes: int) -> Rules:
-    """The rules of a profile for some lanes, as numpy: [lanes] each."""
-
-    def named[T](kind: type[T], **more: object) -> T:
-        names = [field.name for field in fields(kind) if field.name not in more]  # pyright: ignore[reportArgumentType]
-        return kind(
-            **{
-                name: np.full(lanes, getattr(profile, name), _TYPES[type(getattr(profile, name))])
-                for name in names
-            },
-            **more,
-        )
-
-    return named(Rules, slots=named(SlotRules))
+    """The rules of a profile for some lanes, as numpy: [lanes]."""
+    bits = sum(getattr(profile, switch) << i for i, switch in enumerate(_SWITCHES))
+    slots = SlotRules.of(
+        nonfull_first=profile.nonfull_first,
+        fill_nonfull=profile.fill_nonfull,
+        scan_all_frag=profile.scan_all_frag,
+        device_hints=profile.device_hints,
+        slot_cache=profile.slot_cache > 0,
+    )
+    words = np.full((2, lanes), [[bits], [slots]], np.uint32)
+    return Rules(words[0], SlotRules(words[1]))  # pyright: ignore[reportArgumentType]

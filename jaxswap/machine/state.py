@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.machine import counters
 from jaxswap.machine.rules import Rules
+from jaxswap.machine.settings import Settings, start
 from jaxswap.swaptable.clusters import Clusters
 from jaxswap.swaptable.lanes import SPARE
 
@@ -80,8 +81,8 @@ POLICY_WORDS = 8
 class MachineParams:
     """What a machine is: constant during a replay, one value a lane.
 
-    always, madvise: masks of the orders enabled in sysfs. limit: memory.max in pages. policy: number of the
-    heuristic, policy_params: its parameters. rules: of the kernel version.
+    always, madvise: masks of the orders enabled in sysfs at the start. limit: memory.max in pages. policy:
+    number of the heuristic, policy_params: its parameters. rules: of the kernel version.
     """
 
     always: Mask
@@ -99,10 +100,10 @@ class MachineState:
 
     cpu: that runs the operation under way. rows: PLANES words for every 32 pages. slots, shadows: of each
     swapped page, a shadow being nonresident age << 1 | workingset. tables: blocks with a page table.
-    next, prev: LRU links by page. sizes: pages on the inactive and the active list. used: pages charged;
-    stock: pages charged ahead. age: nonresident_age. anon_cost, refaults_seen, flushed_active,
-    flushed_total: as in lruvec, the last two as of the last statistics flush. n: counters. memory: the
-    heuristic's. oom: killed. sharing: of several processes; None where there is one.
+    next, prev: LRU links by page. used: pages charged; stock: pages charged ahead. age: nonresident_age.
+    anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two as of the last
+    statistics flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
+    sharing: of several processes; None where there is one.
     """
 
     cpu: Lane
@@ -126,6 +127,7 @@ class MachineState:
     age_at_end: Lane
     cost_at_end: Lane
     reclaimed: Lane
+    settings: Settings
     oom: Flag
     memory: Int32[Array, "policy_words L"]
     n: counters.Counts
@@ -166,6 +168,7 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
         age_at_end=zero(),
         cost_at_end=zero(),
         reclaimed=zero(),
+        settings=start(zero(jnp.uint32), zero(jnp.uint32)),
         oom=zero(bool),
         memory=jnp.zeros((POLICY_WORDS, lanes), jnp.int32),
         n=counters.zeros(lanes),

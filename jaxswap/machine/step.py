@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import fault, program, rows
+from jaxswap.machine import fault, program, rows, settings, tables
 from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
@@ -30,11 +30,13 @@ _FEW = 8  # words of a row that an access looks at or changes
 
 
 class _Operation(NamedTuple):
-    """The operation: its kind, its page of place 0 (in a stream, places are those of the access table), where
-    it ends, its VMA (in a stream, each access has its own). quiet: the word of a row in which pages are that
-    an access of it passes by; for a stream that of reads, and the next one for writes."""
+    """The operation: its kind, its block, its page of place 0 (in a stream, places are those of the access
+    table), where it ends, its VMA (in a stream, each access has its own); SET: the file in `block`, the value
+    in `vma`. quiet: the word of a row in which pages are that an access of it passes by; for a stream that of
+    reads, and the next one for writes."""
 
     kind: Int32[Array, ""]
+    block: Int32[Array, ""]
     base: Int32[Array, ""]
     end: Int32[Array, ""]
     vma: Int32[Array, ""]
@@ -56,7 +58,7 @@ def _operation(ops: Program, i: Int32[Array, ""]) -> _Operation:
         int(Plane.QUIET),
         jnp.where(kind == program.TOUCH, int(Plane.QUIET_WRITE), _NEVER),
     )
-    return _Operation(kind, ops.block[i] * 512, ops.end[i], ops.vma[i], quiet)
+    return _Operation(kind, ops.block[i], ops.block[i] * 512, ops.end[i], ops.vma[i], quiet)
 
 
 def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Array, ""]) -> MachineState:
@@ -71,8 +73,6 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
 
     first, stop = spread(ops.start[i]), spread(op.end)
     zero, ahead = spread(op.kind == program.ZERO), spread(op.kind == program.WILLNEED)
-    releases, cools = spread(op.kind == program.DONTNEED), spread(op.kind == program.COLD)
-    pages_out, drops = spread(op.kind == program.PAGEOUT), spread(op.kind == program.DROP)
     accesses = spread(op.kind <= program.WILLNEED)
 
     def going(carry: tuple[MachineState, Lane]) -> Flag:
@@ -97,19 +97,42 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
 
         state, cursor = when(faults, serve, (state, cursor))
         begin, behind = spread(op.base) + cursor, spread(op.base) + stop
-        release, cool_down, out = on & releases, on & cools, on & pages_out
-        state = when(
-            release, lambda s: dont_need(s, params.rules.slots, begin, behind, surely(release)), state
-        )
-        drop = on & drops
-        state = when(drop, lambda s: drop_waiting(s, params.rules.slots, begin, behind, surely(drop)), state)
-        advised = cool_down | out
-        state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
-        state = when(cool_down, lambda s: cool(s, begin, behind, surely(cool_down)), state)
-        state = when(out, lambda s: page_out(s, params.rules, begin, behind, surely(out)), state)
+
+        def act(state: MachineState) -> MachineState:
+            return _act(state, params, op, begin, behind, surely(on & ~accesses))
+
+        state = when(on & ~accesses, act, state)
         return state, jnp.where(on & ~accesses, stop, cursor)
 
     return repeat(going, advance, (state, first))[0]
+
+
+def _act(
+    state: MachineState, params: MachineParams, op: _Operation, begin: Lane, behind: Lane, on: Flag
+) -> MachineState:
+    """An operation other than accesses, on pages begin .. behind - 1."""
+    unmaps, cools = on & (op.kind == program.UNMAP), on & (op.kind == program.COLD)
+    out = on & (op.kind == program.PAGEOUT)
+    releases = unmaps | (on & (op.kind == program.DONTNEED))
+
+    def free(state: MachineState) -> MachineState:
+        state = dont_need(state, params.rules.slots, begin, behind, surely(releases))
+        return tables.zap(state, begin, behind, unmaps | params.rules.reclaim_tables, surely(releases))
+
+    state = when(releases, free, state)
+    advised = cools | out
+    state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
+    state = when(cools, lambda s: cool(s, begin, behind, surely(cools)), state)
+    state = when(out, lambda s: page_out(s, params.rules, begin, behind, surely(out)), state)
+
+    def write(state: MachineState) -> MachineState:
+        return replace(state, settings=settings.write(state.settings, op.block, op.vma))
+
+    drops = on & (op.kind == program.DROP)
+    state = when(drops, lambda s: drop_waiting(s, params.rules.slots, begin, behind, surely(drops)), state)
+    state = when(on & (op.kind == program.SET), write, state)
+    splits = on & (op.kind == program.SPLIT)
+    return when(splits, lambda s: tables.split(s, begin, surely(splits)), state)
 
 
 def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag) -> tuple[MachineState, Lane]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import lru, places, rows, usefulness
+from jaxswap.machine import lru, places, rows, tables, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -20,6 +20,7 @@ from jaxswap.machine.usefulness import Judged
 from jaxswap.machine.work import Work
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
+from jaxswap.swaptable.geometry import MAX_ORDER
 from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 SWAP_CLUSTER_MAX = 32
@@ -170,6 +171,7 @@ def shrink_folio(state: MachineState, rules: Rules, work: Work) -> tuple[Machine
     stay = whole & ~found & (order == 0)
     through = found & go.nobodys
     out, split, stay, through, folios = once((out, split, stay, through, jnp.where(found, got, 1)))
+    state = tables.lose_entry(state, v, on & (order == MAX_ORDER))
     state = _remove_all(state, v, go.active, size, folios, on & ~go.piece)
     pages = once(folios << order)
 

@@ -7,6 +7,7 @@ no discard, no rotational device.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +32,14 @@ FREE, NONFULL, FRAG, FULL = 1, 2, 3, 4
 LISTS = 32
 FREE_LIST, FULL_LIST, NONFULL_LIST, FRAG_LIST = 0, 1, 2, 12
 
-HINTS = 16  # hints of a CPU (and device): one an order
 CPUS = 8  # CPUs there is room for
+HINTS = 16  # hints of a CPU (and device): one an order
 HAND, FIRST, END = 66, 64, 65  # words of a hand: slots, then where its content starts and ends
+HANDS = 2 * HAND  # of a CPU: slots taken, slots to give back
+
+# Words of a layout: of all devices, then of each.
+LISTS_AT, TOTAL, ONLINE, OF_DEVICE = 0, 1, 2, 3
+BASE, BEHIND, PRIORITY = 0, 1, 2
 
 _ALL = np.uint32(0xFFFF_FFFF)
 
@@ -41,17 +47,50 @@ _ALL = np.uint32(0xFFFF_FFFF)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SlotRules:
-    """Which rules of the slot allocator hold, one value a lane (see jaxswap.machine.profile.Profile).
+    """Which rules of the slot allocator hold: a bit each, a word a lane (jaxswap.machine.profile.Profile)."""
 
-    nonfull_first, fill_nonfull, scan_all_frag, device_hints: switches. slot_cache: slots of a hand, 0: no
-    slot cache.
-    """
+    bits: Mask
 
-    nonfull_first: Flag
-    fill_nonfull: Flag
-    scan_all_frag: Flag
-    device_hints: Flag
-    slot_cache: Lane
+    @staticmethod
+    def of(
+        *,
+        nonfull_first: bool,
+        fill_nonfull: bool,
+        scan_all_frag: bool,
+        device_hints: bool,
+        slot_cache: bool,
+    ) -> int:
+        """The bits of one lane."""
+        switches = (nonfull_first, fill_nonfull, scan_all_frag, device_hints, slot_cache)
+        return sum(bool(on) << i for i, on in enumerate(switches))
+
+    def _has(self, bit: int) -> Flag:
+        return self.bits & np.uint32(1 << bit) != 0
+
+    @property
+    def nonfull_first(self) -> Flag:
+        """Nonfull clusters before a free one."""
+        return self._has(0)
+
+    @property
+    def fill_nonfull(self) -> Flag:
+        """A cluster being filled is on nonfull."""
+        return self._has(1)
+
+    @property
+    def scan_all_frag(self) -> Flag:
+        """All frag clusters are tried."""
+        return self._has(2)
+
+    @property
+    def device_hints(self) -> Flag:
+        """Each device keeps its own hints."""
+        return self._has(3)
+
+    @property
+    def slot_cache(self) -> Flag:
+        """CPUs take and give order-0 slots by the hand."""
+        return self._has(4)
 
 
 @jax.tree_util.register_dataclass
@@ -60,35 +99,60 @@ class Clusters:
     """The clusters of all swap devices, and what the CPUs remember of them.
 
     words: STRIDE words a cluster: sets of used (not NULL, bad slots included), cached (PFN) and zero-flag
-    slots, count, order, flag. next, prev: list links by cluster number; the sentinels from `lists` on, LISTS
-    a device. hints: next slot of each order, 0 for none; HINTS a CPU and device. hands: of the slot cache,
-    two a CPU, taken and given. caching: the slot cache is in use. cpus: online.
+    slots, count, order, flag. next, prev: list links by cluster number; the sentinels follow the clusters,
+    LISTS a device. left: slots of each device that are NULL.
 
-    Of each device, bases: its first cluster; ends: slot behind the last one a scan looks at; priorities;
-    turns: place among its equals; left: slots that are NULL. What there is no device for starts at
-    clusters that do not exist. clock: the next turn. total: usable slots of all devices.
+    notes: next slot of each order, 0 for none, HINTS a CPU and device; hands, HANDS a CPU; each device's
+    place among its equals (turn); the next turn; whether the slot cache is in use. layout, constant: the
+    first sentinel; usable slots of all devices; CPUs online; then of each device its first cluster, the slot
+    behind the last one a scan looks at, its priority.
     """
 
     words: UInt32[Array, "words L"]
     next: Int32[Array, "links L"]
     prev: Int32[Array, "links L"]
-    hints: Int32[Array, "hints L"]
-    hands: Int32[Array, "hands L"]
-    caching: Flag
-    cpus: Lane
-    bases: Int32[Array, "devices L"]
-    ends: Int32[Array, "devices L"]
-    priorities: Int32[Array, "devices L"]
-    turns: Int32[Array, "devices L"]
+    notes: Int32[Array, "notes L"]
     left: Int32[Array, "devices L"]
-    clock: Lane
-    total: Lane
-    lists: Int32[Array, ""]
+    layout: Int32[Array, "layout L"]
 
     @property
     def free(self) -> Lane:
         """nr_swap_pages: slots that are NULL; those in a hand are not."""
         return self.left[0] if devices(self) == 1 else jnp.sum(self.left, axis=0)
+
+    @property
+    def lists(self) -> Lane:
+        """The number of the first sentinel."""
+        return self.layout[LISTS_AT]
+
+    @property
+    def total(self) -> Lane:
+        """Usable slots of all devices."""
+        return self.layout[TOTAL]
+
+    @property
+    def online(self) -> Lane:
+        """CPUs."""
+        return self.layout[ONLINE]
+
+
+class Notes(NamedTuple):
+    """Where the notes of some devices start."""
+
+    hints: int
+    hands: int
+    turns: int
+    clock: int
+    caching: int
+    words: int
+
+
+def notes_of(devices: int) -> Notes:
+    """The notes' layout in arrays for so many devices."""
+    hands = CPUS * devices * HINTS
+    turns = hands + CPUS * HANDS
+    clock = turns + devices
+    return Notes(0, hands, turns, clock, clock + 1, clock + 2)
 
 
 def devices(c: Clusters) -> int:
@@ -105,7 +169,7 @@ def device_of(c: Clusters, cluster: Lane) -> Lane:
     """The device of a cluster."""
     if devices(c) == 1:
         return jnp.zeros_like(cluster)
-    return jnp.sum(cluster[None] >= c.bases[1:], axis=0, dtype=jnp.int32)
+    return jnp.sum(cluster[None] >= layout_of(c, BASE)[1:], axis=0, dtype=jnp.int32)
 
 
 def of_device(values: Int32[Array, "devices L"], device: Lane) -> Lane:
@@ -114,6 +178,20 @@ def of_device(values: Int32[Array, "devices L"], device: Lane) -> Lane:
         return values[0]
     mine = np.arange(values.shape[0], dtype=np.int32)[:, None] == device[None]
     return jnp.sum(jnp.where(mine, values, 0), axis=0)
+
+
+def layout_of(c: Clusters, which: int) -> Int32[Array, "devices L"]:
+    """BASE, BEHIND or PRIORITY of all devices."""
+    return c.layout[OF_DEVICE + which * devices(c) :][: devices(c)]
+
+
+def take_turn(c: Clusters, device: Lane, on: Flag) -> Clusters:
+    """A device goes behind its equals."""
+    at = notes_of(devices(c))
+    number = jnp.full_like(device, at.clock)
+    clock, notes = load1(c.notes, number)
+    notes = store1(store1(notes, at.turns + device, clock, on), number, clock + 1, on)
+    return replace(c, notes=notes)
 
 
 def at_device(
@@ -221,10 +299,8 @@ def free(c: Clusters, slot: Lane, size: Lane, on: Flag) -> Clusters:
     device = device_of(c, cluster)
     before = of_device(c.left, device)
     # A device that was full comes back behind its equals.
-    listed = on & (before == 0)
-    turns = at_device(c.turns, device, c.clock, listed)
-    left = at_device(c.left, device, before + size, on)
-    return replace(c, left=left, turns=turns, clock=c.clock + listed)
+    c = take_turn(c, device, on & (before == 0))
+    return replace(c, left=at_device(c.left, device, before + size, on))
 
 
 def flags(c: Clusters, slot: Lane) -> tuple[Mask, Mask, Clusters]:

@@ -16,6 +16,7 @@ from jaxtyping import Int32
 
 from jaxswap.swaptable import bits, slot_cache
 from jaxswap.swaptable.cluster_table import (
+    BEHIND,
     CACHED,
     COUNT,
     CPUS,
@@ -31,6 +32,7 @@ from jaxswap.swaptable.cluster_table import (
     NONFULL,
     NONFULL_LIST,
     ORDER,
+    PRIORITY,
     ROW,
     STRIDE,
     USED,
@@ -48,12 +50,15 @@ from jaxswap.swaptable.cluster_table import (
     devices,
     flags,
     free,
+    layout_of,
     move,
+    notes_of,
     of_device,
     sentinels,
     set_plane,
     set_state,
     state,
+    take_turn,
     vm_swap_full,
     whole_set,
 )
@@ -154,15 +159,16 @@ def _hint_at(c: Clusters, rules: SlotRules, cpu: Lane, device: Lane, order: Lane
 def _next_device(c: Clusters, rules: SlotRules, s: _Search, on: Flag) -> tuple[Clusters, _Search]:
     """The next device in swap_avail_head, moved behind its equals; the search ends if there is none."""
     number = np.arange(devices(c), dtype=np.int32)[:, None]
+    turns, notes = load(c.notes, jnp.full_like(s.rank, notes_of(devices(c)).turns), devices(c))
+    c, priorities = replace(c, notes=notes), layout_of(c, PRIORITY)
     there = (c.left > 0) & ((s.visited[None] >> number) & 1 == 0)
-    best = jnp.max(jnp.where(there, c.priorities, np.iinfo(np.int32).min), axis=0)
-    equal = there & (c.priorities == best[None])
-    turn = jnp.min(jnp.where(equal, c.turns, np.iinfo(np.int32).max), axis=0)
-    device = jnp.sum(jnp.where(equal & (c.turns == turn[None]), number, 0), axis=0)
+    best = jnp.max(jnp.where(there, priorities, np.iinfo(np.int32).min), axis=0)
+    equal = there & (priorities == best[None])
+    turn = jnp.min(jnp.where(equal, turns, np.iinfo(np.int32).max), axis=0)
+    device = jnp.sum(jnp.where(equal & (turns == turn[None]), number, 0), axis=0)
     some = jnp.any(there, axis=0)
     picked = on & some
-    c = replace(c, turns=at_device(c.turns, device, c.clock, picked), clock=c.clock + picked)
-    return c, s._replace(
+    return take_turn(c, device, picked), s._replace(
         active=s.active & (~on | some),
         rank=jnp.where(picked, jnp.where(rules.device_hints, _HINTED, _SLOW), s.rank),
         device=jnp.where(picked, device, s.device),
@@ -204,8 +210,8 @@ def _search(
     zero = jnp.zeros_like(order)
     row = jnp.where(rules.nonfull_first, MAX_ORDER + 1, 0) + order
     hint_at = _hint_at(c, rules, cpu, jnp.maximum(pinned, 0), order)
-    hint, hints = load1(c.hints, hint_at)
-    c = replace(c, hints=hints)
+    hint, notes = load1(c.notes, hint_at)
+    c = replace(c, notes=notes)
 
     def scan(carry: tuple[Clusters, _Search]) -> tuple[Clusters, _Search]:
         c, s = carry
@@ -215,8 +221,8 @@ def _search(
             pick = s.active & (s.rank == _PICK)
             c, s = when(pick, lambda carry: _next_device(carry[0], rules, carry[1], surely(pick)), (c, s))
             hint_there = _hint_at(c, rules, cpu, s.device, order)
-            hint_here, hints = load1(c.hints, hint_there)
-            c = replace(c, hints=hints)
+            hint_here, notes = load1(c.notes, hint_there)
+            c = replace(c, notes=notes)
         active, rank = s.active, s.rank
         # A cluster: the hinted one, else the head of the first list whose turn it is.
         hinted = rank == _HINTED
@@ -266,12 +272,12 @@ def _search(
         c = change(c, cluster, position, position + slots, {USED: True}, taken)
         c = move(c, cluster, target, owner, shifts)
         end = position + slots
-        limit = jnp.minimum(of_device(c.ends, s.device) - cluster * CLUSTER, CLUSTER)
+        limit = jnp.minimum(of_device(layout_of(c, BEHIND), s.device) - cluster * CLUSTER, CLUSTER)
         follows = taken & (count < CLUSTER) & (end + size <= limit)
         # A device that has nothing leaves no hint.
         asked = active & ~hinted & ~there & asks
-        hints = store1(c.hints, hint_there, jnp.where(follows, cluster * CLUSTER + end, 0), chosen | asked)
-        c = replace(c, hints=hints)
+        notes = store1(c.notes, hint_there, jnp.where(follows, cluster * CLUSTER + end, 0), chosen | asked)
+        c = replace(c, notes=notes)
         if several:
             c = replace(c, left=at_device(c.left, s.device, of_device(c.left, s.device) - slots, taken))
         else:
@@ -328,16 +334,18 @@ def alloc(
     """
     cpu = jnp.broadcast_to(jnp.asarray(cpu, jnp.int32), order.shape)
     zero = jnp.zeros_like(order)
-    by_hand = bits.once(on & (rules.slot_cache > 0) & (order == 0))
-    hand = slot_cache.taken(cpu)
+    by_hand = bits.once(on & (rules.slot_cache) & (order == 0))
+    hand = slot_cache.taken(c, cpu)
 
-    def look(carry: tuple[Clusters, Flag]) -> tuple[Clusters, Flag]:
-        c = slot_cache.check_active(carry[0], rules, surely(by_hand))
+    no = jnp.zeros_like(on)
+
+    def look(carry: tuple[Clusters, Flag, Flag]) -> tuple[Clusters, Flag, Flag]:
+        c, active = slot_cache.check_active(carry[0], surely(by_hand))
         empty, c = slot_cache.empty(c, hand)
-        return c, empty
+        return c, active, empty
 
-    c, empty = when(by_hand, look, (c, jnp.zeros_like(on)))
-    by_hand = bits.once(by_hand & c.caching)
+    c, active, empty = when(by_hand, look, (c, no, no))
+    by_hand = bits.once(by_hand & active)
     ahead = by_hand & empty
     # Each call turns the devices of 6.12 once more.
     single = rules.device_hints & (devices(c) > 1)
@@ -362,7 +370,7 @@ def alloc(
             jnp.where(more, s.device, t.pinned),
         )
 
-    most = jnp.where(ahead, jnp.minimum(rules.slot_cache, c.free), one_by_one)
+    most = jnp.where(ahead, jnp.minimum(slot_cache.BATCH, c.free), one_by_one)
     begin = _Taking(on & ~(by_hand & ~empty), zero - 1, zero, ahead, most, zero - 1)
     c, t = repeat(lambda carry: carry[1].active, take, (c, begin))
     first, got = t.first, t.got
@@ -372,7 +380,7 @@ def alloc(
         c, first, got = carry
         here = surely(drawn)
         # The next call checks again.
-        most = jnp.where(slot_cache.scarce(c, rules), 1, want)
+        most = jnp.where(slot_cache.scarce(c), 1, want)
         c, slot, number = slot_cache.pop(c, hand, most, here)
         return c, jnp.where(here, slot, first), jnp.where(here, number, got)
 
@@ -394,6 +402,12 @@ def put(
     a large folio of which no slot has a count (free_swap_and_cache_nr, put_swap_folio).
     """
     cpu = jnp.broadcast_to(jnp.asarray(cpu, jnp.int32), slot.shape)
-    by_hand = bits.once(on & (rules.slot_cache > 0) & c.caching & ~direct)
-    c = when(by_hand, lambda c: slot_cache.give(c, rules, cpu, slot, size, surely(by_hand)), c)
-    return free(c, slot, size, on & ~by_hand)
+    by_hand = bits.once(on & rules.slot_cache & ~direct)
+
+    def hand_over(carry: tuple[Clusters, Flag]) -> tuple[Clusters, Flag]:
+        active, c = slot_cache.caching(carry[0])
+        given = active & surely(by_hand)
+        return slot_cache.give(c, cpu, slot, size, given), given
+
+    c, given = when(by_hand, hand_over, (c, jnp.zeros_like(on)))
+    return free(c, slot, size, on & ~given)

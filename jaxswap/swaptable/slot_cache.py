@@ -12,38 +12,46 @@ from jaxswap.swaptable.cluster_table import (
     END,
     FIRST,
     HAND,
+    HANDS,
     Clusters,
     Flag,
     Lane,
-    SlotRules,
     device_of,
     devices,
     free,
+    notes_of,
 )
 from jaxswap.swaptable.geometry import CLUSTER_SHIFT
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
 
+BATCH = 64  # slots of a hand
 ACTIVATE, DEACTIVATE = 5, 2  # times the batch: free slots a CPU above which it starts, below which it stops
 
 
-def taken(cpu: Lane) -> Lane:
-    """Where a CPU's hand of taken slots starts."""
-    return cpu * (2 * HAND)
+def taken(c: Clusters, cpu: Lane) -> Lane:
+    """Where in the notes a CPU's hand of taken slots starts."""
+    return notes_of(devices(c)).hands + cpu * HANDS
 
 
-def given(cpu: Lane) -> Lane:
+def given(c: Clusters, cpu: Lane) -> Lane:
     """Where a CPU's hand of slots to give back starts."""
-    return cpu * (2 * HAND) + HAND
+    return taken(c, cpu) + HAND
+
+
+def caching(c: Clusters) -> tuple[Flag, Clusters]:
+    """Whether the slot cache is in use."""
+    found, notes = load1(c.notes, jnp.full_like(c.total, notes_of(devices(c)).caching))
+    return found != 0, replace(c, notes=notes)
 
 
 def _bounds(c: Clusters, hand: Lane) -> tuple[Lane, Lane, Clusters]:
-    first, hands = load1(c.hands, hand + FIRST)
-    end, hands = load1(hands, hand + END)
-    return first, end, replace(c, hands=hands)
+    first, notes = load1(c.notes, hand + FIRST)
+    end, notes = load1(notes, hand + END)
+    return first, end, replace(c, notes=notes)
 
 
 def _set_bounds(c: Clusters, hand: Lane, first: Lane, end: Lane, on: Flag) -> Clusters:
-    return replace(c, hands=store1(store1(c.hands, hand + FIRST, first, on), hand + END, end, on))
+    return replace(c, notes=store1(store1(c.notes, hand + FIRST, first, on), hand + END, end, on))
 
 
 def empty(c: Clusters, hand: Lane) -> tuple[Flag, Clusters]:
@@ -60,7 +68,7 @@ def push(c: Clusters, hand: Lane, slot: Lane, size: Lane, on: Flag) -> Clusters:
 
     def put(carry: tuple[Clusters, Lane]) -> tuple[Clusters, Lane]:
         c, i = carry
-        return replace(c, hands=store1(c.hands, hand + end + i, slot + i, surely(on & (i < size)))), i + 1
+        return replace(c, notes=store1(c.notes, hand + end + i, slot + i, surely(on & (i < size)))), i + 1
 
     c, _ = repeat(lambda carry: on & (carry[1] < size), put, (c, jnp.zeros_like(size)))
     return _set_bounds(c, hand, first, end + size, on)
@@ -69,8 +77,8 @@ def push(c: Clusters, hand: Lane, slot: Lane, size: Lane, on: Flag) -> Clusters:
 def pop(c: Clusters, hand: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lane, Lane]:
     """Up to `want` slots, one behind the other, out of a hand that has some: (clusters, first, number)."""
     first, end, c = _bounds(c, hand)
-    slot, hands = load1(c.hands, hand + first)
-    c = replace(c, hands=hands)
+    slot, notes = load1(c.notes, hand + first)
+    c = replace(c, notes=notes)
 
     def follows(carry: tuple[Clusters, Lane, Lane]) -> Flag:
         _, got, following = carry
@@ -79,8 +87,8 @@ def pop(c: Clusters, hand: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lane, 
     def look(carry: tuple[Clusters, Lane, Lane]) -> tuple[Clusters, Lane, Lane]:
         c, got, following = carry
         active = surely(follows(carry))
-        next, hands = load1(c.hands, hand + first + got + 1)
-        return replace(c, hands=hands), got + active, jnp.where(active, next, following)
+        next, notes = load1(c.notes, hand + first + got + 1)
+        return replace(c, notes=notes), got + active, jnp.where(active, next, following)
 
     c, got, _ = repeat(follows, look, (c, jnp.zeros_like(slot), slot))
     return _set_bounds(c, hand, first + got, end, on), slot, got
@@ -97,9 +105,9 @@ def _flush(c: Clusters, hand: Lane, on: Flag) -> Clusters:
     def give(carry: tuple[Clusters, Lane, Lane]) -> tuple[Clusters, Lane, Lane]:
         c, device, i = carry
         active = surely(going(carry))
-        slot, hands = load1(c.hands, hand + i)
+        slot, notes = load1(c.notes, hand + i)
         here = active & (i < end) & (device_of(c, slot >> CLUSTER_SHIFT) == device)
-        c = free(replace(c, hands=hands), slot, jnp.ones_like(slot), here)
+        c = free(replace(c, notes=notes), slot, jnp.ones_like(slot), here)
         over = active & (i + 1 >= end) & (device < last)
         return c, device + over, jnp.where(over, first, i + active)
 
@@ -108,34 +116,39 @@ def _flush(c: Clusters, hand: Lane, on: Flag) -> Clusters:
     return _set_bounds(c, hand, zero, zero, on)
 
 
-def scarce(c: Clusters, rules: SlotRules) -> Flag:
+def scarce(c: Clusters) -> Flag:
     """Whether the next check stops the slot cache."""
-    return c.free < c.cpus * DEACTIVATE * rules.slot_cache
+    return c.free < c.online * (DEACTIVATE * BATCH)
 
 
-def check_active(c: Clusters, rules: SlotRules, on: Flag) -> Clusters:
-    """check_cache_active: start where there is plenty, stop and give all back where there is little."""
-    stop = on & c.caching & scarce(c, rules)
-    start = on & ~c.caching & (c.free > c.cpus * ACTIVATE * rules.slot_cache)
-    c = replace(c, caching=(c.caching & ~stop) | start)
-    hands = c.cpus * 2
+def check_active(c: Clusters, on: Flag) -> tuple[Clusters, Flag]:
+    """check_cache_active: (clusters, whether the slot cache is in use).
+
+    It starts where there is plenty, and stops and gives all back where there is little.
+    """
+    active, c = caching(c)
+    stop = on & active & scarce(c)
+    active = jnp.where(active, ~stop, c.free > c.online * (ACTIVATE * BATCH))
+    at = jnp.full_like(c.total, notes_of(devices(c)).caching)
+    c = replace(c, notes=store1(c.notes, at, active, on))
+    hands = c.online * 2
 
     def drop(carry: tuple[Clusters, Lane]) -> tuple[Clusters, Lane]:
         c, i = carry
-        return _flush(c, i * HAND, surely(stop & (i < hands))), i + 1
+        return _flush(c, taken(c, jnp.zeros_like(i)) + i * HAND, surely(stop & (i < hands))), i + 1
 
-    return repeat(lambda carry: stop & (carry[1] < hands), drop, (c, jnp.zeros_like(hands)))[0]
+    return repeat(lambda carry: stop & (carry[1] < hands), drop, (c, jnp.zeros_like(hands)))[0], active
 
 
-def give(c: Clusters, rules: SlotRules, cpu: Lane, slot: Lane, size: Lane, on: Flag) -> Clusters:
+def give(c: Clusters, cpu: Lane, slot: Lane, size: Lane, on: Flag) -> Clusters:
     """free_swap_slot of `size` slots: a full hand is given back before the next slot is put into it."""
-    hand = given(cpu)
+    hand = given(c, cpu)
 
     def one(carry: tuple[Clusters, Lane]) -> tuple[Clusters, Lane]:
         c, i = carry
         active = surely(on & (i < size))
         _, end, c = _bounds(c, hand)
-        full = active & (end >= rules.slot_cache)
+        full = active & (end >= BATCH)
         c = when(full, lambda c: _flush(c, hand, surely(full)), c)
         return push(c, hand, slot + i, jnp.ones_like(slot), active), i + 1
 

@@ -16,8 +16,6 @@ from jaxswap.swaptable.cluster_table import (
     FLAG,
     FREE,
     FREE_LIST,
-    HAND,
-    HINTS,
     LISTS,
     NONFULL,
     NONFULL_LIST,
@@ -25,6 +23,7 @@ from jaxswap.swaptable.cluster_table import (
     STRIDE,
     USED,
     Clusters,
+    notes_of,
 )
 from jaxswap.swaptable.geometry import CLUSTER
 from jaxswap.swaptable.lanes import SPARE
@@ -105,30 +104,27 @@ def swapon(
                 links[0, a], links[1, b] = b, a
         ends.append(base * CLUSTER + (device.slots if scans_to_end else count * CLUSTER))
 
-    def spread(x: np.ndarray) -> Array:
-        return jnp.asarray(np.repeat(x[:, None], lanes, axis=1))
-
-    def each(values: Sequence[int], other: int) -> Array:
-        return spread(np.array([*values, *[other] * (most - len(values))], np.int32))
-
-    def scalar(value: int) -> Array:
-        return jnp.full((lanes,), value, jnp.int32)
-
     left = [device.slots - 1 for device in devices]
+    at = notes_of(most)
+    notes = np.zeros(at.words + SPARE, np.int32)
+    notes[at.turns : at.turns + len(devices)] = range(len(devices))
+    notes[at.clock] = len(devices)
+    missing = [0] * (most - len(devices))
+    layout = [
+        *(room, sum(left), cpus),
+        *(*bases(devices), *[_NOWHERE for _ in missing]),
+        *(*ends, *missing),
+        *(*priorities(devices, stepped_priority), *missing),
+    ]
+
+    def spread(x: np.ndarray | list[int]) -> Array:
+        return jnp.asarray(np.repeat(np.asarray(x)[:, None], lanes, axis=1))
+
     return Clusters(
         words=spread(np.concatenate([words.reshape(-1), np.zeros(SPARE, np.uint32)])),
         next=spread(links[0]),
         prev=spread(links[1]),
-        hints=spread(np.zeros(CPUS * most * HINTS + SPARE, np.int32)),
-        hands=spread(np.zeros(CPUS * 2 * HAND + SPARE, np.int32)),
-        caching=jnp.zeros((lanes,), bool),
-        cpus=scalar(cpus),
-        bases=each(bases(devices), _NOWHERE),
-        ends=each(ends, 0),
-        priorities=each(priorities(devices, stepped_priority), 0),
-        turns=each(range(len(devices)), 0),
-        left=each(left, 0),
-        clock=scalar(len(devices)),
-        total=scalar(sum(left)),
-        lists=jnp.int32(room),
+        notes=spread(notes),
+        left=spread(np.array([*left, *missing], np.int32)),
+        layout=spread(np.array(layout, np.int32)),
     )

@@ -117,8 +117,6 @@ def compare(machine: CMachine, workload: Workload, lane: CLane) -> Counter[str]:
         madvise=lane.madvise,
         limit=lane.limit_pages,
         swap_slots=lane.swap_slots,
-        anon_vmas_part=False,
-        gives_tables_back=False,
     )
     expected = list(blocks(workload, reference))
     got = machine.run(workload, *lane)

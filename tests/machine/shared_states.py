@@ -8,6 +8,7 @@ from jaxswap.machine.program import places_of
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.state import Folio
 from jaxswap.machine.state import MachineState, pages_room
+from jaxswap.machine.tables import HUGE, TABLE
 from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload
 from tests.machine.states import SCALARS, _clusters, _walk
@@ -80,6 +81,7 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
         "lists": found["lists"],
         "hints": found["hints"],
         "tables": sorted((place[k], block) for k, p in machine.processes.items() for block in p.tables),
+        "huge": sorted((place[k], block) for k, p in machine.processes.items() for block in p.huge),
         "memory": found["memory"],
         "scalars": found["scalars"],
     }
@@ -125,7 +127,8 @@ def of_machine(state: MachineState, npages: int, living: list[int]) -> dict[str,
         (int(n), (int(x) >> 1, bool(x & 1)) if n and c < 0 else None, numbers[int(c)] if c >= 0 else -1)
         for n, c, x in zip(counts, cache, shadows, strict=True)
     ]
-    tables = np.flatnonzero(np.asarray(state.tables)[:-SPARE, 0])
+    found = np.asarray(state.tables)[:-SPARE, 0]
+    tables, huge = np.flatnonzero(found == TABLE), np.flatnonzero(found == HUGE)
     blocks = room // 512
     scalars = {name: int(np.asarray(getattr(state, name))[0]) for name in (*SCALARS, "used")}
     scalars |= {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
@@ -138,6 +141,7 @@ def of_machine(state: MachineState, npages: int, living: list[int]) -> dict[str,
         "slots": slots,
         **_clusters(state.clusters),
         "tables": [(int(t) // blocks, int(t) % blocks) for t in tables],
+        "huge": [(int(t) // blocks, int(t) % blocks) for t in huge],
         "memory": np.asarray(state.memory)[:4, 0].tolist(),
         "scalars": scalars,
     }

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxswap.machine.observe import pages_of
 from jaxswap.machine.state import MachineState, Plane, pages_room
+from jaxswap.machine.tables import HUGE, TABLE
 from jaxswap.swaptable.clusters import COUNT, FLAG, LISTS, ORDER, ROW, STRIDE, Clusters
 from jaxswap.swaptable.lanes import SPARE
 from tests.reference.folio import Folio
@@ -75,6 +76,7 @@ def of_reference(machine: Machine) -> dict[str, Any]:
         "lists": lists,
         "hints": [machine.swap.hints.get((0, order), (0, 0))[1] for order in range(10)],
         "tables": sorted(process.tables),
+        "huge": sorted(process.huge),
         "memory": list(machine.policy_memory),
         "scalars": scalars,
     }
@@ -122,7 +124,7 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
     inactive, active = (_walk(np.asarray(state.next)[:, 0], pages_room(state) + i) for i in (0, 1))
     scalars = {name: int(np.asarray(getattr(state, name))[0]) for name in (*SCALARS, "used")}
     scalars |= {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
-    tables = np.flatnonzero(np.asarray(state.tables)[:-SPARE, 0]).tolist()
+    tables = np.asarray(state.tables)[:-SPARE, 0]
     sizes = (int(np.asarray(state.inactive)[0]), int(np.asarray(state.active)[0]))
     return {
         "pages": rows,
@@ -130,7 +132,8 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
         "active": active,
         "sizes": sizes,
         **_clusters(state.clusters),
-        "tables": tables,
+        "tables": np.flatnonzero(tables == TABLE).tolist(),
+        "huge": np.flatnonzero(tables == HUGE).tolist(),
         "memory": np.asarray(state.memory)[:4, 0].tolist(),
         "scalars": scalars,
     }
@@ -146,7 +149,7 @@ def _walk(links: np.ndarray, sentinel: int) -> list[int]:
 
 def _clusters(c: Clusters) -> dict[str, Any]:
     words = np.asarray(c.words)[:-SPARE, 0].reshape(-1, STRIDE)
-    links, room = np.asarray(c.next)[:, 0], int(c.lists)
+    links, room = np.asarray(c.next)[:, 0], int(c.lists[0])
     rows = []
     for row in words:
         if row[COUNT] or row[FLAG]:
@@ -164,7 +167,7 @@ def _clusters(c: Clusters) -> dict[str, Any]:
     return {
         "clusters": rows,
         "lists": {key: queue for key, queue in lists.items() if queue},
-        "hints": np.asarray(c.hints)[:10, 0].tolist(),
+        "hints": np.asarray(c.notes)[:10, 0].tolist(),
     }
 
 

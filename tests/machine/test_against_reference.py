@@ -29,8 +29,6 @@ def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machin
         policy=lane.policy,
         policy_params=tuple(lane.parameters()),
         profile=PROFILES[profile],
-        anon_vmas_part=False,
-        gives_tables_back=False,
     )
 
 
@@ -42,7 +40,7 @@ def run_reference(workload: Workload, machine: Machine, start: int = 0, stop: in
 
 
 def random_lane(rng: random.Random, limited: bool) -> Lane:
-    sizes = [16, 32, 64, 128, 256, 1024]
+    sizes = [16, 32, 64, 128, 256, 1024, 2048]
     mthp = " ".join(f"{size}{rng.choice(['', '', 'm'])}" for size in sizes if rng.random() < 0.5)
     policy = rng.choice(list(POLICIES))
     params = {param.name: rng.randint(param.low, min(param.high, 8)) for param in POLICIES[policy].params}

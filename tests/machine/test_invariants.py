@@ -99,7 +99,10 @@ def cluster_counts_and_lists(state: MachineState) -> None:
         assert (flag == FREE) == (count == 0)
     for slot in found["hints"]:
         assert 0 <= slot < SLOTS
-    room, words = int(state.clusters.lists), np.asarray(state.clusters.words)[:-SPARE, 0].reshape(-1, STRIDE)
+    room, words = (
+        int(state.clusters.lists[0]),
+        np.asarray(state.clusters.words)[:-SPARE, 0].reshape(-1, STRIDE),
+    )
     assert not words[len(clusters) : room, FLAG].any()
     links = state.clusters.next, state.clusters.prev
     assert both_ways(*links, range(room, room + LISTS)) == len(clusters)
@@ -146,7 +149,7 @@ def folios_are_on_the_lists(state: MachineState) -> None:
         assert pages[Plane.PARTIAL][name] == lost
     tables = set(found["tables"])
     some = np.flatnonzero(present | pages[Plane.SWAPPED] | pages[Plane.ZEROPAGE]) // CLUSTER
-    assert set(some.tolist()) <= tables
+    assert set(some.tolist()) <= tables | set(found["huge"])
     room = pages_room(state)
     assert both_ways(state.next, state.prev, range(room, room + 2)) == len(heads)
 

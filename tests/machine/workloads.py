@@ -2,6 +2,8 @@
 
 import random
 
+from jaxswap.machine.settings import THP
+
 PAGES = 1536
 
 
@@ -17,8 +19,9 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
         lines.append(f"MADVNOHUGE {pages // 2} {pages // 4}")
     if rng.random() < 0.5:
         lines += [f"FILL 0 {pages}", f"PAGEOUT 0 {pages}"]
-    kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD", "ADVICE"]
-    weights = [20, 14, 14, 14, 12, 12, 6, 6, 3, 2]
+    kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD"]
+    weights = [20, 14, 14, 14, 12, 12, 6, 6, 3, 2, 2, 3, 2]
+    kinds += ["ADVICE", "EQUAL", "WHOLE", "SET"]
     for _ in range(operations):
         if rng.random() < 0.5:
             n = 16 * rng.choice([1, 1, 2, 4])
@@ -36,6 +39,18 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
                 lines += [f"UNMAP {start} {length}", f"MAP {start} {length} {rng.choice(['plain', 'huge'])}"]
             else:
                 lines.append(f"{rng.choice(['MADVHUGE', 'MADVNOHUGE'])} {start} {min(64, pages - start)}")
+        elif kind == "WHOLE":
+            block = rng.randrange(pages // 512) * 512
+            lines.append(f"{rng.choice(['DONTNEED', 'DONTNEED', 'PAGEOUT', 'COLD', 'FILL'])} {block} 512")
+        elif kind == "SET":
+            file = rng.choice(["", *(f"hugepages-{size}kB/" for size in (16, 64, 64, 256, 2048))])
+            modes = ["always", "madvise", "never", "inherit"][: 4 if file else 3]
+            lines.append(f"SET {THP}{file}enabled {rng.choice(modes)}")
+        elif kind == "EQUAL":
+            # Advice that becomes equal: VMAs merge, unless each had its own pages before.
+            start = v // 128 * 128
+            length = min(rng.choice([128, 512]), pages - start)
+            lines.append(f"{rng.choice(['MADVHUGE', 'MADVHUGE', 'MADVNOHUGE'])} {start} {length}")
         elif kind == "PAGEOUT" and rng.random() < 0.3:
             lines.append(f"PAGEOUT {v} {min(rng.choice([64, 128, 512]), pages - v)}")
         elif kind in ("ZERO", "WILLNEED"):

@@ -49,7 +49,7 @@ def handle(m: Machine, process: Process, v: int, write: bool) -> None:
     """handle_mm_fault of an anonymous VMA."""
     page, vma = process.pages[v], process.vma(v)
     block = v >> TOP_ORDER
-    if write and vma.anon is None and m.anon_vmas_part:
+    if write and vma.anon is None:
         vma.anon = m.new_anon_vma()
     if block in process.huge and page.state == "zero":
         if huge_zero_write(m, process, vma, block):

@@ -37,9 +37,6 @@ class Machine:
     on, and takes everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and
     readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
     ended it all.
-
-    anon_vmas_part, gives_tables_back: off for the sake of machines without the rule of Vma.mergeable, or of
-    `tables` in zap.zap.
     """
 
     npages: int
@@ -57,8 +54,6 @@ class Machine:
     inherit: int = 0
     thp: str = "always"
     vma_readahead: bool = True
-    anon_vmas_part: bool = True
-    gives_tables_back: bool = True
     n: Counter[str] = field(default_factory=Counter)
     cpu: int = 0  # where the operation under way runs
 

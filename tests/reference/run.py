@@ -46,9 +46,10 @@ class Regions:
         return inside
 
     def map(self, start: int, end: int, advice: str) -> None:
-        self._carve(start, end)
+        """One VMA. Pages that were mapped before stay: it has grown over them and keeps their anon_vma."""
+        anon = next((vma.anon for vma, _ in self._carve(start, end) if vma.anon is not None), None)
         self.made += 1
-        self._insert([(Vma(start, end, advice), self.made)])
+        self._insert([(Vma(start, end, advice, anon=anon), self.made)])
 
     def unmap(self, start: int, end: int) -> None:
         self._carve(start, end)
@@ -159,7 +160,7 @@ class Runner:
                 elif kind is Kind.COLD:
                     madvise.cold(m, process, start, end)
                 else:
-                    whole = m.gives_tables_back and (kind is Kind.UNMAP or m.profile.reclaim_tables)
+                    whole = kind is Kind.UNMAP or m.profile.reclaim_tables
                     if (
                         not m.profile.gathers_calls
                         and kind is Kind.DONTNEED

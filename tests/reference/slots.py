@@ -126,9 +126,9 @@ class SwapDevice:
             order == 0 or cluster.count == 0 or cluster.order == order
         )
 
-    def alloc(self, order: int) -> tuple[int | None, int]:
-        """cluster_alloc_swap_entry, without hints."""
-        after = 0
+    def alloc(self, order: int) -> tuple[int | None, int | None]:
+        """cluster_alloc_swap_entry, without hints. The next slot is None if there was no cluster to scan."""
+        after = None
         for flag, stolen, tries in self._passes(order):
             if flag == FULL:
                 self.reclaim_full()

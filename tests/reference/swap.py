@@ -99,7 +99,8 @@ class Swap:
                 found = self._alloc_rotational(device, order)
             else:
                 found, after = device.alloc(order)
-                self.hints[cpu, order] = (number, after)
+                if after is not None:
+                    self.hints[cpu, order] = (number, after)
             if found is not None or order:
                 return self._taken(number, found)
         return None
@@ -112,7 +113,9 @@ class Swap:
             found, device.hints[order] = device.scan(offset // CLUSTER, offset % CLUSTER, order)
             if found is not None:
                 return found
-        found, device.hints[order] = device.alloc(order)
+        found, after = device.alloc(order)
+        if after is not None:
+            device.hints[order] = after
         return found
 
     def take_from_devices(self, order: int, cpu: int, goal: int) -> list[Place]:

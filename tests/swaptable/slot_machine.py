@@ -15,7 +15,7 @@ from jaxtyping import Array, Int32
 from jaxswap.machine.lane import slot_rules
 from jaxswap.machine.profile import PROFILES, Profile
 from jaxswap.swaptable import clusters, slot_cache
-from jaxswap.swaptable.cluster_table import HAND, HINTS
+from jaxswap.swaptable.cluster_table import HAND, HINTS, PRIORITY, layout_of, notes_of
 from jaxswap.swaptable.clusters import COUNT, CPUS, FLAG, LISTS, ORDER, ROW, STRIDE, Clusters, SlotRules
 from jaxswap.swaptable.lanes import SPARE, repeat, store, when
 from jaxswap.swaptable.swapon import MANY, bases, priorities
@@ -218,7 +218,7 @@ def of_jax(c: Clusters, devices: int) -> dict[str, Any]:
     lists = {}
     for number in range(devices):
         for key, first in LISTED.items():
-            sentinel = int(c.lists) + number * LISTS + first
+            sentinel = int(c.lists[0]) + number * LISTS + first
             queue, at = [], int(c.next[sentinel, 0])
             while at != sentinel:
                 assert c.next[c.prev[at, 0], 0] == at
@@ -226,23 +226,25 @@ def of_jax(c: Clusters, devices: int) -> dict[str, Any]:
                 at = int(c.next[at, 0])
             if queue:
                 lists[number, *key] = queue
-    table = c.hints[:-SPARE, 0].reshape(CPUS, most, HINTS)
+    at = notes_of(most)
+    table = c.notes[: at.hands, 0].reshape(CPUS, most, HINTS)
     hints = {tuple(map(int, key)): int(table[tuple(key)]) for key in np.argwhere(table)}
     hands = {}
     for cpu in range(CPUS):
-        for which, start in enumerate((slot_cache.taken(cpu), slot_cache.given(cpu))):
-            hand = c.hands[start : start + HAND, 0].tolist()
+        for which, start in enumerate((slot_cache.taken(c, cpu), slot_cache.given(c, cpu))):
+            hand = c.notes[start : start + HAND, 0].tolist()
             if slots := hand[hand[slot_cache.FIRST] : hand[slot_cache.END]]:
                 hands[cpu, which] = slots
     left = c.left[:devices, 0].tolist()
-    order = sorted(range(devices), key=lambda i: (-c.priorities[i, 0], c.turns[i, 0]))
+    priority, turns = layout_of(c, PRIORITY), c.notes[at.turns :, 0]
+    order = sorted(range(devices), key=lambda i: (-priority[i, 0], turns[i]))
     return {
         "clusters": rows,
         "left": left,
         "lists": lists,
         "hints": hints,
         "hands": hands,
-        "caching": bool(c.caching[0]),
+        "caching": bool(c.notes[at.caching, 0]),
         "available": [i for i in order if left[i]],
     }
 

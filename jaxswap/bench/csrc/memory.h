@@ -475,6 +475,10 @@ static void dont_need(struct machine *m, uint32_t start, uint32_t end)
         memset(m->flags + v, 0, n);
         v += n;
     }
+    if (end - start == BLOCK && m->table[start / BLOCK]) { /* CONFIG_PT_RECLAIM */
+        m->table[start / BLOCK] = 0;
+        m->usage--;
+    }
 }
 
 /* Splitting and swap-out */

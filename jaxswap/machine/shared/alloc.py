@@ -17,6 +17,7 @@ from jaxswap.machine.shared.slots import slot_of, vm_swap_full
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
 from jaxswap.swaptable import bits, cluster_table
 from jaxswap.swaptable.cluster_table import (
+    BEHIND,
     FRAG,
     FRAG_LIST,
     FREE_LIST,
@@ -26,12 +27,16 @@ from jaxswap.swaptable.cluster_table import (
     LISTS,
     NONFULL,
     NONFULL_LIST,
+    PRIORITY,
     USED,
     at_device,
     device_of,
     devices,
+    layout_of,
+    notes_of,
     of_device,
     sentinels,
+    take_turn,
 )
 from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT, MAX_ORDER
 from jaxswap.swaptable.lanes import load, load1, store1
@@ -66,8 +71,8 @@ def begin(
 ) -> tuple[MachineState, Registers]:
     """swap_alloc_fast: the cluster of the hint, if it is of use."""
     order = regs.alloc_order
-    hint, hints = load1(state.clusters.hints, _hint_at(state, order))
-    c = replace(state.clusters, hints=hints)
+    hint, hints = load1(state.clusters.notes, _hint_at(state, order))
+    c = replace(state.clusters, notes=hints)
     cluster = jnp.where(hint > 0, hint >> CLUSTER_SHIFT, 0)
     count, owner, flag, c = cluster_table.state(c, cluster)
     usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG))
@@ -85,14 +90,16 @@ def _next_device(state: MachineState, regs: Registers, on: Flag) -> tuple[Machin
     """
     c = state.clusters
     number = np.arange(devices(c), dtype=np.int32)[:, None]
+    turns, notes = load(c.notes, jnp.full_like(regs.rank, notes_of(devices(c)).turns), devices(c))
+    c, priorities = replace(c, notes=notes), layout_of(c, PRIORITY)
     there = (c.left > 0) & ((regs.visited[None] >> number) & 1 == 0)
     there = there & ((regs.alloc_order == 0) | (regs.visited == 0))[None]
-    best = jnp.max(jnp.where(there, c.priorities, np.iinfo(np.int32).min), axis=0)
-    equal = there & (c.priorities == best[None])
-    turn = jnp.min(jnp.where(equal, c.turns, np.iinfo(np.int32).max), axis=0)
-    device = jnp.sum(jnp.where(equal & (c.turns == turn[None]), number, 0), axis=0)
+    best = jnp.max(jnp.where(there, priorities, np.iinfo(np.int32).min), axis=0)
+    equal = there & (priorities == best[None])
+    turn = jnp.min(jnp.where(equal, turns, np.iinfo(np.int32).max), axis=0)
+    device = jnp.sum(jnp.where(equal & (turns == turn[None]), number, 0), axis=0)
     picked = on & jnp.any(there, axis=0)
-    c = replace(c, turns=at_device(c.turns, device, c.clock, picked), clock=c.clock + picked)
+    c = take_turn(c, device, picked)
     regs = assign(regs, on & ~picked, at=regs.back_alloc)
     visited = regs.visited | (jnp.int32(1) << device)
     return replace(state, clusters=c), assign(regs, picked, device=device, visited=visited, rank=1)
@@ -117,7 +124,7 @@ def next_list(
     there, full = asked & (best < _NEVER), best == _TURN
     once_only = (best == 2) | (best == _TURN) | (best == 4)
     # A device that has nothing leaves no hint.
-    c = replace(c, hints=store1(c.hints, _hint_at(state, order), jnp.zeros_like(order), asked & ~there))
+    c = replace(c, notes=store1(c.notes, _hint_at(state, order), jnp.zeros_like(order), asked & ~there))
     regs = assign(regs, asked & ~there, rank=_PICK)
     regs = assign(
         regs, there, cluster=head, start=0, turn=0, hinted=False,
@@ -167,12 +174,12 @@ def find(
     c = cluster_table.change(c, cluster, at, at + size, {USED: True}, taken)
     c = cluster_table.move(c, cluster, target, owner, moves)
     device = device_of(c, cluster)
-    limit = jnp.minimum(of_device(c.ends, device) - cluster * CLUSTER, CLUSTER)
+    limit = jnp.minimum(of_device(layout_of(c, BEHIND), device) - cluster * CLUSTER, CLUSTER)
     follows = taken & (count < CLUSTER) & (at + 2 * size <= limit)
     hint = jnp.where(follows, cluster * CLUSTER + at + size, 0)
     c = replace(
         c,
-        hints=store1(c.hints, _hint_at(state, order), hint, ends),
+        notes=store1(c.notes, _hint_at(state, order), hint, ends),
         left=at_device(c.left, device, of_device(c.left, device) - size, taken),
     )
     regs = assign(regs, ends, at=At.ALLOC_LIST)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
-from jaxswap.machine import lru
+from jaxswap.machine import lru, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.shared import rmap, slots
 from jaxswap.machine.shared import state as sharing
@@ -96,10 +96,26 @@ def zap(
     _, slot, state = sharing.page(state, v)
     none = jnp.full_like(regs.plan.allowed, NONE)
     state = sharing.put(state, pages=sharing.fill(sharing.of(state).pages, v, size, none, runs))
-    regs = assign(regs, on, cursor=cursor + jnp.where(runs, size, 0), at=At.DONE)
+    regs = assign(regs, on, cursor=cursor + jnp.where(runs, size, 0), at=At.ZAPPED)
     return state, assign(
         regs, runs, put_slot=slot, put_end=slot + size, at=At.PUT, back_put=At.ZAP
     )
+
+
+def zapped(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """The range is done; a whole block may give its table back, part of one is mapped by a table."""
+    start = regs.base + regs.start
+    state = tables.zap(state, start, start + regs.stop - regs.start, regs.zaps_table, on)
+    return state, assign(regs, on, at=At.DONE)
+
+
+def split_block(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """A VMA ends inside the block: it gets a page table if one entry maps it."""
+    return tables.split(state, regs.base, on), assign(regs, on, at=At.DONE)
 
 
 def let_go(
@@ -165,6 +181,7 @@ def cut(
 
     state, cursor, splits = repeat(going, turn, (state, regs.cursor, jnp.zeros_like(on)))
     splits = on & splits
+    state = tables.split(state, regs.base, splits)
     _, number, state = sharing.page(state, regs.base + jnp.minimum(cursor, BLOCK - 1))
     number = jnp.where(splits, number, 0)
     folio, state = sharing.folio(state, number)
@@ -311,11 +328,12 @@ def fork_tables(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """The child gets the page table of a block that its parent has, and pays for it."""
-    found, tables = load1(state.tables, regs.base >> 9)
-    there = on & (found == 1) & (regs.cursor == 0)
+    found, blocks = load1(state.tables, regs.base >> 9)
+    fresh = on & (regs.cursor == 0)
+    there = fresh & (found == tables.TABLE)
     pages = sharing.room(state)
     copy = (regs.base & (pages - 1)) + (regs.stop - 1) * pages
-    state = replace(state, tables=store1(tables, copy >> 9, jnp.ones_like(found), there))
+    state = replace(state, tables=store1(blocks, copy >> 9, found, fresh))
     regs = assign(regs, on, at=At.DONE)
     return state, assign(
         regs, there, cursor=1, ask=0, tried=0, refused=0, reclaims=True, at=At.CHARGE, back_charge=At.FORK_TABLES
@@ -326,7 +344,7 @@ def leave_tables(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """exit_mmap: the page table of a block is given back."""
-    found, tables = load1(state.tables, regs.base >> 9)
-    tables = store1(tables, regs.base >> 9, jnp.zeros_like(found), on)
-    used = state.used - (on & (found == 1))
-    return replace(state, tables=tables, used=used), assign(regs, on, at=At.DONE)
+    found, blocks = load1(state.tables, regs.base >> 9)
+    blocks = store1(blocks, regs.base >> 9, jnp.zeros_like(found), on)
+    used = state.used - (on & (found == tables.TABLE))
+    return replace(state, tables=blocks, used=used), assign(regs, on, at=At.DONE)

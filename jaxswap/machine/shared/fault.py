@@ -9,9 +9,10 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array
 
-from jaxswap.machine import heuristic, lru
-from jaxswap.machine.counters import count
+from jaxswap.machine import heuristic, tables
+from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.fault import (
     ANON_ORDERS,
     HUGE,
@@ -23,6 +24,7 @@ from jaxswap.machine.fault import (
     _choose,
     _Table,
 )
+from jaxswap.machine.huge import TOP, wanted
 from jaxswap.machine.reclaim import try_charge
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.shared import readahead, rmap, slots
@@ -55,6 +57,7 @@ from jaxswap.machine.shared.state import (
     set_page,
     set_word,
 )
+from jaxswap.machine.settings import Setting
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
 from jaxswap.machine.work import work_of
 from jaxswap.policy import Features
@@ -62,10 +65,10 @@ from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import load, load1, repeat, store1, surely, when
 
 
-def enabled(state: MachineState, params: MachineParams, advice: Lane) -> Mask:
+def enabled(state: MachineState, advice: Lane) -> Mask:
     """Orders that sysfs and the advice allow."""
-    always, madvise = params.always, params.madvise
-    return only(always | only(madvise, advice == HUGE), advice != NOHUGE)
+    orders = jnp.where(advice == HUGE, state.settings[Setting.HUGE], state.settings[Setting.PLAIN])
+    return only(orders, advice != NOHUGE)
 
 
 def begin(
@@ -74,10 +77,17 @@ def begin(
     """handle_pte_fault: what it is, and the charge it asks for."""
     access = regs.access
     word, at, state = sharing.page(state, access.page)
-    found, tables = load1(state.tables, access.page >> 9)
-    state = replace(state, tables=tables)
-    needs_table = on & (found == 0) & ~access.willneed
-    here = on & ~needs_table
+    found, blocks = load1(state.tables, access.page >> 9)
+    state = replace(state, tables=blocks)
+    orders_of_vma = enabled(state, access.advice)
+    bare = on & ~access.willneed & (found == tables.NONE)
+    zeros = on & ~access.willneed & (found == tables.HUGE) & (kind(word) == ZEROPAGE)
+    wants = wanted(params, found, access.start, access.end, orders_of_vma)
+    huge = (bare | zeros) & wants
+    splits = zeros & ~huge
+    state = tables.split(state, access.page, splits)
+    needs_table = bare & ~huge
+    here = on & ~bare & ~huge
     swapped, none = here & (kind(word) == SWAPPED), here & (kind(word) == NONE)
     slot = jnp.where(swapped, at, 0)
     number, cached_folio, state = slots.slot_of(state, slot)
@@ -91,7 +101,7 @@ def begin(
     swapin = swapin & ~around
     swapin, touch = once((swapin, touch))
 
-    allowed = only(enabled(state, params, access.advice) & ANON_ORDERS, touch | (swapin & ~access.willneed))
+    allowed = only(orders_of_vma & ANON_ORDERS, touch | (swapin & ~access.willneed))
     allowed = once(allowed)
     empty = jnp.zeros_like(allowed)
     found, table = lax.optimization_barrier(
@@ -133,8 +143,11 @@ def begin(
         candidates=candidates, offered=offered, orders=orders, slot=slot, shadow=shadow, table=checked,
     )  # fmt: skip
     regs = replace(regs, plan=plan)
-    charged = needs_table | touch | swapin | zeropage
-    back = jnp.where(needs_table, At.TABLE, At.ARRIVE)
+    regs = assign(regs, huge, at=At.HUGE)
+    huge_write = huge & access.write
+    charged = needs_table | touch | swapin | zeropage | huge_write
+    back = jnp.where(needs_table, At.TABLE, jnp.where(huge_write, At.HUGE, At.ARRIVE))
+    top = jnp.where(huge_write, TOP, top)
     regs = assign(
         regs, charged, ask=top, tried=tried, refused=refused, reclaims=reclaims, past=past,
         at=At.CHARGE, back_charge=back,
@@ -186,14 +199,49 @@ def _select(on: Flag, new, old):
     return jax.tree.map(lambda a, b: jnp.where(on, a, b), new, old)
 
 
+def huge(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """do_huge_pmd_anonymous_page: one entry for the block, a 2 MiB folio or the 2 MiB zero page.
+
+    Where memory was refused, the fault goes on with small pages.
+    """
+    write = regs.access.write
+    got = on & write & (regs.got == TOP) & ~state.oom
+    refused = on & write & (regs.got < TOP)
+    zeros = on & ~write
+    base = regs.access.page & -BLOCK
+    top = jnp.full_like(base, TOP)
+    n = count_order(state.n, "anon_fault_alloc", top, got)
+    n = count_order(n, "anon_fault_fallback", top, refused)
+    n = count_order(n, "anon_fault_fallback_charge", top, refused)
+    found, blocks = load1(state.tables, base >> 9)
+    # What was charged in place of the 2 MiB is for the page table, or for one page where there were zeros.
+    alive = refused & ~state.oom
+    small = alive & (found == tables.HUGE)
+    laid = jnp.where(got | zeros, tables.HUGE, tables.TABLE)
+    blocks = store1(blocks, base >> 9, laid, got | zeros | alive | (refused & (found == tables.HUGE)))
+    state = replace(state, n=n, tables=blocks)
+    none = jnp.zeros_like(regs.plan.shadow)
+    order = jnp.where(got, TOP, 0)
+    first = jnp.where(got, base, regs.access.page)
+    state = rmap.new_folio(state, first, order, none, got | small)
+    pages = sharing.of(state).pages
+    pages = sharing.fill(pages, base, jnp.full_like(base, BLOCK), none + np.uint32(ZEROPAGE), zeros)
+    state = sharing.put(state, pages=pages)
+    regs = assign(regs, on, at=At.FAULT_END)
+    regs = assign(regs, alive & ~small, at=At.FAULT)
+    return state, assign(regs, on & state.oom, at=At.DONE)
+
+
 def table(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """The block has a page table now; the fault goes on."""
     alive = on & ~state.oom
-    tables = store1(state.tables, regs.access.page >> 9, jnp.ones_like(regs.got), alive)
+    blocks = store1(state.tables, regs.access.page >> 9, jnp.full_like(regs.got, tables.TABLE), alive)
     regs = assign(regs, on, at=At.DONE)
-    return replace(state, tables=tables), assign(regs, alive, at=At.FAULT)
+    return replace(state, tables=blocks), assign(regs, alive, at=At.FAULT)
 
 
 def arrive(
@@ -318,10 +366,26 @@ def protected(
     """do_wp_page: nobody else maps the folio, perhaps; then the swap cache is to let go."""
     _, number, state = sharing.page(state, regs.access.page)
     folio, state = sharing.folio(state, number)
+    found, blocks = load1(state.tables, regs.access.page >> 9)
+    state = replace(state, tables=blocks)
+    whole = on & (found == tables.HUGE)
+    # All mappings are this process's: do_huge_pmd_wp_page reuses the folio.
+    own = whole & (folio.maps == folio.size)
+    pages = sharing.of(state).pages
+    base = regs.access.page & -BLOCK
+
+    def keep(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
+        pages, i = carry
+        word, pages = load1(pages, base + i)
+        return store1(pages, base + i, word | np.uint32(EXCLUSIVE), surely(own & (i < BLOCK))), i + 1
+
+    pages, _ = repeat(lambda carry: own & (carry[1] < BLOCK), keep, (pages, jnp.zeros_like(base)))
+    state = tables.split(sharing.put(state, pages=pages), base, whole & ~own)
     large = folio.order > 0
     alone = jnp.where(large, (folio.maps > 1) & ~folio.has(MARKED), folio.maps == 1)
     regs = assign(regs, on, folio=number, at=At.COPY)
-    return state, assign(regs, on & alone, drop=number, at=At.DROP, back_drop=At.REUSE)
+    regs = assign(regs, own, at=At.FAULT_END)
+    return state, assign(regs, on & alone & ~own, drop=number, at=At.DROP, back_drop=At.REUSE)
 
 
 def reuse(

@@ -30,6 +30,9 @@ class At(enum.IntEnum):
     FORK = enum.auto()
     EXIT = enum.auto()
     WINDOW_COPY = enum.auto()
+    SET = enum.auto()
+    SPLIT_BLOCK = enum.auto()
+    ZAPPED = enum.auto()
     FORK_TABLES = enum.auto()
     CUT_LINK = enum.auto()
     # Faults
@@ -37,6 +40,7 @@ class At(enum.IntEnum):
     CHARGE = enum.auto()
     CHARGE_WORK = enum.auto()
     TABLE = enum.auto()
+    HUGE = enum.auto()
     ARRIVE = enum.auto()
     MAP = enum.auto()
     MAPPED = enum.auto()
@@ -82,7 +86,8 @@ class Registers:
     cache, whether it went. put_slot, put_end: slots whose entries are gone. alloc_order, rank, device, visited, cluster,
     hinted, start, turn, slot: a search for slots and its answer. out, out_done: folio to swap out, whether it found slots.
     shrink, piece, pieces: folio that is to go, its pieces. split, base: folio being split, its first page.
-    before: its neighbour on the list. begun: the access has faulted before.
+    before: its neighbour on the list. zaps_table: pages given back may take
+    their page table along. begun: the access has faulted before.
     access, plan, work: of the fault. ask, tried, refused, reclaims, got: its
     charge. folio: that is mapped or copied. past: read past the swap cache. fixes: pages from `low` on, `pages` of
     them, become exclusive if the swap cache lets go of the folio. window: readahead state of the access's VMA; around, left,
@@ -122,6 +127,7 @@ class Registers:
     split: Lane
     before: Lane
     active: Flag
+    zaps_table: Flag
     begun: Flag
     access: Access
     plan: Plan

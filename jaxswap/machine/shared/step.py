@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32
 
-from jaxswap.machine import program
+from jaxswap.machine import program, settings
 from jaxswap.machine.fault import Access
 from jaxswap.machine.program import Program
 from jaxswap.machine.shared import alloc, calls, fault, readahead, reclaim, slots, swapout
@@ -48,6 +48,9 @@ RULES: dict[At, Rule] = {
     At.FORK: calls.fork,
     At.FORK_TABLES: calls.fork_tables,
     At.EXIT: calls.leave_tables,
+    At.SPLIT_BLOCK: calls.split_block,
+    At.ZAPPED: calls.zapped,
+    At.HUGE: fault.huge,
     At.FAULT: fault.begin,
     At.READ_AROUND: readahead.begin,
     At.READ_NEXT: readahead.read_next,
@@ -94,6 +97,9 @@ for _kind, _at in (
     (program.ZERO, At.ACCESS),
     (program.WILLNEED, At.AHEAD),
     (program.DONTNEED, At.ZAP),
+    (program.UNMAP, At.ZAP),
+    (program.SET, At.SET),
+    (program.SPLIT, At.SPLIT_BLOCK),
     (program.PAGEOUT, At.PAGEOUT),
     (program.COLD, At.COOL),
     (program.DROP, At.LET_GO),
@@ -114,12 +120,13 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         return jnp.broadcast_to(x, lanes)
 
     begins = spread(jnp.asarray(_BEGINS)[kind_])
+    gives_table = spread(kind_ == program.UNMAP) | params.rules.reclaim_tables | spread(ops.vma[i] < 0)
     advises = spread((kind_ == program.PAGEOUT) | (kind_ == program.COLD))
     regs = registers(lanes)
     on = ~state.oom
     regs = assign(
         regs, on, at=jnp.where(advises, At.CUT, begins), home=begins, cursor=spread(ops.start[i]),
-        start=spread(ops.start[i]), stop=spread(ops.end[i]), base=spread(ops.block[i] * 512), window=spread(ops.vma[i]),
+        start=spread(ops.start[i]), stop=spread(ops.end[i]), base=spread(ops.block[i] * 512), window=spread(ops.vma[i]), zaps_table=gives_table,
     )  # fmt: skip
 
     def going(carry: tuple[MachineState, Registers]) -> Flag:
@@ -128,6 +135,13 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
     def turn(carry: tuple[MachineState, Registers]) -> tuple[MachineState, Registers]:
         accessing = carry[1].at == At.ACCESS
         carry = when(accessing, lambda c: _access(c[0], c[1], ops, i, surely(accessing)), carry)
+        sets = carry[1].at == At.SET
+
+        def write(c: tuple[MachineState, Registers]) -> tuple[MachineState, Registers]:
+            state = replace(c[0], settings=settings.write(c[0].settings, ops.block[i], ops.vma[i]))
+            return state, assign(c[1], sets, at=At.DONE)
+
+        carry = when(sets, write, carry)
         ahead = carry[1].at == At.AHEAD
         carry = when(ahead, lambda c: _ahead(c[0], c[1], ops, i, surely(ahead)), carry)
         for place, rule in RULES.items():

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import lru
+from jaxswap.machine import lru, tables
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.shared import rmap, slots
 from jaxswap.machine.shared import state as sharing
@@ -119,7 +119,7 @@ def split(
     ) -> tuple[MachineState, Lane]:
         mapped, pieces = load1(sharing.of(state).pieces, BLOCK + i)
         number, pieces = load1(pieces, i)
-        state = sharing.put(state, pieces=pieces)
+        state = tables.split(sharing.put(state, pieces=pieces), v, on)
         stays, goes = on & (mapped == 1), on & (mapped == 0)
         state = rmap.leave(state, word, goes)
         state = set_word(state, v, jnp.full_like(word, ZEROPAGE), goes)
@@ -205,7 +205,7 @@ def out_unmap(
     def unmap(
         state: MachineState, nonzero: Flag, v: Lane, i: Lane, word: Mask, on: Flag
     ) -> tuple[MachineState, Flag]:
-        state = rmap.leave(state, word, on)
+        state = tables.split(rmap.leave(state, word, on), v, on)
         slot = folio.place + i
         state = slots.add_count(state, slot, 1, on)
         kept = (word & jnp.uint32(EXCLUSIVE | NONZERO)) | jnp.uint32(SWAPPED)

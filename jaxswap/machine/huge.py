@@ -1,0 +1,65 @@
+"""2 MiB at a fault: where a block has no page table, one folio or the 2 MiB zero page for all of it.
+
+The heuristic is not asked: an order 9 folio is tried before any page table is thought of. Source of the
+rules: mm/huge_memory.c (do_huge_pmd_anonymous_page, do_huge_zero_wp_pmd, thp_vma_suitable_order),
+mm/memory.c (create_huge_pmd), 6.12 to 7.3.
+"""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxswap.machine import rows
+from jaxswap.machine.counters import Counts, count, count_order
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.tables import HUGE, NONE, TABLE
+from jaxswap.swaptable.lanes import store1, when
+
+TOP = 9  # order of a 2 MiB folio
+
+
+def wanted(params: MachineParams, found: Lane, start: Lane, end: Lane, enabled: Mask) -> Flag:
+    """Whether a fault in a block without a page table (`found`, as in `tables`) is for 2 MiB.
+
+    start, end: of the VMA, cut to the block. enabled: orders that are for the VMA. A write to the 2 MiB zero
+    page asks for neither.
+    """
+    fits = ((enabled >> np.uint32(TOP)) & 1 == 1) & (end - start == 512)
+    return jnp.where(found == NONE, fits, ~params.rules.keep_huge_zero)
+
+
+def settle_block(
+    state: MachineState, page: Lane, write: Flag, asked: Flag, found: Flag, got: Lane, on: Flag
+) -> MachineState:
+    """What a block gets after the charge: one entry or a page table; all but the mapping of a 2 MiB folio.
+
+    asked: 2 MiB were wanted. found: the 2 MiB zero page is there. got: order that was charged.
+    """
+    alive = on & ~state.oom
+    whole = asked & (~write | (got == TOP))
+    zeros = alive & asked & ~write
+    refused = on & asked & write & (got < TOP)
+    # The zero page's table was laid by beforehand, so it does not wait for memory.
+    value = jnp.where(whole, HUGE, TABLE)
+    tables = store1(state.tables, page >> 9, value, alive | (on & found))
+    state = replace(state, tables=tables)
+
+    def map_zeros(state: MachineState) -> MachineState:
+        def fill(state: MachineState, at: Lane, on: Flag) -> MachineState:
+            row, state = rows.get(state, at)
+            every = rows.only(rows.ALL, on)
+            return rows.put(state, at, row.add((every, (Plane.ZEROPAGE, Plane.QUIET))), on)
+
+        base = page >> TOP << TOP
+        return rows.each(base, base + (1 << TOP), fill, state, zeros)
+
+    def tell(n: Counts) -> Counts:
+        top = jnp.full_like(page, TOP)
+        n = count_order(n, "anon_fault_alloc", top, alive & asked & write & (got == TOP))
+        n = count_order(n, "anon_fault_fallback", top, refused)
+        n = count_order(n, "anon_fault_fallback_charge", top, refused)
+        return count(n, zeros, faults=1)
+
+    state = when(zeros, map_zeros, state)
+    return replace(state, n=when(on & asked, tell, state.n))
