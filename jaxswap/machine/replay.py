@@ -195,6 +195,8 @@ class Replay:
             raise InputError("swap: all lanes of one replay have devices of the same size")
         self.workload, self.count = workload, len(lanes)
         self.compiled = compile_workload(workload)
+        if self.compiled.processes > 1:
+            _check_processes(workload, profile)
         chosen = jax.devices()[:devices]
         on_cpu = chosen[0].platform == "cpu"
         each = -(-len(lanes) // len(chosen))
@@ -268,6 +270,16 @@ class Replay:
         for name, amount in self._leaving().items():
             values[:, counters.COUNTERS.index(name)] += amount[: self.count]
         return ReplayResult(values, self.oom())
+
+
+def _check_processes(workload: Workload, profile: str) -> None:
+    """Raise InputError where several processes cannot be replayed."""
+    if PROFILES[profile].slot_cache:
+        line = int(workload.line[np.flatnonzero(workload.kind == Kind.FORK)[0]])
+        raise InputError(
+            f"{workload.path or workload.name}:{line}: FORK is not replayed with the rules of {profile}; "
+            "take 6.18 or later"
+        )
 
 
 def _swapon(devices: Sequence[Device], name: str, lanes: int) -> Clusters:

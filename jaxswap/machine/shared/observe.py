@@ -7,6 +7,8 @@ from jaxswap.machine.observe import Pages
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.state import Folio, Sharing
 from jaxswap.machine.state import MachineState, Plane
+from jaxswap.machine.tables import HUGE
+from jaxswap.swaptable.cluster_table import BASE, layout_of
 from jaxswap.swaptable.geometry import CLUSTER
 from jaxswap.swaptable.lanes import SPARE
 
@@ -28,8 +30,10 @@ def pages_of(state: MachineState, place: int, npages: int) -> Pages:
     planes[Plane.ZEROPAGE] = kind == sharing.ZEROPAGE
     for i, plane in enumerate((Plane.O0, Plane.O1, Plane.O2, Plane.O3)):
         planes[plane] = order >> i & 1 == 1
-    bases = np.asarray(state.clusters.bases)[:, 0].astype(np.int64) * CLUSTER
-    return Pages(planes, at, bases)
+    bases = np.asarray(layout_of(state.clusters, BASE))[:, 0].astype(np.int64) * CLUSTER
+    blocks = slice(mine.start // CLUSTER, (mine.start + sharing.room(state)) // CLUSTER)
+    huge = np.asarray(state.tables)[blocks, 0] == HUGE
+    return Pages(planes, at, bases, huge)
 
 
 def leaving(s: Sharing) -> dict[str, Int64[np.ndarray, " lanes"]]:
