@@ -11,10 +11,8 @@ import jax.numpy as jnp
 from jaxswap.machine import blocks, lru, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
-from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
-from jaxswap.machine.swapout import shrink_folio, split_folio
-from jaxswap.machine.work import to_write, work_of
+from jaxswap.machine.swapout import split_folio
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import load1, repeat, surely, when
@@ -98,19 +96,3 @@ def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
         return rows.put(state, at, row.add((active, (Plane.WORKINGSET,))), on)
 
     return when(on, lambda s: rows.each(start, end, clear, s, surely(on)), state)
-
-
-def page_out(state: MachineState, rules: Rules, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """MADV_PAGEOUT of folios wholly in [start, end), in ascending order, whatever their references."""
-    none = jnp.zeros(start.shape, jnp.uint32)
-    work = work_of(jnp.zeros_like(start), none, none, jnp.zeros_like(on), jnp.zeros_like(on))
-    work = replace(work, at=jnp.where(on, start, 0), stop=jnp.where(on, end, 0))
-    state, _ = repeat(lambda c: to_write(c[1]), lambda c: shrink_folio(c[0], rules, c[1]), (state, work))
-    # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
-    keep = jnp.where(on, 0, 1)
-    return replace(
-        state,
-        age_at_end=state.age_at_end * keep,
-        cost_at_end=state.cost_at_end * keep,
-        reclaimed=state.reclaimed * keep,
-    )

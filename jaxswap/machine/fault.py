@@ -21,7 +21,8 @@ from jaxswap.machine.rows import once, only
 from jaxswap.machine.settings import Setting
 from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
-from jaxswap.machine.tables import NONE, TABLE
+from jaxswap.machine.tables import FOLIO, TABLE
+from jaxswap.machine.tables import HUGE as BLOCK_HUGE
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.lanes import load1, repeat, surely, when
@@ -115,11 +116,11 @@ def _top(mask: Mask) -> Lane:
 class Plan(NamedTuple):
     """What a fault has found out before memory is charged for it.
 
-    bare: the block has no page table. needs_table: it has nothing yet; unless it gets a 2 MiB folio, the
-    access then comes again. huge: 2 MiB are wanted. touch, swapin, zeropage, swapped, cached: what it is.
-    keeps: its slot stays with the folio in the swap cache. read_none: a read that maps the shared zero page.
-    allowed .. orders: order masks as sysfs and the region, the VMA's edges, alignment, the PTEs, the rule of
-    the kernel version and the heuristic left
+    bare: the block has no page table. needs_table: one is charged; but for a 2 MiB folio the access then
+    comes again. huge: 2 MiB are wanted. block: what it has, as in `tables`. touch, swapin, zeropage, swapped,
+    cached: what it is. keeps: its slot stays with the folio in the swap cache. read_none: a read that maps
+    the shared zero page. allowed .. orders: order masks as sysfs and the region, the VMA's edges, alignment,
+    the PTEs, the rule of the kernel version and the heuristic left
     them. slot, shadow: of the page. table: the add check's answers. run: pages from this one on that the
     program goes on to and that fault alike, for none of which a large folio is allowed.
     """
@@ -127,6 +128,7 @@ class Plan(NamedTuple):
     bare: Flag
     needs_table: Flag
     huge: Flag
+    block: Lane
     touch: Flag
     swapin: Flag
     zeropage: Flag
@@ -161,13 +163,13 @@ def begin(
 ) -> tuple[MachineState, Plan, Ask]:
     """Look at the fault of each lane that is on: (state, plan, the charge to make)."""
     page = access.page & 511
-    found, tables = load1(state.tables, access.page >> 9)
-    bare = once(on & (found != TABLE) & ~access.willneed)
-    needs_table = bare & (found == NONE)
+    block, tables = load1(state.tables, access.page >> 9)
+    bare = once(on & (block != TABLE) & ~access.willneed)
+    needs_table = bare & (block != BLOCK_HUGE)
     on = on & ~needs_table
     enabled = jnp.where(access.advice == HUGE, state.settings[Setting.HUGE], state.settings[Setting.PLAIN])
     enabled = once(only(enabled, access.advice != NOHUGE))
-    huge = once(bare & wanted(params, found, access.start, access.end, enabled))
+    huge = once(bare & wanted(params, block, access.start, access.end, enabled))
     row, state = rows.get(replace(state, tables=tables), access.page)
     swapped = on & row.has(Plane.SWAPPED, access.page)
     zeropage = on & row.has(Plane.ZEROPAGE, access.page)
@@ -214,8 +216,8 @@ def begin(
         lambda c: _choose(c[0], params, tried, may_reclaim),
         (state, jnp.zeros_like(page), none),
     )
-    charged = touch | swapin | (zeropage & access.write) | (needs_table & ~(huge & ~access.write))
-    top = jnp.where(huge & access.write, TOP, top)
+    charged = touch | swapin | (zeropage & access.write) | needs_table
+    top = jnp.where(huge & access.write & (block != FOLIO), TOP, top)
     going_on = (touch | swapin) & ~access.willneed & (allowed == 0) & (access.stop > access.page + 1)
     one = jnp.ones_like(page)
     alike = lax.cond(
@@ -224,7 +226,7 @@ def begin(
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
     plan = Plan(
-        bare, needs_table, huge, touch, swapin, zeropage, swapped, cached, keeps, read_none,
+        bare, needs_table, huge, block, touch, swapin, zeropage, swapped, cached, keeps, read_none,
         allowed, edges, aligned, candidates, offered, orders, slot, shadow, table, run,
     )  # fmt: skip
     return state, plan, Ask(charged, top, tried, refused, may_reclaim)
@@ -316,11 +318,11 @@ def end(
     state = when(asked, lambda s: _account(s, params, access, plan, refused, got, surely(asked)), state)
 
     def settle(state: MachineState) -> MachineState:
-        zeropage = ~plan.needs_table
-        return settle_block(state, access.page, access.write, plan.huge, zeropage, got, surely(plan.bare))
+        return settle_block(state, access.page, access.write, plan.huge, plan.block, got, surely(plan.bare))
 
     state = when(plan.bare, settle, state)
-    fresh = once(plan.huge & (got == TOP))
+    fresh = once(plan.huge & access.write & jnp.where(plan.needs_table, plan.block == FOLIO, got == TOP))
+    got = jnp.where(fresh, TOP, got)
     on = once(on & ~state.oom & (~plan.needs_table | fresh))
     touch, swapin, zeropage = plan.touch & on, plan.swapin & on, plan.zeropage & on
     pages = once((jnp.int32(1) << got) + run - 1)

@@ -1,7 +1,8 @@
 """2 MiB at a fault: where a block has no page table, one folio or the 2 MiB zero page for all of it.
 
-The heuristic is not asked: an order 9 folio is tried before any page table is thought of. Source of the
-rules: mm/huge_memory.c (do_huge_pmd_anonymous_page, do_huge_zero_wp_pmd, thp_vma_suitable_order),
+The folio is charged first, then the page table that is laid by for the day the block is split. The
+heuristic is not asked: an order 9 folio is tried before any other. Source of the rules: mm/huge_memory.c
+(do_huge_pmd_anonymous_page, pgtable_trans_huge_deposit, do_huge_zero_wp_pmd, thp_vma_suitable_order),
 mm/memory.c (create_huge_pmd), 6.12 to 7.3.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 from jaxswap.machine import rows
 from jaxswap.machine.counters import Counts, count, count_order
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.tables import HUGE, NONE, TABLE
+from jaxswap.machine.tables import FOLIO, HUGE, NONE, TABLE
 from jaxswap.swaptable.lanes import store1, when
 
 TOP = 9  # order of a 2 MiB folio
@@ -26,24 +27,28 @@ def wanted(params: MachineParams, found: Lane, start: Lane, end: Lane, enabled: 
     page asks for neither.
     """
     fits = ((enabled >> np.uint32(TOP)) & 1 == 1) & (end - start == 512)
-    return jnp.where(found == NONE, fits, ~params.rules.keep_huge_zero)
+    return jnp.where(found == NONE, fits, (found == FOLIO) | ~params.rules.keep_huge_zero)
 
 
 def settle_block(
-    state: MachineState, page: Lane, write: Flag, asked: Flag, found: Flag, got: Lane, on: Flag
+    state: MachineState, page: Lane, write: Flag, asked: Flag, found: Lane, got: Lane, on: Flag
 ) -> MachineState:
     """What a block gets after the charge: one entry or a page table; all but the mapping of a 2 MiB folio.
 
-    asked: 2 MiB were wanted. found: the 2 MiB zero page is there. got: order that was charged.
+    asked: 2 MiB were wanted. found: what it had, not a page table. got: order that was charged.
     """
     alive = on & ~state.oom
-    whole = asked & (~write | (got == TOP))
+    first = found == NONE
+    folio = asked & write & (found != FOLIO)
+    charged = folio & (got == TOP)
     zeros = alive & asked & ~write
-    refused = on & asked & write & (got < TOP)
-    # The zero page's table was laid by beforehand, so it does not wait for memory.
-    value = jnp.where(whole, HUGE, TABLE)
-    tables = store1(state.tables, page >> 9, value, alive | (on & found))
-    state = replace(state, tables=tables)
+    whole = jnp.where(charged & first, FOLIO, HUGE)
+    value = jnp.where(asked & ~(folio & ~charged), whole, TABLE)
+    # The zero page's table was laid by before, so it waits for no memory; a folio without one goes again.
+    lost = on & ~alive & (found == FOLIO)
+    value = jnp.where(lost, NONE, value)
+    tables = store1(state.tables, page >> 9, value, alive | (on & ~first))
+    state = replace(state, tables=tables, used=state.used - jnp.where(lost, 1 << TOP, 0))
 
     def map_zeros(state: MachineState) -> MachineState:
         def fill(state: MachineState, at: Lane, on: Flag) -> MachineState:
@@ -55,8 +60,10 @@ def settle_block(
         return rows.each(base, base + (1 << TOP), fill, state, zeros)
 
     def tell(n: Counts) -> Counts:
-        top = jnp.full_like(page, TOP)
-        n = count_order(n, "anon_fault_alloc", top, alive & asked & write & (got == TOP))
+        top, refused = jnp.full_like(page, TOP), on & folio & ~charged
+        n = count_order(
+            n, "anon_fault_alloc", top, alive & asked & write & ((found == FOLIO) | (charged & ~first))
+        )
         n = count_order(n, "anon_fault_fallback", top, refused)
         n = count_order(n, "anon_fault_fallback_charge", top, refused)
         return count(n, zeros, faults=1)

@@ -175,25 +175,18 @@ def _free_runs(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on
         begins = ~bits.has(follow, page) | (base + page == start)
         direct = begins & (part == stop - page) & (part > 1) & ~held
 
-        def give(state: MachineState) -> MachineState:
-            freed = clusters.put(state.clusters, rules, state.cpu, slot, part, direct, surely(here & ~held))
-            return replace(state, clusters=freed)
+        # What is held in the swap cache goes after the others, and then all go one by one.
+        size, items = jnp.where(held, 1, part), jnp.where(held, 2 * part, 1)
 
-        def give_each(state: MachineState) -> MachineState:
-            def each(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-                state, i = carry
-                last = i >= part
-                q = page + jnp.where(last, i - part, i)
-                mine = (bits.has(cached, q) == last) & held & here
-                freed = clusters.put(
-                    state.clusters, rules, state.cpu, slot + q - page, jnp.ones_like(q), ~on, mine
-                )
-                return replace(state, clusters=freed), i + 1
+        def give(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+            state, i = carry
+            late = i >= part
+            q = page + jnp.where(held, jnp.where(late, i - part, i), 0)
+            mine = here & (~held | (bits.has(cached, q) == late))
+            freed = clusters.put(state.clusters, rules, state.cpu, slot + q - page, size, direct, mine)
+            return replace(state, clusters=freed), i + 1
 
-            return repeat(lambda c: here & held & (c[1] < 2 * part), each, (state, jnp.zeros_like(part)))[0]
-
-        state = when(here & ~held, give, state)
-        state = when(here & held, give_each, state)
+        state, _ = repeat(lambda c: here & (c[1] < items), give, (state, jnp.zeros_like(part)))
         return state, jnp.where(here, base + page + part, end)
 
     return repeat(going, turn, (state, start))[0]

@@ -1,5 +1,6 @@
 """The rules of a kernel version as values of a compiled program, so that one program serves all versions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -66,15 +67,22 @@ class Rules:
         return self._has("counts_fallback")
 
 
+def slot_rules(profiles: Sequence[Profile]) -> SlotRules:
+    """The rules of the slot allocator of some profiles, as numpy: [profiles]."""
+    rows = [
+        SlotRules.of(
+            nonfull_first=profile.nonfull_first,
+            fill_nonfull=profile.fill_nonfull,
+            scan_all_frag=profile.scan_all_frag,
+            device_hints=profile.device_hints,
+            slot_cache=profile.slot_cache > 0,
+        )
+        for profile in profiles
+    ]
+    return SlotRules(np.array(rows, np.uint32))  # pyright: ignore[reportArgumentType]
+
+
 def rules_of(profile: Profile, lanes: int) -> Rules:
     """The rules of a profile for some lanes, as numpy: [lanes]."""
     bits = sum(getattr(profile, switch) << i for i, switch in enumerate(_SWITCHES))
-    slots = SlotRules.of(
-        nonfull_first=profile.nonfull_first,
-        fill_nonfull=profile.fill_nonfull,
-        scan_all_frag=profile.scan_all_frag,
-        device_hints=profile.device_hints,
-        slot_cache=profile.slot_cache > 0,
-    )
-    words = np.full((2, lanes), [[bits], [slots]], np.uint32)
-    return Rules(words[0], SlotRules(words[1]))  # pyright: ignore[reportArgumentType]
+    return Rules(np.full(lanes, bits, np.uint32), slot_rules([profile] * lanes))  # pyright: ignore[reportArgumentType]

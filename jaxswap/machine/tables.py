@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxswap.machine.state import Flag, Lane, MachineState
 from jaxswap.swaptable.lanes import load1, store1
 
-NONE, TABLE, HUGE = 0, 1, 2
+NONE, TABLE, HUGE, FOLIO = range(4)
 """What a block has, in MachineState.tables: nothing yet; a page table; one entry for all of it, which maps a
-2 MiB folio or the 2 MiB zero page."""
+2 MiB folio or the 2 MiB zero page, and a page table laid by; a 2 MiB folio that is charged and waits for the
+charge of that table."""
 
 
 def split(state: MachineState, page: Lane, on: Flag) -> MachineState:
@@ -32,7 +33,7 @@ def zap(state: MachineState, start: Lane, end: Lane, gives_back: Flag, on: Flag)
     """Pages start .. end - 1 of a block have become none. The whole block may give its table back."""
     found, tables = load1(state.tables, start >> 9)
     whole = end - start == 512
-    back = on & whole & gives_back & (found == TABLE)
-    changed = back | (on & (found == HUGE))
-    tables = store1(tables, start >> 9, jnp.where(whole, NONE, TABLE), changed)
+    huge = on & (found == HUGE)
+    back = on & whole & (huge | (gives_back & (found == TABLE)))
+    tables = store1(tables, start >> 9, jnp.where(whole, NONE, TABLE), back | huge)
     return replace(state, tables=tables, used=state.used - back)

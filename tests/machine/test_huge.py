@@ -65,9 +65,9 @@ def test_equals_the_reference(limited: bool, profile: str, seed: int, mapped: bo
         check(workload, huge_lane(random.Random(seed), limited), profile)
 
 
-def shown(text: str, **lane: int) -> tuple[list, dict[str, int]]:
+def shown(text: str, limit: int | None = None, swap: int = 64 << 20) -> tuple[list, dict[str, int]]:
     """What FOLIOS shows at the end, and the counters."""
-    replay = replay_one(parse_workload(text + "FOLIOS end\n"), Lane("2048", **lane))
+    replay = replay_one(parse_workload(text + "FOLIOS end\n"), Lane("2048", limit=limit, swap=swap))
     return [run[:3] for run in replay.blocks[-1][2]], replay.counters
 
 

@@ -27,7 +27,7 @@ SLOTS = 2600
 def random_state(seed: int, operations: int, mapped: bool, limited: bool) -> MachineState:
     rng = random.Random(seed)
     sizes = " ".join(
-        f"{size}{rng.choice(['', 'm'])}" for size in (16, 32, 64, 128, 512) if rng.random() < 0.6
+        f"{size}{rng.choice(['', 'm'])}" for size in (16, 32, 64, 128, 512, 2048) if rng.random() < 0.6
     )
     policy = rng.choice(["kernel", "cap", "single", "backoff", "lookahead"])
     limit = rng.randint(100, 1400) * 4096 if limited else None
@@ -138,7 +138,7 @@ def folios_are_on_the_lists(state: MachineState) -> None:
     active = pages[Plane.ACTIVE]
     assert not active[found["inactive"]].any() and active[found["active"]].all()
     assert found["sizes"] == tuple(sum(heads[v] for v in found[name]) for name in ("inactive", "active"))
-    assert found["scalars"]["used"] == sum(heads.values()) + len(found["tables"])
+    assert found["scalars"]["used"] == sum(heads.values()) + len(found["tables"]) + len(found["huge"])
     for (start, size), name in names.items():
         members = slice(start, start + (1 << size))
         mine = present[members] & (order[members] == size)

@@ -23,7 +23,7 @@ def random_lanes(seed: int) -> list[Lane]:
     rng = random.Random(seed)
     lanes = []
     for number in range(LANES):
-        sizes = [size for size in (16, 32, 64, 128, 256, 1024) if rng.random() < 0.5]
+        sizes = [size for size in (16, 32, 64, 128, 256, 1024, 2048) if rng.random() < 0.5]
         policy = list(POLICIES)[(number + seed) % len(POLICIES)]
         params = {param.name: rng.randint(param.low, min(param.high, 8)) for param in POLICIES[policy].params}
         limit = rng.choice([None, rng.randint(80, 1200) * 4096])

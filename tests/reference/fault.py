@@ -106,23 +106,32 @@ def edges(vma: Vma, v: int) -> int:
 
 
 def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) -> bool:
-    """do_huge_pmd_anonymous_page, where no page table is yet. False: go on with small pages."""
+    """do_huge_pmd_anonymous_page, where no page table is yet. False: go on with small pages.
+
+    A page table is laid by for the day the block is split (pgtable_trans_huge_deposit), and charged like any.
+    """
     if not allowed(m, vma, 1 << TOP_ORDER) or not inside(vma, block * BLOCK, TOP_ORDER):
         return False
     if not write:
+        if not memcg.charge(m, 1, True):
+            return True
         process.huge.add(block)
         for q in range(block * BLOCK, (block + 1) * BLOCK):
             process.pages[q] = Page("zero")
         return True
-    return new_huge_folio(m, process, vma, block)
+    return new_huge_folio(m, process, vma, block, 1)
 
 
-def new_huge_folio(m: Machine, process: Process, vma: Vma, block: int) -> bool:
+def new_huge_folio(m: Machine, process: Process, vma: Vma, block: int, tables: int) -> bool:
+    """False: there was no memory for it. tables: page tables to lay by."""
     size = size_name(TOP_ORDER)
     if not memcg.charge(m, BLOCK, vma.advice == "huge", TOP_ORDER):
         m.n[f"{size}/anon_fault_fallback"] += 1
         m.n[f"{size}/anon_fault_fallback_charge"] += 1
         return False
+    if tables and not memcg.charge(m, tables, True):
+        m.usage -= BLOCK
+        return True
     rmap.new_folio(m, process, block * BLOCK, TOP_ORDER)
     process.huge.add(block)
     m.n[f"{size}/anon_fault_alloc"] += 1
@@ -131,7 +140,7 @@ def new_huge_folio(m: Machine, process: Process, vma: Vma, block: int) -> bool:
 
 def huge_zero_write(m: Machine, process: Process, vma: Vma, block: int) -> bool:
     """do_huge_pmd_wp_page on the 2 MiB zero page. True: a 2 MiB folio took its place."""
-    if not m.profile.keep_huge_zero and new_huge_folio(m, process, vma, block):
+    if not m.profile.keep_huge_zero and new_huge_folio(m, process, vma, block, 0):
         return True
     process.split_huge(block)
     return False

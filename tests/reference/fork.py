@@ -30,7 +30,7 @@ def fork(m: Machine, parent: Process, number: int) -> None:
         elif page.state == "swapped":
             m.swap.raise_count((page.device, page.slot))
     m.processes[number] = child
-    for _ in child.tables:
+    for _ in (*child.tables, *child.huge):
         memcg.charge(m, 1, True)
 
 
@@ -40,5 +40,5 @@ def exit_process(m: Machine, process: Process) -> None:
     for start in range(0, len(process.pages), BLOCK):
         zap.zap(m, process, start, min(start + BLOCK, len(process.pages)), True, gathered)
     gathered.finish(m)
-    m.usage -= len(process.tables)
+    m.usage -= len(process.tables) + len(process.huge)
     del m.processes[process.number]

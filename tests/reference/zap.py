@@ -56,8 +56,9 @@ def zap(m: Machine, process: Process, start: int, end: int, tables: bool, gather
         if page.state != "none":
             pages[v] = Page()
         v += 1
-    if whole:
+    if whole and block in process.huge:
         process.huge.discard(block)
-        if tables and block in process.tables:
-            process.tables.discard(block)
-            m.usage -= 1
+        m.usage -= 1
+    elif whole and tables and block in process.tables:
+        process.tables.discard(block)
+        m.usage -= 1

@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32
 
-from jaxswap.machine.lane import slot_rules
 from jaxswap.machine.profile import PROFILES, Profile
+from jaxswap.machine.rules import slot_rules
 from jaxswap.swaptable import clusters, slot_cache
 from jaxswap.swaptable.cluster_table import HAND, HINTS, PRIORITY, layout_of, notes_of
 from jaxswap.swaptable.clusters import COUNT, CPUS, FLAG, LISTS, ORDER, ROW, STRIDE, Clusters, SlotRules
@@ -164,7 +164,7 @@ def fresh(profile: Profile, devices: Sequence[clusters.Device], cpus: int) -> tu
         stepped_priority=profile.stepped_priority,
         cpus=cpus,
     )
-    return c, jax.tree.map(jnp.asarray, slot_rules([profile.name]))
+    return c, jax.tree.map(jnp.asarray, slot_rules([profile]))
 
 
 def of_plain(plain: Plain) -> dict[str, Any]:

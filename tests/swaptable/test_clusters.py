@@ -1,6 +1,7 @@
 """The JAX slot allocator equals the plain-Python one, in all kernels, on one and several devices and CPUs."""
 
 import random
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxswap.errors import InputError
 from jaxswap.machine.profile import PROFILES
-from jaxswap.swaptable.clusters import Device
+from jaxswap.swaptable.clusters import Device, swapon
 from tests.swaptable.slot_machine import (
+    NOTHING,
     ROOM,
+    Op,
     Plain,
     fresh,
     of_jax,
@@ -33,6 +37,7 @@ def random_devices(rng: random.Random, count: int) -> list[Device]:
 
 
 def check(seed: int, name: str, count: int) -> None:
+    """Three runs of operations on both, compared in what was found and in all state after each."""
     rng = random.Random(seed)
     profile, cpus = PROFILES[name], rng.choice([1, 1, 2, 8])
     devices = random_devices(rng, count)
@@ -50,7 +55,8 @@ def check(seed: int, name: str, count: int) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
+def quick_compilation() -> Iterator[None]:
+    """Compile without optimisation: compiling takes longest here."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -66,3 +72,45 @@ def test_one_device(seed: int, name: str) -> None:
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(list(PROFILES)), count=st.integers(2, 3))
 def test_several_devices(seed: int, name: str, count: int) -> None:
     check(seed, name, count)
+
+
+def fill_up(ops: list[Op]) -> list[Op]:
+    return ops + [(NOTHING, 0, 0, 0)] * (LENGTH - len(ops))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_lanes_side_by_side_have_their_own_kernels_devices_and_operations(count: int) -> None:
+    lanes, names = [], list(PROFILES)
+    for seed, name in enumerate(names):
+        rng = random.Random(100 * count + seed)
+        devices, cpus = random_devices(rng, count), rng.choice([1, 2])
+        plain = Plain(PROFILES[name], devices, cpus)
+        ops, wanted = random_ops(rng, plain, cpus, rng.randint(LENGTH // 2, LENGTH))
+        lanes.append((plain, fresh(PROFILES[name], devices, cpus), fill_up(ops), wanted))
+    start = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1), *(lane[1] for lane in lanes))
+    ops = jnp.stack([jnp.asarray(lane[2], jnp.int32) for lane in lanes], axis=-1)
+    c, found, number = run(*start, ops)
+    for i, (plain, _, _, wanted) in enumerate(lanes):
+        assert np.asarray(found)[: int(number[i]), i].tolist() == wanted, names[i]
+        one = jax.tree.map(lambda x, i=i: x[..., i : i + 1], c)
+        theirs, ours = of_plain(plain), of_jax(one, count)
+        for key, value in theirs.items():
+            assert value == ours[key], (key, names[i])
+
+
+def test_contents_and_rules_are_values_of_one_program() -> None:
+    sizes = run._cache_size()
+    for name in PROFILES:
+        check(7, name, 2)
+        check(7, name, 3)
+    assert run._cache_size() - sizes <= 1
+
+
+def test_devices_there_is_no_room_for_are_refused() -> None:
+    for devices, cpus, what in (
+        ([Device(512)] * 5, 1, "5 devices"),
+        ([Device(512 * ROOM), Device(2)], 1, "more than 16 clusters"),
+        ([Device(512)], 9, "cpus: 9"),
+    ):
+        with pytest.raises(InputError, match=what):
+            swapon(devices, ROOM, 1, cpus=cpus)
