@@ -209,7 +209,11 @@ class Replay:
         begin = functools.partial(init, room(workload.npages), swapped_on, self.width)
         if self.compiled.processes > 1:
             begin = functools.partial(
-                shared.init, self.compiled.processes, self.compiled.room, self.compiled.windows, swapped_on,
+                shared.init,
+                self.compiled.processes,
+                self.compiled.room,
+                self.compiled.windows,
+                swapped_on,
                 self.width,
             )
         one = jax.eval_shape(begin)

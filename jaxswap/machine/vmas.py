@@ -17,8 +17,8 @@ BLOCK = 512  # pages of a page table, 2 MiB
 @dataclass(frozen=True)
 class Vma:
     """Pages start .. end - 1. mapping: number of the MAP it comes from. anon: number of its anon_vma, which
-    it gets at its first write fault and its parts share; 0 before. forked: it came with one from a fork. window:
-    number of its readahead state.
+    it gets at its first write fault and its parts share; 0 before. forked: it came with one from a fork.
+    window: number of its readahead state.
     """
 
     start: int

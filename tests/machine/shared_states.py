@@ -25,7 +25,7 @@ PAGE_BITS = (sharing.NONZERO, sharing.YOUNG, sharing.TOUCHED, sharing.CAMEBACK, 
 
 def places(workload: Workload) -> dict[int, int]:
     """Place of each process that lives at the end."""
-    homes, children, _ = places_of(workload)
+    _, children, _ = places_of(workload)
     found = {0: 0}
     for i in np.flatnonzero(workload.kind >= Kind.FORK).tolist():
         if workload.kind[i] == Kind.FORK:
@@ -46,7 +46,9 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
 
     def describe(folio: ReferenceFolio) -> tuple:
         numbers[id(folio)] = len(numbers)
-        owners = [(place[k] if k is not None else -1, n) for k, n in zip(folio.owners, folio.owned, strict=True)]
+        owners = [
+            (place[k] if k is not None else -1, n) for k, n in zip(folio.owners, folio.owned, strict=True)
+        ]
         row = (folio.base, folio.order, folio.place[1] if folio.place else -1, folio.mapcount)
         flags = tuple(bool(getattr(folio, name)) for name in FLAGS)
         return (*row, flags, _owners(owners) if folio.order else None)
@@ -66,7 +68,11 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
         pages[place[number]] = rows
     device = machine.swap.devices[0]
     slots = [
-        (c.counts[i], c.shadow[i] if c.counts[i] and c.cache[i] is None else None, numbers[id(c.cache[i])] if c.cache[i] else -1)
+        (
+            c.counts[i],
+            c.shadow[i] if c.counts[i] and c.cache[i] is None else None,
+            numbers[id(c.cache[i])] if c.cache[i] else -1,
+        )
         for c in device.clusters
         for i in range(512)
     ]

@@ -23,8 +23,6 @@ DATA = Path(__file__).parents[1] / "data" / "recordings"
 KERNELS = ("6.18.15", "7.0.13", "7.1.13", "7.2.12", "7.3.4")
 NAMES = ("fork-1", "fork-2", "fork-3", "rand-fork-1", "rand-fork-2")
 PROFILES = ("6.18", "7.0", "7.1", "7.2", "7.3")
-SHARED = ("6.18.15", "rand-fork-1")
-"""One counter differs: swap_ra is 1422 where the kernel counts 1421, from the operation before d1600 on."""
 
 
 def check(text: str, lane: Lane, profile: str) -> None:
@@ -86,10 +84,8 @@ def test_equals_the_reference_on_long_workloads(seed: int) -> None:
 def test_equals_the_kernel(kernel: str, name: str) -> None:
     held = hold(DATA / "workloads" / f"{name}.t.gz", DATA / kernel / f"{name}.txt.gz")
     assert held.found is not None, held.refused
-    found = held.found
-    assert found.maps[0] == found.maps[1] > 80 and found.folios[0] == found.folios[1] > 80
-    if (kernel, name) != SHARED:
-        assert found.equal, str(found)
+    assert held.found.equal, str(held.found)
+    assert held.found.maps[1] > 80 and held.found.folios[1] > 80 and held.found.counters[1] > 2000
 
 
 def test_a_process_alone_is_the_plain_machine() -> None:

@@ -190,7 +190,7 @@ def find(
 def reclaim(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """cluster_reclaim_range: the folio of slot `turn` of the cluster leaves the swap cache, if it is cached."""
+    """cluster_reclaim_range: the folio of slot `turn` of the cluster leaves the swap cache, if it may."""
     size = jnp.int32(1) << regs.alloc_order
     slot = regs.cluster * CLUSTER + regs.turn
     inside = on & (regs.turn < regs.start + size)
@@ -215,9 +215,7 @@ def reclaimed(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """Behind the folio that was dropped; where it was not, the range is done."""
-    return state, assign(
-        regs, on, turn=jnp.where(regs.dropped, regs.turn, 2 * CLUSTER), at=At.ALLOC_RECLAIM
-    )
+    return state, assign(regs, on, turn=jnp.where(regs.dropped, regs.turn, 2 * CLUSTER), at=At.ALLOC_RECLAIM)
 
 
 def turn_full(

@@ -33,7 +33,7 @@ from jaxswap.machine.shared.state import (
     set_page,
     set_word,
 )
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
 
@@ -97,9 +97,7 @@ def zap(
     none = jnp.full_like(regs.plan.allowed, NONE)
     state = sharing.put(state, pages=sharing.fill(sharing.of(state).pages, v, size, none, runs))
     regs = assign(regs, on, cursor=cursor + jnp.where(runs, size, 0), at=At.ZAPPED)
-    return state, assign(
-        regs, runs, put_slot=slot, put_end=slot + size, at=At.PUT, back_put=At.ZAP
-    )
+    return state, assign(regs, runs, put_slot=slot, put_end=slot + size, at=At.PUT, back_put=At.ZAP)
 
 
 def zapped(
@@ -191,7 +189,13 @@ def cut(
     regs = assign(regs, on, cursor=cursor, at=regs.home)
     regs = assign(regs, on & ~splits, cursor=regs.start)
     return state, assign(
-        regs, splits, split=number, before=before, active=folio.has(ACTIVE), at=At.SPLIT, back_split=At.CUT_LINK
+        regs,
+        splits,
+        split=number,
+        before=before,
+        active=folio.has(ACTIVE),
+        at=At.SPLIT,
+        back_split=At.CUT_LINK,
     )
 
 
@@ -216,9 +220,7 @@ def cut_link(
     return state, assign(regs, drops, drop=number, at=At.DROP, back_drop=At.CUT_LINK)
 
 
-def _next_whole(
-    state: MachineState, regs: Registers, on: Flag
-) -> tuple[Lane, Lane, MachineState]:
+def _next_whole(state: MachineState, regs: Registers, on: Flag) -> tuple[Lane, Lane, MachineState]:
     """The next folio that the range maps whole and nobody else maps, or -1; and where to go on."""
 
     def going(carry: tuple[MachineState, Lane, Lane]) -> Flag:
@@ -287,7 +289,9 @@ def cool(
     active = some & folio.has(ACTIVE)
     state = lru.remove(state, number, active, folio.size, active)
     state = lru.add(state, number, ~active, folio.size, active)
-    after = flagged(flagged(folio, WORKINGSET, folio.has(WORKINGSET) | active), ACTIVE, ~active & folio.has(ACTIVE))
+    after = flagged(
+        flagged(folio, WORKINGSET, folio.has(WORKINGSET) | active), ACTIVE, ~active & folio.has(ACTIVE)
+    )
     after = after._replace(flags=after.flags & ~REFERENCED)
     state = sharing.set_folio(state, number, after, some)
     state = replace(state, n=count(state.n, active, pgdeactivate=folio.size))
@@ -336,7 +340,15 @@ def fork_tables(
     state = replace(state, tables=store1(blocks, copy >> 9, found, fresh))
     regs = assign(regs, on, at=At.DONE)
     return state, assign(
-        regs, there, cursor=1, ask=0, tried=0, refused=0, reclaims=True, at=At.CHARGE, back_charge=At.FORK_TABLES
+        regs,
+        there,
+        cursor=1,
+        ask=0,
+        tried=0,
+        refused=0,
+        reclaims=True,
+        at=At.CHARGE,
+        back_charge=At.FORK_TABLES,
     )
 
 

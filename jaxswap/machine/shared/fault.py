@@ -27,37 +27,31 @@ from jaxswap.machine.fault import (
 from jaxswap.machine.huge import TOP, wanted
 from jaxswap.machine.reclaim import try_charge
 from jaxswap.machine.rows import once, only
+from jaxswap.machine.settings import Setting
 from jaxswap.machine.shared import readahead, rmap, slots
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.read import read
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import (
-    ACTIVE,
     BLOCK,
     CAMEBACK,
-    DIRTY,
     EXCLUSIVE,
     KIND,
     LARGE,
-    LISTED,
     MARKED,
     NONE,
     NONZERO,
     PRESENT,
     SWAPPED,
     USED,
-    WORKINGSET,
     YOUNG,
     ZEROPAGE,
     Folio,
-    flagged,
-    fresh_folio,
     has,
     kind,
     set_page,
     set_word,
 )
-from jaxswap.machine.settings import Setting
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
 from jaxswap.machine.work import work_of
 from jaxswap.policy import Features
@@ -281,7 +275,7 @@ def arrive(
 def map_folio(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """Map all pages of the folio where all of them are swapped here alike, else the page; then let slots go."""
+    """Map all pages of the folio where all are swapped here alike, else the page; then let slots go."""
     access, rules = regs.access, params.rules
     word, slot, state = sharing.page(state, access.page)
     folio, state = sharing.folio(state, regs.folio)

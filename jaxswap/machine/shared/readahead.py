@@ -1,8 +1,8 @@
 """Reading ahead around a page of a VMA, where 6.18 does so even from a synchronous device.
 
-A slot of count 2 or more is read through the swap cache, order 0, and with it the swapped pages around. Source of
-the rules: mm/memory.c (do_swap_page), mm/swap_state.c (swap_vma_readahead, swap_vma_ra_win, __swapin_nr_pages,
-swap_update_readahead, read_swap_cache_async), 6.18.
+A slot of count 2 or more is read through the swap cache, order 0, and with it the swapped pages around.
+Source of the rules: mm/memory.c (do_swap_page), mm/swap_state.c (swap_vma_readahead, swap_vma_ra_win,
+__swapin_nr_pages, swap_update_readahead, read_swap_cache_async), 6.18.
 """
 
 from dataclasses import replace

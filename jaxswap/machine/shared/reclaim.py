@@ -27,9 +27,8 @@ from jaxswap.machine.shared.state import (
     set_word,
 )
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
-from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE
 from jaxswap.machine.work import ACTIVE as ACTIVE_PHASE
-from jaxswap.machine.work import Work
+from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, Work
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 
@@ -62,9 +61,7 @@ def work(
         scans, lambda c: scan_inactive(c[0], c[1], surely(scans)), (state, done, jnp.full_like(phase, -1))
     )
     regs = replace(regs, work=done)
-    regs = assign(
-        regs, on & (victim >= 0), shrink=victim, at=At.SHRINK, back_shrink=At.CHARGE_WORK
-    )
+    regs = assign(regs, on & (victim >= 0), shrink=victim, at=At.SHRINK, back_shrink=At.CHARGE_WORK)
     over = on & (done.phase == IDLE)
     return state, assign(regs, over, got=done.order, refused=done.refused, at=regs.back_charge)
 

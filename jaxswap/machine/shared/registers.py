@@ -1,12 +1,13 @@
 """Where each lane stands inside an operation: a place in the rules, and what the rules have in hand there.
 
-The rules of this machine call each other (a fault charges memory, which reclaims, which takes slots, which
-drops folios from the swap cache), so each is a place that a lane stays at for a turn, with the place to return
-to in a register. A rule is thus compiled once, however many others call it.
+The rules of this machine call each other: a fault charges memory, which reclaims, which takes slots, which
+drops folios from the swap cache. So each rule is a place that a lane stays at for a turn, with the place to
+return to in a register. It is compiled once, however many others call it.
 """
 
 import enum
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,17 +82,20 @@ class At(enum.IntEnum):
 class Registers:
     """What each lane has in hand.
 
-    at: its place; home: where the next part of the operation begins; cursor, stop: the part of the operation
-    still to do; base: page of place 0. back_*: the place to return to. drop, dropped: folio to take out of the swap
-    cache, whether it went. put_slot, put_end: slots whose entries are gone. alloc_order, rank, device, visited, cluster,
-    hinted, start, turn, slot: a search for slots and its answer. out, out_done: folio to swap out, whether it found slots.
-    shrink, piece, pieces: folio that is to go, its pieces. split, base: folio being split, its first page.
-    before: its neighbour on the list. zaps_table: pages given back may take
-    their page table along. begun: the access has faulted before.
-    access, plan, work: of the fault. ask, tried, refused, reclaims, got: its
-    charge. folio: that is mapped or copied. past: read past the swap cache. fixes: pages from `low` on, `pages` of
-    them, become exclusive if the swap cache lets go of the folio. window: readahead state of the access's VMA; around, left,
-    reading: first page of the window, those to read, the next one.
+    at: its place; home: where the next part of the operation begins; cursor, stop: the part of it still to
+    do; base: page of place 0. back_*: the place to return to.
+
+    drop, dropped: folio to take out of the swap cache, whether it went. put_slot, put_end: slots whose
+    entries are gone. alloc_order, rank, device, visited, cluster, hinted, start, turn, slot: a search for
+    slots and its answer (start is also where advice began). out, out_done: folio to swap out, whether it
+    found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split; before,
+    active: its neighbour and its list. zaps_table: pages given back may take their page table along.
+
+    begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused, reclaims,
+    got: its charge. folio: that is mapped or copied; past: read past the swap cache. low, pages: what was
+    mapped; fixes: it becomes exclusive if the swap cache lets go of the folio (while one goes out: it has
+    content). window: readahead state of the access's VMA; around, left, reading: first page of the window,
+    which of it are to be read, the next one.
     """
 
     at: Lane
@@ -148,7 +152,7 @@ class Registers:
     reading: Lane
 
 
-def blank(annotation: object, lanes: tuple[int, ...]):
+def blank(annotation: Any, lanes: tuple[int, ...]) -> Any:
     """A value of zeros of the type that a field is annotated with."""
     if annotation is Flag:
         return jnp.zeros(lanes, bool)
@@ -160,7 +164,7 @@ def blank(annotation: object, lanes: tuple[int, ...]):
     fields = getattr(annotation, "_fields", None)
     if fields:
         types = annotation.__annotations__
-        return annotation(*(blank(types[name], lanes) for name in fields))  # type: ignore[operator]
+        return annotation(*(blank(types[name], lanes) for name in fields))
     return jnp.zeros(lanes, jnp.int32)
 
 

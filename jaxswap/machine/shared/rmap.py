@@ -59,7 +59,7 @@ def add(folio: Folio, process: Lane, on: Flag) -> Folio:
 def remove(
     state: MachineState, number: Lane, folio: Folio, process: Lane, v: Lane, on: Flag
 ) -> tuple[MachineState, Folio]:
-    """A page of the folio is no longer mapped by a process; its entry `v` says so already. Writes the folio."""
+    """A page of the folio is no longer mapped by a process; entry `v` says so already. Writes the folio."""
     first, second = folio.owner0 == process, folio.owner1 == process
     owned0 = folio.owned0 - (on & first)
     owned1 = folio.owned1 - (on & second & ~first)
@@ -110,9 +110,7 @@ def leave(state: MachineState, word: Mask, on: Flag) -> MachineState:
     return replace(state, n=n)
 
 
-def new_folio(
-    state: MachineState, v: Lane, order: Lane, kept: Mask, on: Flag
-) -> MachineState:
+def new_folio(state: MachineState, v: Lane, order: Lane, kept: Mask, on: Flag) -> MachineState:
     """A fresh folio over page v and those behind it, mapped exclusively; `kept`: flags its pages get too."""
     pages = sharing.room(state)
     number, state = sharing.new_number(state, on)

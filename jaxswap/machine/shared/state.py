@@ -39,9 +39,10 @@ class Sharing:
 
     pages: word of each page. folios: FIELDS words each. spare: numbers of folios that do not exist, `left` of
     them. counts, cache: of each slot its count and the folio in the swap cache, -1 for none. pieces: of the
-    folio being split, the new folios, then whether somebody maps them. first, last: folios that lost a mapping in
-    the call under way, linked; -1 for none. ahead: three words a readahead state of a VMA: page of the
-    last fault + 1 (0 before the first), window, hits. processes: a row each of the processes there is room for.
+    folio being split, the new folios, then whether somebody maps them. first, last: folios that lost a
+    mapping in the call under way, linked; -1 for none. ahead: three words a readahead state of a VMA: page
+    of the last fault + 1 (0 before the first), window, hits. processes: nothing but a row each of the
+    processes there is room for, so that the shape tells how many.
     """
 
     pages: UInt32[Array, "pages L"]
@@ -58,9 +59,10 @@ class Sharing:
 
 
 class Folio(NamedTuple):
-    """2^order pages from page `base` of the region. place: first slot in the swap cache, or -1. maps: how many
-    page-table entries map it. owner0, owner1 (-1: none), owned0, owned1: as _mm_id, _mm_id_mapcount. gather:
-    the next folio that lost a mapping, -1 at the end, -2 if it is not among them. base is -1 once it is gone.
+    """2^order pages from page `base` of the region. place: first slot in the swap cache, or -1. maps: how
+    many page-table entries map it. owner0, owner1 (-1: none), owned0, owned1: as _mm_id, _mm_id_mapcount.
+    gather: the next folio that lost a mapping, -1 at the end, -2 if it is not among them. base is -1 once it
+    is gone.
     """
 
     base: Lane
@@ -223,7 +225,9 @@ def fill(table: Array, start: Lane, size: Lane, value: Lane, on: Flag) -> Array:
     return repeat(lambda carry: on & (carry[1] < size), turn, (table, jnp.zeros_like(start)))[0]
 
 
-def each_mapping[T](state: MachineState, number: Lane, seen: Folio, act, carry: T, on: Flag) -> tuple[MachineState, T]:
+def each_mapping[T](
+    state: MachineState, number: Lane, seen: Folio, act, carry: T, on: Flag
+) -> tuple[MachineState, T]:
     """`act(state, carry, v, i, word, on)` for every entry that maps a folio: page v, the folio's page i."""
     pages = room(state)
     end = seen.size * processes(state)

@@ -1,7 +1,7 @@
 """One compiled operation on a machine of several processes.
 
-Each lane goes from place to place (registers.At) until it is done. All lanes have the same operation, each its
-own places.
+Each lane goes from place to place (registers.At) until it is done. All lanes have the same operation, each
+its own places.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Int32
 
 from jaxswap.machine import program, settings
@@ -21,8 +20,6 @@ from jaxswap.machine.shared.registers import At, Registers, assign, registers
 from jaxswap.machine.shared.state import (
     DIRTY,
     EXCLUSIVE,
-    KIND,
-    NONE,
     NONZERO,
     PRESENT,
     SWAPPED,
@@ -33,7 +30,7 @@ from jaxswap.machine.shared.state import (
     kind,
     set_word,
 )
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 Rule = Callable[[MachineState, MachineParams, Registers, Flag], tuple[MachineState, Registers]]
@@ -120,13 +117,14 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         return jnp.broadcast_to(x, lanes)
 
     begins = spread(jnp.asarray(_BEGINS)[kind_])
-    gives_table = spread(kind_ == program.UNMAP) | params.rules.reclaim_tables | spread(ops.vma[i] < 0)
+    gives_table = spread(kind_ == program.UNMAP) | params.rules.reclaim_tables
     advises = spread((kind_ == program.PAGEOUT) | (kind_ == program.COLD))
     regs = registers(lanes)
     on = ~state.oom
     regs = assign(
         regs, on, at=jnp.where(advises, At.CUT, begins), home=begins, cursor=spread(ops.start[i]),
-        start=spread(ops.start[i]), stop=spread(ops.end[i]), base=spread(ops.block[i] * 512), window=spread(ops.vma[i]), zaps_table=gives_table,
+        start=spread(ops.start[i]), stop=spread(ops.end[i]), base=spread(ops.block[i] * 512),
+        window=spread(ops.vma[i]), zaps_table=gives_table,
     )  # fmt: skip
 
     def going(carry: tuple[MachineState, Registers]) -> Flag:
