@@ -123,8 +123,6 @@ def next_list(
     head = jnp.max(jnp.where(turn == best[None], heads, -1), axis=0)
     there, full = asked & (best < _NEVER), best == _TURN
     once_only = (best == 2) | (best == _TURN) | (best == 4)
-    # A device that has nothing leaves no hint.
-    c = replace(c, notes=store1(c.notes, _hint_at(state, order), jnp.zeros_like(order), asked & ~there))
     regs = assign(regs, asked & ~there, rank=_PICK)
     regs = assign(
         regs, there, cluster=head, start=0, turn=0, hinted=False,

@@ -331,10 +331,10 @@ def fork(
 def fork_tables(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """The child gets the page table of a block that its parent has, and pays for it."""
+    """The child gets the page table of a block that its parent has or has laid by, and pays for it."""
     found, blocks = load1(state.tables, regs.base >> 9)
     fresh = on & (regs.cursor == 0)
-    there = fresh & (found == tables.TABLE)
+    there = fresh & (found != tables.NONE)
     pages = sharing.room(state)
     copy = (regs.base & (pages - 1)) + (regs.stop - 1) * pages
     state = replace(state, tables=store1(blocks, copy >> 9, found, fresh))
@@ -358,5 +358,5 @@ def leave_tables(
     """exit_mmap: the page table of a block is given back."""
     found, blocks = load1(state.tables, regs.base >> 9)
     blocks = store1(blocks, regs.base >> 9, jnp.zeros_like(found), on)
-    used = state.used - (on & (found == tables.TABLE))
+    used = state.used - (on & (found != tables.NONE))
     return replace(state, tables=blocks, used=used), assign(regs, on, at=At.DONE)

@@ -137,11 +137,9 @@ def begin(
         candidates=candidates, offered=offered, orders=orders, slot=slot, shadow=shadow, table=checked,
     )  # fmt: skip
     regs = replace(regs, plan=plan)
-    regs = assign(regs, huge, at=At.HUGE)
-    huge_write = huge & access.write
-    charged = needs_table | touch | swapin | zeropage | huge_write
-    back = jnp.where(needs_table, At.TABLE, jnp.where(huge_write, At.HUGE, At.ARRIVE))
-    top = jnp.where(huge_write, TOP, top)
+    charged = needs_table | touch | swapin | zeropage | huge
+    back = jnp.where(needs_table, At.TABLE, jnp.where(huge, At.HUGE, At.ARRIVE))
+    top = jnp.where(huge & access.write, TOP, top)
     regs = assign(
         regs, charged, ask=top, tried=tried, refused=refused, reclaims=reclaims, past=past,
         at=At.CHARGE, back_charge=back,
@@ -198,34 +196,48 @@ def huge(
 ) -> tuple[MachineState, Registers]:
     """do_huge_pmd_anonymous_page: one entry for the block, a 2 MiB folio or the 2 MiB zero page.
 
-    Where memory was refused, the fault goes on with small pages.
+    A page table is laid by and charged: for the zero page that is all, for a folio it comes next, unless it
+    takes the place of the zero page. Where a folio was refused the fault goes on with small pages.
     """
-    write = regs.access.write
-    got = on & write & (regs.got == TOP) & ~state.oom
-    refused = on & write & (regs.got < TOP)
-    zeros = on & ~write
-    base = regs.access.page & -BLOCK
-    top = jnp.full_like(base, TOP)
-    n = count_order(state.n, "anon_fault_alloc", top, got)
-    n = count_order(n, "anon_fault_fallback", top, refused)
-    n = count_order(n, "anon_fault_fallback_charge", top, refused)
+    write, base = regs.access.write, regs.access.page & -BLOCK
     found, blocks = load1(state.tables, base >> 9)
-    # What was charged in place of the 2 MiB is for the page table, or for one page where there were zeros.
+    first = found == tables.NONE
+    got, refused = on & write & (regs.got == TOP), on & write & (regs.got < TOP)
     alive = refused & ~state.oom
-    small = alive & (found == tables.HUGE)
-    laid = jnp.where(got | zeros, tables.HUGE, tables.TABLE)
-    blocks = store1(blocks, base >> 9, laid, got | zeros | alive | (refused & (found == tables.HUGE)))
+    # What was charged in place of the 2 MiB is for the page table, or for one page where there were zeros.
+    small, zeros = alive & ~first, on & ~write & ~state.oom
+    top = jnp.full_like(base, TOP)
+    n = count_order(state.n, "anon_fault_fallback", top, refused)
+    n = count_order(n, "anon_fault_fallback_charge", top, refused)
+    laid = jnp.where(zeros, tables.HUGE, tables.TABLE)
+    blocks = store1(blocks, base >> 9, laid, zeros | alive | (refused & ~first))
     state = replace(state, n=n, tables=blocks)
     none = jnp.zeros_like(regs.plan.shadow)
-    order = jnp.where(got, TOP, 0)
-    first = jnp.where(got, base, regs.access.page)
-    state = rmap.new_folio(state, first, order, none, got | small)
+    state = rmap.new_folio(state, regs.access.page, jnp.zeros_like(base), none, small)
     pages = sharing.of(state).pages
     pages = sharing.fill(pages, base, jnp.full_like(base, BLOCK), none + np.uint32(ZEROPAGE), zeros)
     state = sharing.put(state, pages=pages)
-    regs = assign(regs, on, at=At.FAULT_END)
-    regs = assign(regs, alive & ~small, at=At.FAULT)
-    return state, assign(regs, on & state.oom, at=At.DONE)
+    regs = assign(regs, on, at=jnp.where(state.oom, At.DONE, At.FAULT_END))
+    regs = assign(regs, alive & first, at=At.FAULT)
+    regs = assign(regs, got, at=At.HUGE_FOLIO)
+    return state, assign(
+        regs, got & first, ask=0, tried=0, refused=0, reclaims=True,
+        at=At.CHARGE, back_charge=At.HUGE_FOLIO,
+    )  # fmt: skip
+
+
+def huge_folio(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """The 2 MiB folio and the table laid by are paid for."""
+    base, alive = regs.access.page & -BLOCK, on & ~state.oom
+    top = jnp.full_like(base, TOP)
+    blocks = store1(state.tables, base >> 9, jnp.full_like(base, tables.HUGE), alive)
+    n = count_order(state.n, "anon_fault_alloc", top, alive)
+    used = state.used - jnp.where(on & state.oom, BLOCK, 0)
+    state = replace(state, tables=blocks, n=n, used=used)
+    state = rmap.new_folio(state, base, top, jnp.zeros_like(regs.plan.shadow), alive)
+    return state, assign(regs, on, at=jnp.where(alive, At.FAULT_END, At.DONE))
 
 
 def table(

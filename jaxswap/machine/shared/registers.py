@@ -42,6 +42,7 @@ class At(enum.IntEnum):
     CHARGE_WORK = enum.auto()
     TABLE = enum.auto()
     HUGE = enum.auto()
+    HUGE_FOLIO = enum.auto()
     ARRIVE = enum.auto()
     MAP = enum.auto()
     MAPPED = enum.auto()

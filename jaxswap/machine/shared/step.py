@@ -48,6 +48,7 @@ RULES: dict[At, Rule] = {
     At.SPLIT_BLOCK: calls.split_block,
     At.ZAPPED: calls.zapped,
     At.HUGE: fault.huge,
+    At.HUGE_FOLIO: fault.huge_folio,
     At.FAULT: fault.begin,
     At.READ_AROUND: readahead.begin,
     At.READ_NEXT: readahead.read_next,
