@@ -96,7 +96,8 @@ class Machine:
         """The folio's memory is free."""
         if not folio.used:
             self.n["useless_swapin"] += folio.nr
-        self.lists.remove(folio)
+        if folio.prev is not None:
+            self.lists.remove(folio)
         self.usage -= folio.nr
 
     def slots_freed(self, device: int, offset: int, size: int) -> None:

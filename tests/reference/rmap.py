@@ -57,8 +57,11 @@ def maybe_shared(m: Machine, folio: Folio) -> bool:
 
 
 def forget_if_unused(m: Machine, folio: Folio) -> None:
-    """free_swap_cache, folio_put: nobody maps the folio and no slot of it has a count."""
-    if folio.maps:
+    """free_swap_cache, folio_put: nobody maps the folio and no slot of it has a count.
+
+    One that is on no list has gone already, with the last of its slots.
+    """
+    if folio.maps or folio.prev is None:
         return
     if folio.place is None:
         m.forget(folio)
