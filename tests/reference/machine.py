@@ -22,6 +22,7 @@ from jaxswap.machine.profile import PROFILES, Profile
 
 from .folio import ORDERS, Folio, Page, Process, size_name
 from .lru import Lists
+from .memcg import STOCK
 from .policies import POLICIES
 from .slots import Device, SwapDevice
 from .slots_6_12 import SwapDevice612
@@ -33,7 +34,9 @@ class Machine:
     """The state of one machine.
 
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
-    follows. limit: pages of memory.max. swap: slots of the one device, where `devices` is empty. zswap: it is
+    follows. limit: pages of memory.max. kernel_pages: charged before the first access: the first accounted
+    object of the kernel, here a VMA, takes a page for itself and those to follow (obj_cgroup_charge). lru:
+    classic, or mglru. swap: slots of the one device, where `devices` is empty. zswap: it is
     on, and takes everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and
     readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
     ended it all.
@@ -46,6 +49,8 @@ class Machine:
     always: int = 0
     madvise: int = 0
     limit: int | None = None  # pages
+    kernel_pages: int = 0
+    lru: str = "classic"
     swap_slots: int = 32768
     policy: str = "kernel"
     policy_params: tuple[int, ...] = ()
@@ -69,7 +74,7 @@ class Machine:
         self.swap.freed = self.slots_freed
         self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
         self.lists = Lists(Folio)
-        self.usage = self.stock = 0
+        self.usage, self.stock = self.kernel_pages, STOCK - self.kernel_pages if self.kernel_pages else 0
         self.age = self.anon_cost = 0
         self.activations = self.refaults_seen = 0  # WORKINGSET_ACTIVATE: now, and at the last reclaim's end
         self.flushed_active = self.flushed_total = 0
