@@ -39,6 +39,7 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
         return
     if page.state == "present":
         page.young = page.touched = True
+        process.used_tables.add(v // BLOCK)
         if write:
             page.nonzero = not zero
             assert page.folio is not None

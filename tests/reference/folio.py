@@ -23,7 +23,9 @@ class Folio:
     kept theirs (it waits on the deferred split list). readahead: read ahead and not used yet. used: it
     was mapped at some time. owners, owned, marked_shared: the two processes that the kernel remembers as
     mapping a large folio, how many mappings it ascribes to each, and whether it holds the folio for shared
-    (_mm_id, _mm_id_mapcount, _mm_ids).
+    (_mm_id, _mm_id_mapcount, _mm_ids). refs: accesses beyond PG_referenced (LRU_REFS_MASK); gen: sequence
+    number of its generation, None off the lists; both of the multi-gen LRU. waits: in a per-CPU batch on its
+    way to a list.
     """
 
     base: int
@@ -40,6 +42,9 @@ class Folio:
     active: bool = False
     referenced: bool = False
     workingset: bool = False
+    refs: int = 0
+    gen: int | None = None
+    waits: bool = False
     prev: Folio | None = None
     next: Folio | None = None
 
@@ -112,7 +117,7 @@ class Process:
     """One address space.
 
     tables: 2 MiB blocks with a page table. huge: blocks mapped by one entry instead (a 2 MiB folio or the 2
-    MiB zero page); a block is in at most one of the two.
+    MiB zero page); a block is in at most one of the two. used_tables: blocks accessed since a walk looked.
     """
 
     number: int
@@ -120,6 +125,7 @@ class Process:
     vmas: list[Vma] = field(default_factory=list)
     tables: set[int] = field(default_factory=set)
     huge: set[int] = field(default_factory=set)
+    used_tables: set[int] = field(default_factory=set)
 
     def vma(self, v: int) -> Vma:
         return next(vma for vma in self.vmas if vma.start <= v < vma.end)

@@ -23,6 +23,7 @@ from jaxswap.machine.profile import PROFILES, Profile
 from .folio import ORDERS, Folio, Page, Process, size_name
 from .lru import Lists
 from .memcg import STOCK
+from .mglru import Generations
 from .policies import POLICIES
 from .slots import Device, SwapDevice
 from .slots_6_12 import SwapDevice612
@@ -36,7 +37,8 @@ class Machine:
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
     follows. limit: pages of memory.max. kernel_pages: charged before the first access: the first accounted
     object of the kernel, here a VMA, takes a page for itself and those to follow (obj_cgroup_charge). lru:
-    classic, or mglru. swap: slots of the one device, where `devices` is empty. zswap: it is
+    classic, or mglru. lru_batch: small folios that wait until that many are there before they go to the LRU (31
+    in the kernel; 0: none does). swap: slots of the one device, where `devices` is empty. zswap: it is
     on, and takes everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and
     readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
     ended it all.
@@ -51,6 +53,7 @@ class Machine:
     limit: int | None = None  # pages
     kernel_pages: int = 0
     lru: str = "classic"
+    lru_batch: int = 0
     swap_slots: int = 32768
     policy: str = "kernel"
     policy_params: tuple[int, ...] = ()
@@ -73,7 +76,9 @@ class Machine:
         self.swap.slot_cache.cpus = self.cpus
         self.swap.freed = self.slots_freed
         self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
-        self.lists = Lists(Folio)
+        self.lists = (
+            Generations(Folio, self.lru_batch) if self.lru == "mglru" else Lists(Folio, self.lru_batch)
+        )
         self.usage, self.stock = self.kernel_pages, STOCK - self.kernel_pages if self.kernel_pages else 0
         self.age = self.anon_cost = 0
         self.activations = self.refaults_seen = 0  # WORKINGSET_ACTIVATE: now, and at the last reclaim's end

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import reclaim
+from . import mglru, reclaim
 from .folio import Folio
 
 if TYPE_CHECKING:
@@ -19,8 +19,20 @@ BATCH = 32  # SWAP_CLUSTER_MAX
 STOCK = 64  # MEMCG_CHARGE_BATCH
 
 
-def refault(m: Machine, folio: Folio, shadow: tuple[int, bool]) -> None:
+def eviction(m: Machine, folio: Folio) -> tuple:
+    """workingset_eviction: the shadow of a folio that goes."""
+    if m.lru == "mglru":
+        return mglru.eviction(m, folio)
+    shadow = (m.age & 0x7FFF_FFFF, folio.workingset)
+    m.age += folio.nr
+    return shadow
+
+
+def refault(m: Machine, folio: Folio, shadow: tuple) -> None:
     """workingset_refault, workingset_test_recent."""
+    if m.lru == "mglru":
+        mglru.refault(m, folio, shadow)
+        return
     m.n["workingset_refault_anon"] += folio.nr
     distance = (m.age - shadow[0]) & 0x7FFF_FFFF
     if distance > (m.flushed_active if m.swap.free_slots else 0):
@@ -78,6 +90,8 @@ def note_cost(m: Machine, cost: int) -> None:
 
 def reclaim_pages(m: Machine, target: int) -> int:
     """try_to_free_mem_cgroup_pages: do_try_to_free_pages from priority 12 down."""
+    if m.lru == "mglru":
+        return mglru.reclaim_pages(m, target)
     total, skipped = 0, False
     for attempt in range(3):
         if attempt == 2 and not skipped:
@@ -129,6 +143,7 @@ def shrink_lruvec(m: Machine, priority: int, target: int, force: bool) -> tuple[
 
 
 def shrink_inactive_list(m: Machine, nr: int) -> int:
+    m.lists.drain()
     batch: list[Folio] = []
     scanned = 0
     while scanned < nr and (folio := m.lists.inactive_tail()) is not None:
@@ -170,6 +185,7 @@ def references_of(m: Machine, folio: Folio) -> int:
 
 
 def shrink_active_list(m: Machine, nr: int) -> None:
+    m.lists.drain()
     scanned = 0
     batch = []
     while scanned < nr and (folio := m.lists.active_tail()) is not None:

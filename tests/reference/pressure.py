@@ -16,7 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jaxswap.workload import Recording, read_recording, read_workload
+from jaxswap.workload import Recording, Workload, read_recording, read_workload
 
 from .machine import Machine
 from .run import Runner
@@ -81,15 +81,21 @@ def sizes(header: dict[str, str]) -> list[str]:
     return [f"{size}kB" for size in sorted(map(int, re.findall(r"\d+", header["mthp"])), reverse=True)]
 
 
-def run(cell: Cell, **options: object) -> Machine:
-    """The reference machine after the workload of a cell. options: fields of the Machine."""
-    workload, header = read_workload(cell.workload), cell.header
+def machine_for(cell: Cell, workload: Workload, **options: object) -> Machine:
+    """The reference machine of a cell before its workload. options: fields of the Machine."""
+    header = cell.header
     machine = machine_of(cell.boots[0], workload.npages)
     amount = header["memory.max"].split()[0]
     limit = int(amount[:-1]) * UNITS[amount[-1]] // 4096
-    machine = replace(machine, limit=limit, kernel_pages=1, lru=header["lru"], **options)
-    runner = Runner(workload, machine)
-    for _ in runner.blocks():
+    fixed = {"limit": limit, "kernel_pages": 1, "lru_batch": 31, "lru": header["lru"].split()[0]}
+    return replace(machine, **fixed | options)
+
+
+def run(cell: Cell, **options: object) -> Machine:
+    """The reference machine after the workload of a cell."""
+    workload = read_workload(cell.workload)
+    machine = machine_for(cell, workload, **options)
+    for _ in Runner(workload, machine).blocks():
         pass
     return machine
 

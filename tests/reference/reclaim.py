@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import memcg
 from .folio import BLOCK, TOP_ORDER, Folio, Page, size_name
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
             owners = []
         piece = Folio(q, 0, dirty=folio.dirty, active=folio.active)
         piece.referenced, piece.workingset = folio.referenced, folio.workingset
+        piece.refs, piece.gen = folio.refs, folio.gen
         piece.maps = {process.number: {q} for process in owners}
         if folio.place is not None:
             m.swap.insert(piece, folio.slot(q))
@@ -164,8 +166,7 @@ def write_out(m: Machine, folio: Folio, nonzero: bool) -> bool:
 def remove_mapping(m: Machine, folio: Folio) -> None:
     """__remove_mapping: out of the swap cache, a shadow in every slot, the memory freed."""
     assert folio.place is not None
-    shadow = (m.age & 0x7FFF_FFFF, folio.workingset)
-    m.age += folio.nr
+    shadow = memcg.eviction(m, folio)
     m.usage -= folio.nr
     m.reclaimed += folio.nr
     cluster, first = m.swap.devices[folio.place[0]].at(folio.place[1])

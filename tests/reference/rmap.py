@@ -108,5 +108,5 @@ def new_folio(m: Machine, process: Process, base: int, order: int) -> Folio:
     folio.owners[0], folio.owned[0] = process.number, folio.nr
     for q in range(base, base + (1 << order)):
         process.pages[q] = Page("present", folio, young=True)
-    m.lists.add(folio)
+    m.lists.add_new(folio)
     return folio
