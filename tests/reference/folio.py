@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 BLOCK = 512  # pages of a page table, 2 MiB
 TOP_ORDER = 9  # of a 2 MiB folio
+FLUSH_CEILING = 33  # pages that are flushed from the TLB one by one (tlb_single_page_flush_ceiling)
 ORDERS = range(8, 1, -1)  # what one fault may bring in beside order 0 (order 9 is a page-table matter)
 
 
@@ -118,6 +119,7 @@ class Process:
 
     tables: 2 MiB blocks with a page table. huge: blocks mapped by one entry instead (a 2 MiB folio or the 2
     MiB zero page); a block is in at most one of the two. used_tables: blocks accessed since a walk looked.
+    tlb: pages whose translation the CPU has: an access of one sets no accessed bit.
     """
 
     number: int
@@ -126,6 +128,7 @@ class Process:
     tables: set[int] = field(default_factory=set)
     huge: set[int] = field(default_factory=set)
     used_tables: set[int] = field(default_factory=set)
+    tlb: set[int] = field(default_factory=set)
 
     def vma(self, v: int) -> Vma:
         return next(vma for vma in self.vmas if vma.start <= v < vma.end)
@@ -135,3 +138,10 @@ class Process:
         if block in self.huge:
             self.huge.discard(block)
             self.tables.add(block)
+
+    def flush_tlb(self, start: int, end: int) -> None:
+        """flush_tlb_range: page by page, or everything."""
+        if end - start > FLUSH_CEILING:
+            self.tlb.clear()
+        elif self.tlb:
+            self.tlb.difference_update(range(start, end))

@@ -37,9 +37,11 @@ class Machine:
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
     follows. limit: pages of memory.max. kernel_pages: charged before the first access: the first accounted
     object of the kernel, here a VMA, takes a page for itself and those to follow (obj_cgroup_charge). lru:
-    classic, or mglru. lru_batch: small folios that wait until that many are there before they go to the LRU (31
-    in the kernel; 0: none does). swap: slots of the one device, where `devices` is empty. zswap: it is
-    on, and takes everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and
+    classic, or mglru. lru_batch: small folios that wait until that many are there before they go to the LRU
+    (31 in the kernel; 0: none does). flush: faults between two flushes of the cgroup's statistics; 0: reclaim
+    flushes them itself, None: only STATS does. switch: faults between two switches to another process, which
+    empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where `devices` is empty. zswap:
+    it is on, and takes everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and
     readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
     ended it all.
 
@@ -54,6 +56,8 @@ class Machine:
     kernel_pages: int = 0
     lru: str = "classic"
     lru_batch: int = 0
+    flush: int | None = 0  # faults
+    switch: int = 0  # faults
     swap_slots: int = 32768
     policy: str = "kernel"
     policy_params: tuple[int, ...] = ()
@@ -82,7 +86,8 @@ class Machine:
         self.usage, self.stock = self.kernel_pages, STOCK - self.kernel_pages if self.kernel_pages else 0
         self.age = self.anon_cost = 0
         self.activations = self.refaults_seen = 0  # WORKINGSET_ACTIVATE: now, and at the last reclaim's end
-        self.flushed_active = self.flushed_total = 0
+        self.flushed_active = self.flushed_total = self.flushed_activations = 0
+        self.clock = 0  # faults
         self.reclaimed = self.age_at_end = self.cost_at_end = 0
         self.readahead_hits, self.readahead_last = 4, 0
         self.readahead_offset: int | None = None
@@ -106,6 +111,22 @@ class Machine:
     def new_anon_vma(self) -> int:
         self.anon_vmas += 1
         return self.anon_vmas
+
+    def tick(self) -> None:
+        """A fault: what the kernel does by the clock."""
+        self.clock += 1
+        if self.switch and self.clock % self.switch == 0:
+            for process in self.processes.values():
+                process.tlb.clear()
+        if self.flush and self.clock % self.flush == 0:
+            self.flush_statistics()
+
+    def flush_statistics(self) -> None:
+        """mem_cgroup_flush_stats: from now on the classic LRU decides by the numbers of now."""
+        if self.lru == "classic":
+            self.flushed_active = self.lists.active_nr
+            self.flushed_total = self.lists.active_nr + self.lists.inactive_nr
+            self.flushed_activations = self.activations
 
     def forget(self, folio: Folio) -> None:
         """The folio's memory is free."""

@@ -82,7 +82,7 @@ def charge(m: Machine, nr: int, may_reclaim: bool, order: int = 0) -> bool:
 
 
 def note_cost(m: Machine, cost: int) -> None:
-    """lru_note_cost; the total is as of the last flush."""
+    """lru_note_cost."""
     m.anon_cost += cost
     if m.anon_cost > m.flushed_total // 4:
         m.anon_cost //= 2
@@ -102,7 +102,7 @@ def reclaim_pages(m: Machine, target: int) -> int:
             skipped |= skip
             if total >= target:
                 break
-        m.refaults_seen = m.activations
+        m.refaults_seen = m.flushed_activations
         if total:
             break
     return total
@@ -110,10 +110,11 @@ def reclaim_pages(m: Machine, target: int) -> int:
 
 def shrink_lruvec(m: Machine, priority: int, target: int, force: bool) -> tuple[int, bool]:
     inactive, active = m.lists.inactive_nr, m.lists.active_nr
-    # prepare_scan_control: statistics are flushed here
-    m.flushed_active, m.flushed_total = active, active + inactive
-    low = inactive < active
-    deactivate = force or low or m.activations != m.refaults_seen
+    if m.flush == 0:
+        m.flush_statistics()
+    # prepare_scan_control: by the numbers of the last flush, while the lists are scanned by their own.
+    low = m.flushed_total - m.flushed_active < m.flushed_active
+    deactivate = force or low or m.flushed_activations != m.refaults_seen
     cost = m.anon_cost
     anon = SWAPPINESS * (3 * cost + 1) // (2 * cost + 1)
     file = (200 - SWAPPINESS) * (3 * cost + 1) // (cost + 1)

@@ -71,9 +71,10 @@ class Generations:
         folio.waits = True
         self.waiting.append(folio)
         if folio.order or len(self.waiting) >= self.batch:
-            self._drain_new()
+            self.drain()
 
-    def _drain_new(self) -> None:
+    def drain(self) -> None:
+        """The part of lru_add_drain that concerns new folios."""
         waiting, self.waiting = self.waiting, []
         for folio in waiting:
             folio.waits = False
@@ -103,7 +104,7 @@ class Generations:
     def remove(self, folio: Folio) -> None:
         """lru_gen_del_folio."""
         if folio.waits and folio in self.waiting:
-            self._drain_new()
+            self.drain()
         self._unlink(folio)
         self.nr -= folio.nr
 
@@ -187,7 +188,7 @@ def reclaim_pages(m: Machine, target: int) -> int:
 
 def drain(m: Machine) -> None:
     """lru_add_drain."""
-    m.lists._drain_new()
+    m.lists.drain()
     drain_activating(m)
 
 

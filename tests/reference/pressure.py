@@ -3,13 +3,16 @@
 
 RECORDINGS holds NAME-LRU-SIZES-bootN.txt, WORKLOADS holds NAME.t. One run of the machine answers for all
 boots of a cell. Prints, for every counter at the last STATS, ours, the range of the boots, how far we are
-from its middle, and whether that is inside the bounds; exits 1 if one is outside.
+from its middle, and whether that is inside the bounds; exits 1 if one is outside. With --timed the machine
+does by the clock what the kernel did: the statistics are flushed every 2 s, and every 0.2 s the CPU goes to
+another process (the program that started the accesses looks after them), at the pace of the recordings.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import statistics
 import sys
 import time
 from collections import defaultdict
@@ -32,6 +35,9 @@ BY_SIZE = (
 )
 FIRST_TOUCH = ("anon_fault_fallback", "anon_fault_fallback_charge")
 SMALL, NEAR = 200, 10  # counts below SMALL may differ by NEAR
+
+FLUSH_SECONDS = 2.0  # FLUSH_TIME of mm/memcontrol.c
+POLL_SECONDS = 0.2  # of the program that made the recordings
 
 # Largest spread of the traffic of one cell from boot to boot, as a share (docs/pressure.md)
 SPREAD = {"seq-mglru-none": 0.077, "hot-mglru-none": 0.028}
@@ -100,6 +106,17 @@ def run(cell: Cell, **options: object) -> Machine:
     return machine
 
 
+def pace(cell: Cell) -> dict[str, int]:
+    """The options `flush` and `switch` of the Machine, in faults, by the median boot's faults per second."""
+    rates = []
+    for boot in cell.boots:
+        text = Path(boot.path).read_text()
+        seconds = sum(float(took) for took in re.findall(r"^OP .* : ([\d.]+) s$", text, re.MULTILINE))
+        rates.append(boot.stats()[-1][1]["memory.stat"]["pgfault"] / seconds)
+    rate = statistics.median(rates)
+    return {"flush": round(rate * FLUSH_SECONDS), "switch": round(rate * POLL_SECONDS)}
+
+
 def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool) -> tuple[float, float]:
     """Within which our count is held for right, for boots from `low` to `high`."""
     name, classic = cell.name, cell.header["lru"] == "classic"
@@ -115,8 +132,10 @@ def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool) -> tuple[
     return least, most
 
 
-def hold(cell: Cell, stale: bool = False, **options: object) -> tuple[list[str], int]:
+def hold(cell: Cell, timed: bool = False, **options: object) -> tuple[list[str], int]:
     """Lines of the table, and how many counters are outside their bounds."""
+    if timed:
+        options = pace(cell) | options
     started = time.perf_counter()
     machine = run(cell, **options)
     took = time.perf_counter() - started
@@ -130,7 +149,7 @@ def hold(cell: Cell, stale: bool = False, **options: object) -> tuple[list[str],
         ours = machine.n[counter]
         if not (ours or high):
             continue
-        least, most = bounds(cell, counter, low, high, stale)
+        least, most = bounds(cell, counter, low, high, timed)
         inside = least <= ours <= most
         outside += not inside
         span = str(low) if low == high else f"{low}..{high}"
@@ -145,11 +164,12 @@ def main() -> int:
     parser.add_argument("recordings", type=Path)
     parser.add_argument("workloads", type=Path)
     parser.add_argument("--only", default="", help="part of the name of a cell")
+    parser.add_argument("--timed", action="store_true", help="flush and switch by the clock")
     arguments = parser.parse_args()
     wrong = 0
     for cell in cells(arguments.recordings, arguments.workloads):
         if arguments.only in cell.name:
-            lines, outside = hold(cell)
+            lines, outside = hold(cell, arguments.timed)
             print("\n".join(lines), flush=True)
             wrong += outside
     return 1 if wrong else 0

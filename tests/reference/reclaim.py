@@ -125,6 +125,7 @@ def unmap(m: Machine, folio: Folio) -> bool:
     for number, mapped in folio.maps.items():
         process = m.processes[number]
         process.split_huge(folio.base // BLOCK)
+        process.flush_tlb(folio.base, folio.base + folio.nr)
         for q in sorted(mapped):
             page = process.pages[q]
             m.leave(page)

@@ -93,6 +93,7 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
         return
     if not memcg.charge(m, 1, True) or process.pages[v].folio is not folio:
         return
+    process.flush_tlb(v, v + 1)
     m.leave(process.pages[v])
     nonzero = process.pages[v].nonzero
     remove(folio, process, v)

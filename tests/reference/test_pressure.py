@@ -14,10 +14,23 @@ SEQ 0 12288 2 307 102
 """
 
 
+HOT = """REGION 16384 huge
+INIT
+STATS init
+HOT 0 4096 922 50000 307 401
+STATS h1
+HOT 0 4096 922 50000 307 402
+STATS h2
+HOT 8192 4096 922 50000 307 403
+STATS h3
+HOT 8192 4096 922 50000 307 404
+"""
+
+
 def run(text: str, **options) -> Machine:
     """The machine after a workload."""
     workload = parse_workload(text)
-    machine = Machine(workload.npages, limit=LIMIT, swap_slots=65536, **options)
+    machine = Machine(workload.npages, **{"limit": LIMIT, "swap_slots": 65536} | options)
     for _ in Runner(workload, machine).blocks():
         pass
     return machine
@@ -39,3 +52,31 @@ def test_a_plain_region_read_in_order_equals_the_kernel() -> None:
         "64kB/swpout": 1358,
     }
     assert {name: machine.n[name] for name in counted} == counted
+
+
+def test_the_sequential_cell_of_the_multi_gen_lru() -> None:
+    """232 refaults find the working-set bit before the tier of such folios is protected and a generation
+    passes: as often in three boots of the kernel."""
+    text = "REGION 12288 huge\nINIT\nSEQ 0 12288 1 307 101\n"
+    machine = run(text, always=ORDER_4, kernel_pages=1, lru_batch=31, lru="mglru")
+    assert machine.n["workingset_activate_anon"] == 224
+    assert abs(machine.n["pgmajfault"] - 766) <= 1
+    assert abs(machine.n["memcg_max"] - 257) <= 1
+
+
+def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
+    """Every folio is active, and the numbers of the last flush say that enough are inactive: nothing is
+    scanned, nothing deactivated."""
+    machine = run(HOT, always=ORDER_4, kernel_pages=1, lru_batch=31, flush=None)
+    assert machine.oom
+    assert machine.lists.inactive_nr == 0 < machine.lists.active_nr
+    assert machine.swap.free_slots > LIMIT
+
+
+def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
+    """Pages that are accessed over and over look colder, so more of them are read back."""
+    text = "REGION 4096 huge\nINIT\n" + "HOT 0 1024 922 20000 307 5\n" * 2
+    seen, hidden = (
+        run(text, limit=2048, kernel_pages=1, switch=switch).n["pgmajfault"] for switch in (0, 2000)
+    )
+    assert hidden > 1.02 * seen
