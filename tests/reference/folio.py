@@ -26,7 +26,7 @@ class Folio:
     mapping a large folio, how many mappings it ascribes to each, and whether it holds the folio for shared
     (_mm_id, _mm_id_mapcount, _mm_ids). refs: accesses beyond PG_referenced (LRU_REFS_MASK); gen: sequence
     number of its generation, None off the lists; both of the multi-gen LRU. waits: in a per-CPU batch on its
-    way to a list.
+    way to a list. nonzero: content of a folio that is not mapped.
     """
 
     base: int
@@ -46,6 +46,7 @@ class Folio:
     refs: int = 0
     gen: int | None = None
     waits: bool = False
+    nonzero: bool = False
     prev: Folio | None = None
     next: Folio | None = None
 

@@ -234,9 +234,10 @@ def evict_folios(m: Machine, nr: int) -> tuple[int, int]:
     kept = []
     for folio in isolated:
         if not look_around(m, folio):
-            reclaim.shrink(m, folio)
-            continue
-        if set_refs(folio):
+            if not (folio.waits and reclaim.unmap_in_vain(m, folio)):
+                reclaim.shrink(m, folio)
+                continue
+        elif set_refs(folio):
             folio.active = True
             m.n["pgactivate"] += folio.nr
         kept.append(folio)
@@ -253,29 +254,23 @@ def evict_folios(m: Machine, nr: int) -> tuple[int, int]:
 
 def scan_folios(m: Machine, nr: int) -> tuple[int, list[Folio]]:
     """Pages looked at, and the folios taken off the oldest generation."""
-    lists, isolated, skipped = m.lists, [], []
+    lists, isolated = m.lists, []
     oldest = lists.min_seq[ANON]
     if lists.max_seq - oldest + 1 == MIN_GENS:
         return 0, []
     tier = highest_unprotected(lists)
-    scanned = moved = taken = passed = 0
-    while nr and taken < BATCH and passed < BATCH and (folio := lists.tail(oldest)) is not None:
+    scanned = moved = taken = 0
+    while nr and taken < BATCH and (folio := lists.tail(oldest)) is not None:
         nr -= 1
         scanned += folio.nr
         if sort_folio(lists, folio, tier):
             moved += folio.nr
-        elif folio.waits:
-            lists._unlink(folio)
-            skipped.append(folio)
-            passed += folio.nr
         else:
             if not folio.referenced:
                 folio.refs = 0
             lists.remove(folio)
             isolated.append(folio)
             taken += folio.nr
-    for folio in skipped:
-        lists._link(lists.heads[oldest], folio)
     m.n["pgscan"] += taken
     m.n["pgrefill"] += moved
     return scanned, isolated

@@ -120,7 +120,7 @@ def swap_out(m: Machine, folio: Folio) -> bool:
 
 
 def unmap(m: Machine, folio: Folio) -> bool:
-    """try_to_unmap: every PTE becomes a swap entry. Whether some page has content other than zeros."""
+    """try_to_unmap: every PTE becomes a swap entry. Whether the folio has content other than zeros."""
     nonzero = False
     for number, mapped in folio.maps.items():
         process = m.processes[number]
@@ -135,9 +135,23 @@ def unmap(m: Machine, folio: Folio) -> bool:
             process.pages[q] = Page(
                 "swapped", device=device, slot=slot, exclusive=page.exclusive, nonzero=page.nonzero
             )
+    if folio.maps:
+        folio.nonzero = nonzero
     folio.maps = {}
     folio.owners, folio.owned, folio.marked_shared = [None, None], [0, 0], False
-    return nonzero
+    return folio.nonzero
+
+
+def unmap_in_vain(m: Machine, folio: Folio) -> bool:
+    """shrink_folio_list for a folio that a per-CPU batch holds: pageout leaves it, unmapped, in the swap
+    cache. False: there were no slots.
+    """
+    if folio.place is None:
+        if not m.swap.alloc(folio, m.cpu):
+            return False
+        folio.dirty = True
+    unmap(m, folio)
+    return True
 
 
 def write_out(m: Machine, folio: Folio, nonzero: bool) -> bool:
