@@ -1,15 +1,23 @@
 """Plain-Python reference machine: one page, one folio, one operation at a time.
 
-Written to be read beside the kernel (6.12 to 7.3; memory limits by the classic two-list LRU of 7.2 and 7.3
-with its statistics flushed at every pass of a reclaim). It is the oracle of jaxswap.machine: same page maps,
-same lists, same counters after every operation. One file for each subject of the kernel:
+Written to be read beside the kernel (6.12 to 7.3; memory limits by the two LRUs of 7.2 and 7.3). It is the
+oracle of jaxswap.machine: same page maps, same lists, same counters after every operation; only it has the
+multi-gen LRU, late statistics and the TLB. One file for each subject of the kernel:
 
-    fault.py       first touch, zero pages          swap.py        devices, swap cache, counts
-    swapin.py      swap-in faults                   slots.py       clusters of a device (slots_6_12.py:
-    before) readahead.py   swap-in around a page            slot_cache.py  order-0 slots by the batch (6.12)
-    rmap.py        mapping, copy-on-write           madvise.py     MADV_PAGEOUT, MADV_COLD fork.py
-    fork, exit                       reclaim.py     swap-out, splitting zap.py         MADV_DONTNEED, munmap
-    memcg.py       charges, reclaim under a limit
+    fault.py       first touch, zero pages
+    swapin.py      swap-in faults
+    readahead.py   swap-in around a page
+    rmap.py        mapping, copy-on-write
+    fork.py        fork, exit
+    madvise.py     MADV_PAGEOUT, MADV_COLD
+    zap.py         MADV_DONTNEED, munmap
+    swap.py        devices, swap cache, counts
+    slots.py       clusters of a device; slots_6_12.py: before
+    slot_cache.py  order-0 slots by the batch (6.12)
+    reclaim.py     swap-out, splitting
+    memcg.py       charges, reclaim under a limit, the classic LRU (lists: lru.py)
+    mglru.py       the multi-gen LRU
+    pressure.py    recordings under a limit
 """
 
 from __future__ import annotations
@@ -45,6 +53,7 @@ class Machine:
     readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
     ended it all.
 
+    decays_fully: a cost of reclaim above a quarter of the lists is halved until it is not, instead of once.
     anon_vmas_part, gives_tables_back: off for the sake of machines without the rule of Vma.mergeable, or of
     `tables` in zap.zap.
     """
@@ -71,6 +80,7 @@ class Machine:
     vma_readahead: bool = True
     anon_vmas_part: bool = True
     gives_tables_back: bool = True
+    decays_fully: bool = False
     n: Counter[str] = field(default_factory=Counter)
     cpu: int = 0  # where the operation under way runs
 

@@ -84,8 +84,10 @@ def charge(m: Machine, nr: int, may_reclaim: bool, order: int = 0) -> bool:
 def note_cost(m: Machine, cost: int) -> None:
     """lru_note_cost."""
     m.anon_cost += cost
-    if m.anon_cost > m.flushed_total // 4:
+    while m.anon_cost > m.flushed_total // 4:
         m.anon_cost //= 2
+        if not m.decays_fully:
+            break
 
 
 def reclaim_pages(m: Machine, target: int) -> int:

@@ -7,6 +7,7 @@ from .run import Runner
 
 LIMIT = 8192
 ORDER_4 = 1 << 4
+KERNEL: dict = {"kernel_pages": 1, "lru_batch": 31, "decays_fully": True}
 SEQUENTIAL = """REGION 12288 plain
 INIT
 SEQ 0 12288 1 307 101
@@ -38,7 +39,7 @@ def run(text: str, **options) -> Machine:
 
 def test_a_plain_region_read_in_order_equals_the_kernel() -> None:
     """Every counter that the recording has; it holds for one page of the kernel's, not for none."""
-    machine = run(SEQUENTIAL, always=ORDER_4, kernel_pages=1)
+    machine = run(SEQUENTIAL, always=ORDER_4, **KERNEL)
     counted = {
         "pgmajfault": 24789,
         "pswpin": 36864,
@@ -54,11 +55,18 @@ def test_a_plain_region_read_in_order_equals_the_kernel() -> None:
     assert {name: machine.n[name] for name in counted} == counted
 
 
+def test_first_touch_between_two_flushes_equals_the_kernel() -> None:
+    """The lists are empty by the statistics, so reclaim costs nothing and takes less at a time."""
+    machine = run("REGION 12288 huge\nINIT\n", flush=None, **KERNEL)
+    counted = {"pgscan": 12328, "pgsteal": 4153, "memcg_max": 125}
+    assert {name: machine.n[name] for name in counted} == counted
+
+
 def test_the_sequential_cell_of_the_multi_gen_lru() -> None:
     """232 refaults find the working-set bit before the tier of such folios is protected and a generation
     passes: as often in three boots of the kernel."""
     text = "REGION 12288 huge\nINIT\nSEQ 0 12288 1 307 101\n"
-    machine = run(text, always=ORDER_4, kernel_pages=1, lru_batch=31, lru="mglru")
+    machine = run(text, always=ORDER_4, lru="mglru", **KERNEL)
     assert machine.n["workingset_activate_anon"] == 224
     assert abs(machine.n["pgmajfault"] - 766) <= 1
     assert abs(machine.n["memcg_max"] - 257) <= 1
@@ -67,7 +75,7 @@ def test_the_sequential_cell_of_the_multi_gen_lru() -> None:
 def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
     """Every folio is active, and the numbers of the last flush say that enough are inactive: nothing is
     scanned, nothing deactivated."""
-    machine = run(HOT, always=ORDER_4, kernel_pages=1, lru_batch=31, flush=None)
+    machine = run(HOT, always=ORDER_4, flush=1500, **KERNEL)
     assert machine.oom
     assert machine.lists.inactive_nr == 0 < machine.lists.active_nr
     assert machine.swap.free_slots > LIMIT
@@ -76,7 +84,5 @@ def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
 def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
     """Pages that are accessed over and over look colder, so more of them are read back."""
     text = "REGION 4096 huge\nINIT\n" + "HOT 0 1024 922 20000 307 5\n" * 2
-    seen, hidden = (
-        run(text, limit=2048, kernel_pages=1, switch=switch).n["pgmajfault"] for switch in (0, 2000)
-    )
+    seen, hidden = (run(text, limit=2048, switch=switch, **KERNEL).n["pgmajfault"] for switch in (0, 2000))
     assert hidden > 1.02 * seen
