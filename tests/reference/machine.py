@@ -47,11 +47,11 @@ class Machine:
     object of the kernel, here a VMA, takes a page for itself and those to follow (obj_cgroup_charge). lru:
     classic, or mglru. lru_batch: small folios that wait until that many are there before they go to the LRU
     (31 in the kernel; 0: none does). flush: faults between two flushes of the cgroup's statistics; 0: reclaim
-    flushes them itself and nothing else does, None: only STATS does. switch: faults between two switches to another process, which
-    empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where `devices` is empty. zswap:
-    it is on, and takes everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and
-    readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
-    ended it all.
+    flushes them itself and nothing else does, None: only STATS does. switch: faults between two switches to
+    another process, which empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where
+    `devices` is empty. zswap: it is on, and takes everything. n: counters. Then: processes; the LRU;
+    memory charged; what reclaim and readahead remember; slots whose content zswap has; what the policy
+    remembers; whether the OOM killer has ended it all.
 
     decays_fully: a cost of reclaim above a quarter of the lists is halved until it is not, instead of once.
     anon_vmas_part, gives_tables_back: off for the sake of machines without the rule of Vma.mergeable, or of
