@@ -96,6 +96,7 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
         return
     if not memcg.charge(m, 1, True) or process.pages[v].folio is not folio:
         return
+    process.flush_tlb(v, v + 1)
     m.leave(process.pages[v])
     nonzero = process.pages[v].nonzero
     remove(folio, process, v)
@@ -111,5 +112,5 @@ def new_folio(m: Machine, process: Process, base: int, order: int) -> Folio:
     folio.owners[0], folio.owned[0] = process.number, folio.nr
     for q in range(base, base + (1 << order)):
         process.pages[q] = Page("present", folio, young=True)
-    m.lists.add(folio)
+    m.lists.add_new(folio)
     return folio
