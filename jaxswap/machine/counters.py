@@ -30,6 +30,8 @@ SCALARS = (
     "swpin_zero",
     "pswpout",
     "swpout_zero",
+    "swap_ra",
+    "swap_ra_hit",
     "pgscan",
     "pgsteal",
     "pgactivate",

@@ -99,7 +99,7 @@ def folios(pages: Pages) -> list[tuple[str, int, int, str]]:
     return found
 
 
-_VMSTAT = ("pswpin", "pswpout", "pgmajfault", "swpin_zero", "swpout_zero")
+_VMSTAT = ("pswpin", "pswpout", "pgmajfault", "swap_ra", "swap_ra_hit", "swpin_zero", "swpout_zero")
 _OURS = ("frame_refused", "charge_refused")
 
 

@@ -4,6 +4,7 @@ Runs of single accesses become one STREAM operation over an access table. Operat
 MiB blocks and VMA borders. Each operation carries its VMA, so a machine keeps none.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import jax
@@ -19,6 +20,9 @@ from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
 STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT, DROP = range(12)
+FORK, FORK_TABLE, EXIT = range(12, 15)  # of a block, with several processes; the child + 1 is the end
+WINDOW_COPY = 15  # the readahead state of a VMA, from `start` to `vma`
+KINDS = 16
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -47,7 +51,7 @@ class Program:
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
     table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in
     `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the
-    region), vma_advice: of each VMA there ever was.
+    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state.
     """
 
     kind: Int32[Array, " ops"]
@@ -60,6 +64,7 @@ class Program:
     vma_start: Int32[Array, " vmas"]
     vma_end: Int32[Array, " vmas"]
     vma_advice: Int32[Array, " vmas"]
+    vma_window: Int32[Array, " vmas"]
 
 
 @dataclass(frozen=True)
@@ -68,35 +73,79 @@ class Compiled:
 
     ops: how many operations (the arrays are padded). marks: (operation before which it stands, index in the
     workload) of every DUMP, FOLIOS, STATS and ECHO. lane_operations: operations as the workload counts them,
-    single accesses one each.
+    single accesses one each. processes: how many live at a time at most, 1, 2, 4, 8 or 16. room: pages each
+    has room for; page v of the process at place k is page k * room + v. windows: readahead states there is
+    room for. homes: place of each operation's process.
     """
 
     program: Program
     ops: int
     marks: tuple[tuple[int, int], ...]
     lane_operations: int
+    processes: int
+    room: int
+    windows: int
+    homes: Int32[np.ndarray, " ops"]
 
 
-class _Table:
-    """Numbers for VMAs: every change of the VMAs makes new ones."""
+class _Space:
+    """A process: its first page, its VMAs and their numbers; every change of the VMAs makes new ones.
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int]] = []
-        self.first = 0
+    rows: of every VMA there ever was, of all processes. split: ends of VMAs inside blocks that are known.
+    """
 
-    def renew(self, vmas: Vmas) -> None:
+    def __init__(self, base: int, vmas: Vmas, rows: list[tuple[int, int, int, int]]) -> None:
+        self.base, self.vmas, self.rows = base, vmas, rows
+        self.split: set[int] = set()
+        self.renew()
+
+    def renew(self) -> None:
         self.first = len(self.rows)
-        self.rows += [(vma.start, vma.end, _ADVICE[vma.advice]) for vma in vmas.live]
+        self.rows += [
+            (vma.start + self.base, vma.end + self.base, _ADVICE[vma.advice], vma.window)
+            for vma in self.vmas.live
+        ]
+
+    def fork(self, base: int) -> "_Space":
+        child = _Space(base, self.vmas.fork(), self.rows)
+        child.split = set(self.split)
+        return child
+
+
+def pages_of_process(npages: int) -> int:
+    """Pages each of several processes has room for: a power of two of at least two blocks."""
+    return max(1024, 1 << (npages - 1).bit_length())
+
+
+def places_of(workload: Workload) -> tuple[Int32[np.ndarray, " ops"], Int32[np.ndarray, " ops"], int]:
+    """Place of each operation's process; of each FORK's child; how many places (1, 2, 4, 8 or 16).
+
+    A child gets the lowest free place; a place is free again once its process has exited.
+    """
+    places, homes, children = {0: 0}, np.zeros(len(workload), np.int32), np.zeros(len(workload), np.int32)
+    most, at = 1, 0
+    for i in [*np.flatnonzero(workload.kind >= Kind.FORK).tolist(), len(workload)]:
+        span = workload.process[at : i + 1]
+        homes[at : i + 1] = np.array([places.get(k, 0) for k in range(256)], np.int32)[span]
+        if i < len(workload):
+            if workload.kind[i] == Kind.FORK:
+                free = min(set(range(len(places) + 1)) - set(places.values()))
+                places[int(workload.v[i])] = children[i] = free
+                most = max(most, free + 1)
+            else:
+                del places[int(workload.process[i])]
+        at = i + 1
+    return homes, children, 1 << (most - 1).bit_length()
 
 
 def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
     """What each SET that changes something writes. Raises InputError for what no machine has."""
     found = {}
-    odd = np.isin(workload.kind, (Kind.SET, Kind.FORK, Kind.EXIT)) | (workload.cpu > 0)
+    odd = (workload.kind == Kind.SET) | (workload.cpu > 0)
     for i in np.flatnonzero(odd).tolist():
         where = f"{workload.path or workload.name}:{int(workload.line[i])}"
         if workload.kind[i] != Kind.SET or workload.cpu[i]:
-            raise InputError(f"{where}: this machine has one process on one CPU; leave FORK, pN and @C away")
+            raise InputError(f"{where}: this machine has one CPU; leave @C away")
         try:
             written = number(*workload.text[i].split())
         except ValueError as wrong:
@@ -109,29 +158,36 @@ def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
 def compile_workload(workload: Workload) -> Compiled:
     """Compile a workload. Raises InputError for an operation that a machine does not have."""
     settings = _settings(workload)
-    vmas, table = Vmas(), _Table()
+    homes, children, processes = places_of(workload)
+    room = pages_of_process(workload.npages) if processes > 1 else 0
+    vmas = Vmas()
     if workload.starts_mapped:
         vmas.map(0, workload.npages, workload.advice)
-        table.renew(vmas)
+    rows: list[tuple[int, int, int, int]] = []
+    spaces = {0: _Space(0, vmas, rows)}
     ops: list[tuple[int, int, int, int, int]] = []
-    split: set[int] = set()
     marks: list[tuple[int, int]] = []
     chunks: list[np.ndarray] = []
     chunk_vmas: list[np.ndarray] = []
     done = lane_operations = 0
     kinds, firsts, lengths = workload.kind, workload.v.astype(np.int64), workload.n.astype(np.int64)
-    ahead = bool((kinds == Kind.WILLNEED).any())
+    # With several processes every mapped folio may be in the swap cache.
+    waits = processes > 1 or bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], single, [False]]).astype(np.int8)))
-    i, ends = 0, dict(zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True))
+    owners_of_runs = np.where(single, homes + 1, 0)
+    cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs)) + 1).tolist(), len(kinds)]
+    ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and owners_of_runs[a]}
+    i = 0
     while i < len(kinds):
+        table = spaces[int(homes[i])]
+        vmas, base = table.vmas, table.base
         if i in ends:
             stop = ends[i]
             runs, begin = lengths[i:stop], firsts[i:stop]
             offset = np.arange(runs.sum()) - np.repeat(np.cumsum(runs) - runs, runs)
             pages = np.repeat(begin, runs) + offset
             writes = np.repeat(kinds[i:stop] == Kind.TOUCH, runs)
-            chunks.append(pages.astype(np.uint32) << np.uint32(1) | writes)
+            chunks.append((pages + base).astype(np.uint32) << np.uint32(1) | writes)
             owner = vmas.at(pages)
             chunk_vmas.append((table.first + owner).astype(np.int32))
             vmas.write(np.unique(owner[writes]).tolist())
@@ -146,12 +202,13 @@ def compile_workload(workload: Workload) -> Compiled:
             pieces = list(vmas.cut(v, v + n))
             turns = [_KINDS[kind]]
             # Without readahead no folio of the swap cache is mapped, so none waits for the end of the call.
-            if turns[0] in (DONTNEED, UNMAP) and ahead:
+            if turns[0] in (DONTNEED, UNMAP) and waits:
                 turns.append(DROP)
             for turn in turns:
                 for place, a, b in pieces:
                     block = a // 512
-                    ops.append((turn, block, a - block * 512, b - block * 512, table.first + place))
+                    there = block + base // 512
+                    ops.append((turn, there, a - block * 512, b - block * 512, table.first + place))
             lane_operations += len(pieces)
             if kind in (Kind.TOUCH, Kind.ZERO):
                 vmas.write(place for place, _, _ in pieces)
@@ -162,16 +219,32 @@ def compile_workload(workload: Workload) -> Compiled:
         elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
             vmas.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
         if kind in _CHANGES:
-            table.renew(vmas)
+            table.renew()
             borders = vmas.borders()
             if kind is not Kind.MAP:
-                ops += [(SPLIT, block, 0, 1, 0) for block in sorted({at // 512 for at in borders - split})]
-            split = borders if kind is not Kind.MAP else borders & split
+                new = {at // 512 + base // 512 for at in borders - table.split}
+                ops += [(SPLIT, block, 0, 1, 0) for block in sorted(new)]
+            table.split = borders if kind is not Kind.MAP else borders & table.split
+        elif kind is Kind.FORK:
+            child = int(children[i])
+            blocks = range(base // 512, (base + workload.npages + 511) // 512)
+            ops += [(turn, block, 0, child + 1, 0) for turn in (FORK, FORK_TABLE) for block in blocks]
+            spaces[child] = table.fork(child * room)
+            lane_operations += len(blocks)
+        elif kind is Kind.EXIT:
+            for turn in (DONTNEED, DROP, EXIT):
+                for a in range(0, workload.npages, 512):
+                    ops.append((turn, (a + base) // 512, 0, min(512, workload.npages - a), 0))
+            lane_operations += 1
         elif i in settings:
             file, value = settings[i]
             ops.append((SET, file, 0, 1, value))
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             marks.append((len(ops), i))
+        # A process alone reads nothing ahead.
+        copies = vmas.take_copies() if kind is not Kind.FORK else spaces[int(children[i])].vmas.take_copies()
+        if processes > 1:
+            ops += [(WINDOW_COPY, 0, old, old + 1, new) for old, new in copies]
         i += 1
 
     def padded(values: list | np.ndarray, dtype: type, least: int = LEAST_OPERATIONS, more: int = 0) -> Array:
@@ -180,7 +253,7 @@ def compile_workload(workload: Workload) -> Compiled:
         return jnp.asarray(np.concatenate([data, np.zeros(size - len(data), dtype)]))
 
     columns = np.array(ops, np.int32).reshape(-1, 5)
-    vma_rows = np.array(table.rows, np.int32).reshape(-1, 3)
+    vma_rows = np.array(rows, np.int32).reshape(-1, 4)
     accesses = np.concatenate([*chunks, np.zeros(0, np.uint32)])
     owners = np.concatenate([*chunk_vmas, np.zeros(0, np.int32)])
     program = Program(
@@ -194,5 +267,7 @@ def compile_workload(workload: Workload) -> Compiled:
         vma_start=padded(vma_rows[:, 0], np.int32),
         vma_end=padded(vma_rows[:, 1], np.int32),
         vma_advice=padded(vma_rows[:, 2], np.int32),
+        vma_window=padded(vma_rows[:, 3], np.int32),
     )
-    return Compiled(program, len(ops), tuple(marks), lane_operations)
+    windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())
+    return Compiled(program, len(ops), tuple(marks), lane_operations, processes, room, windows, homes)

@@ -22,6 +22,8 @@ from jaxswap.machine import counters, observe, settings
 from jaxswap.machine.lane import Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
+from jaxswap.machine.shared import observe as shared_observe
+from jaxswap.machine.shared import state as shared
 from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
 from jaxswap.machine.step import step
 from jaxswap.swaptable.clusters import Clusters, Device, swapon
@@ -146,9 +148,8 @@ def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneRepla
         elif kind is Kind.STATS:
             blocks.append(("STATS", label, observe.stats(observe.named(run.totals[0]))))
         else:
-            pages = observe.pages_of(run.lane_state(), workload.npages)
             show = observe.dump if kind is Kind.DUMP else observe.folios
-            blocks.append((kind.name, label, show(pages)))
+            blocks.append((kind.name, label, show(run.pages(int(run.compiled.homes[index])))))
     run.advance(at, run.compiled.ops)
     result = run.result()
     values = dict(zip(counters.COUNTERS, result.counters[0].tolist(), strict=True))
@@ -194,6 +195,8 @@ class Replay:
             raise InputError("swap: all lanes of one replay have devices of the same size")
         self.workload, self.count = workload, len(lanes)
         self.compiled = compile_workload(workload)
+        if self.compiled.processes > 1:
+            _check_processes(workload, profile)
         chosen = jax.devices()[:devices]
         on_cpu = chosen[0].platform == "cpu"
         each = -(-len(lanes) // len(chosen))
@@ -203,15 +206,24 @@ class Replay:
         # The last lane is repeated to fill the groups up.
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
         swapped_on = _swapon(swaps.pop(), profile, self.width)
-        pages = room(workload.npages)
-        one = jax.eval_shape(lambda: init(pages, swapped_on, self.width))
+        begin = functools.partial(init, room(workload.npages), swapped_on, self.width)
+        if self.compiled.processes > 1:
+            begin = functools.partial(
+                shared.init,
+                self.compiled.processes,
+                self.compiled.room,
+                self.compiled.windows,
+                swapped_on,
+                self.width,
+            )
+        one = jax.eval_shape(begin)
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
         params = jax.tree.map(self._grouped, params_of(filled, PROFILES[profile]))
         start = jax.tree.map(
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
-            jax.device_get(init(pages, swapped_on, self.width)),
+            jax.device_get(begin()),
         )
         booted = jax.device_get(settings.start(params.always, params.madvise))
         start = replace(start, settings=np.moveaxis(booted, 0, 1))
@@ -236,18 +248,42 @@ class Replay:
         """The only lane's state."""
         return jax.tree.map(lambda x: x[0], self.states)
 
+    def pages(self, place: int) -> observe.Pages:
+        """The pages of a process of the only lane."""
+        state, npages = self.lane_state(), self.workload.npages
+        if state.sharing is None:
+            return observe.pages_of(state, npages)
+        return shared_observe.pages_of(state, place, npages)
+
     def oom(self) -> Bool[np.ndarray, " lanes"]:
         """Lanes the OOM killer has ended."""
         return np.asarray(self.states.oom).reshape(-1)[: self.count]
 
+    def _leaving(self) -> dict[str, Int64[np.ndarray, " lanes"]]:
+        def lanes_last(x: Array) -> np.ndarray:
+            return np.moveaxis(np.asarray(x), 1, 0).reshape(x.shape[1], -1)
+
+        if self.states.sharing is None:
+            return observe.leaving(lanes_last(self.states.rows))
+        return shared_observe.leaving(jax.tree.map(lanes_last, self.states.sharing))
+
     def result(self) -> ReplayResult:
         """The counters, with the pages still in memory judged."""
-        rows = np.moveaxis(np.asarray(self.states.rows), 1, 0).reshape(self.states.rows.shape[1], -1)
         accesses = np.full((self.count, 1), self.workload.accesses, np.int64)
         values = np.concatenate([accesses, self.totals], axis=1)
-        for name, amount in observe.leaving(rows).items():
+        for name, amount in self._leaving().items():
             values[:, counters.COUNTERS.index(name)] += amount[: self.count]
         return ReplayResult(values, self.oom())
+
+
+def _check_processes(workload: Workload, profile: str) -> None:
+    """Raise InputError where several processes cannot be replayed."""
+    if PROFILES[profile].slot_cache:
+        line = int(workload.line[np.flatnonzero(workload.kind == Kind.FORK)[0]])
+        raise InputError(
+            f"{workload.path or workload.name}:{line}: FORK is not replayed with the rules of {profile}; "
+            "take 6.18 or later"
+        )
 
 
 def _swapon(devices: Sequence[Device], name: str, lanes: int) -> Clusters:

@@ -7,6 +7,7 @@ order. On the LRU lists a folio is known by its lowest mapped page.
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,9 @@ from jaxswap.machine.rules import Rules
 from jaxswap.machine.settings import Settings, start
 from jaxswap.swaptable.clusters import Clusters
 from jaxswap.swaptable.lanes import SPARE
+
+if TYPE_CHECKING:
+    from jaxswap.machine.shared.state import Sharing
 
 Lane = Int32[Array, " L"]
 Flag = Bool[Array, " L"]
@@ -99,6 +103,7 @@ class MachineState:
     next, prev: LRU links by page. used: pages charged; stock: pages charged ahead. age: nonresident_age.
     anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two as of the last
     statistics flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
+    sharing: of several processes; None where there is one.
     """
 
     cpu: Lane
@@ -126,6 +131,7 @@ class MachineState:
     oom: Flag
     memory: Int32[Array, "policy_words L"]
     n: counters.Counts
+    sharing: "Sharing | None" = None
 
 
 def room(pages: int) -> int:

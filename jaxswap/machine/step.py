@@ -19,6 +19,7 @@ from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import finish, try_charge
 from jaxswap.machine.release import dont_need, drop_waiting
 from jaxswap.machine.rows import once
+from jaxswap.machine.shared import step as shared
 from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.work import work_of
 from jaxswap.swaptable import bits
@@ -62,6 +63,8 @@ def _operation(ops: Program, i: Int32[Array, ""]) -> _Operation:
 
 def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Array, ""]) -> MachineState:
     """Operation i of the program."""
+    if state.sharing is not None:
+        return shared.step(state, params, ops, i)
     op = once(_operation(ops, i))
     lanes = state.oom.shape
 

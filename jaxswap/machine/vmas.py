@@ -4,6 +4,7 @@ Source of the rules: mm/vma.c (vma_merge_existing_range, is_mergeable_anon_vma),
 (__anon_vma_prepare), 6.12 to 7.3.
 """
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ BLOCK = 512  # pages of a page table, 2 MiB
 @dataclass(frozen=True)
 class Vma:
     """Pages start .. end - 1. mapping: number of the MAP it comes from. anon: number of its anon_vma, which
-    it gets at its first write fault and its parts share; 0 before.
+    it gets at its first write fault and its parts share; 0 before. forked: it came with one from a fork.
+    window: number of its readahead state.
     """
 
     start: int
@@ -24,11 +26,15 @@ class Vma:
     advice: str
     mapping: int
     anon: int = 0
+    forked: bool = False
+    window: int = 0
 
     def continues(self, other: "Vma") -> bool:
         """Whether this VMA and the one before it become one."""
         same = (other.end, other.advice, other.mapping) == (self.start, self.advice, self.mapping)
-        return same and (self.anon == other.anon or not self.anon or not other.anon)
+        if self.anon and other.anon:
+            return same and self.anon == other.anon
+        return same and not self.forked and not other.forked
 
 
 class Vmas:
@@ -38,6 +44,32 @@ class Vmas:
         self.live: list[Vma] = []
         self.starts = np.zeros(0, np.int64)
         self.mappings = self.anons = 0
+        self.windows = itertools.count()
+        self.copies: list[tuple[int, int]] = []
+
+    def _copied(self, vma: Vma) -> Vma:
+        """The same VMA with a readahead state of its own."""
+        window = next(self.windows)
+        self.copies.append((vma.window, window))
+        return replace(vma, window=window)
+
+    def take_copies(self) -> list[tuple[int, int]]:
+        """Readahead states that became copies of others since the last call: (old, new)."""
+        copies, self.copies = self.copies, []
+        return copies
+
+    def fork(self) -> "Vmas":
+        """Those of a child: each that has an anon_vma gets one of its own."""
+        child = Vmas()
+        child.mappings, child.anons, child.windows = self.mappings, self.anons, self.windows
+        for vma in self.live:
+            copy = child._copied(vma)
+            if vma.anon:
+                child.anons += 1
+                copy = replace(copy, anon=child.anons, forked=True)
+            child.live.append(copy)
+        child.starts = self.starts
+        return child
 
     def _carve(self, start: int, end: int) -> list[Vma]:
         """Cut the VMAs at both borders; take out and return those inside."""
@@ -46,24 +78,32 @@ class Vmas:
             if vma.end <= start or vma.start >= end:
                 kept.append(vma)
                 continue
+            parts = 0
             for a, b in (
                 (vma.start, min(vma.end, start)),
                 (max(vma.start, start), min(vma.end, end)),
                 (max(vma.start, end), vma.end),
             ):
                 if a < b:
-                    (inside if start <= a < end else kept).append(replace(vma, start=a, end=b))
+                    part = replace(self._copied(vma) if parts else vma, start=a, end=b)
+                    (inside if start <= a < end else kept).append(part)
+                    parts += 1
         self.live = kept
         return inside
 
     def _settle(self, added: Iterable[Vma] = ()) -> None:
         merged: list[Vma] = []
+        new, added = False, list(added)
         for vma in sorted([*self.live, *added], key=lambda vma: vma.start):
-            last = merged[-1] if merged else None
+            last, fresh = merged[-1] if merged else None, vma in added
             if last and vma.continues(last):
-                merged[-1] = replace(last, end=vma.end, anon=last.anon or vma.anon)
+                # The one that grows keeps its readahead state: the left one, unless only the right was there.
+                window = vma.window if new and not fresh else last.window
+                merged[-1] = replace(last, end=vma.end, anon=last.anon or vma.anon, window=window)
+                new = False
             else:
                 merged.append(vma)
+                new = fresh
         self.live = merged
         self.starts = np.array([vma.start for vma in merged], np.int64)
 
@@ -71,7 +111,7 @@ class Vmas:
         """One VMA. Pages that were mapped before stay: it has grown over them and keeps their anon_vma."""
         anon = next((vma.anon for vma in self._carve(start, end) if vma.anon), 0)
         self.mappings += 1
-        self._settle([Vma(start, end, advice, self.mappings, anon)])
+        self._settle([Vma(start, end, advice, self.mappings, anon, window=next(self.windows))])
 
     def unmap(self, start: int, end: int) -> None:
         self._carve(start, end)

@@ -18,7 +18,7 @@ SCALARS = ("stock", "age", "anon_cost", "activations", "refaults_seen", "flushed
 
 def first_page(folio: Folio) -> int:
     """The page the JAX machine lists a folio by: its first mapped one."""
-    return min(folio.maps[0]) if folio.maps else folio.base
+    return min((min(pages) for pages in folio.maps.values()), default=folio.base)
 
 
 def of_reference(machine: Machine) -> dict[str, Any]:

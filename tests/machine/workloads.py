@@ -58,3 +58,54 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
         else:
             lines.append(f"{kind} {v} {n}")
     return "\n".join(lines) + "\n"
+
+
+def random_forks(seed: int, operations: int, pages: int = 200, processes: int = 4) -> str:
+    """A workload of processes that come and go; its few pages are shared densely."""
+    rng = random.Random(seed)
+    advice = rng.choice(["plain", "huge", "plain"])
+    lines, living = [f"REGION {pages} {advice}"], [0]
+    if rng.random() < 0.4:
+        lines.append(f"MADVNOHUGE {pages // 2} {pages // 4}")
+    if rng.random() < 0.6:
+        lines.append(f"FILL 0 {pages}")
+        if rng.random() < 0.6:
+            lines.append(f"PAGEOUT 0 {pages}")
+    kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD"]
+    weights = [20, 14, 14, 14, 12, 16, 6, 8, 3, 2, 2, 2, 7, 2]
+    kinds += ["ADVICE", "WHOLE", "MAP", "FORK", "EXIT"]
+    for _ in range(operations):
+        process = rng.choice(living)
+        prefix = f"p{process} " if process else ""
+        kind = rng.choices(kinds, weights)[0]
+        if rng.random() < 0.5:
+            n, v = 16 * rng.choice([1, 1, 2, 4]), rng.randrange(pages // 16) * 16
+        else:
+            n, v = rng.choice([1, 2, 3, 5, 8, 13]), rng.randrange(pages)
+        n = min(n, pages - v)
+        start, length = v // 64 * 64, min(64, pages - v // 64 * 64)
+        if kind == "FORK":
+            if len(living) < processes:
+                child = min(set(range(1, processes + 1)) - set(living))
+                living.append(child)
+                lines.append(f"{prefix}FORK {child}")
+        elif kind == "EXIT":
+            if process:
+                living.remove(process)
+                lines.append(f"{prefix}EXIT")
+        elif kind in ("READ", "TOUCH"):
+            lines.append(f"{prefix}{kind} {v}")
+        elif kind == "ADVICE":
+            lines.append(f"{prefix}{rng.choice(['MADVHUGE', 'MADVNOHUGE'])} {start} {length}")
+        elif kind == "MAP":
+            lines.append(f"{prefix}UNMAP {start} {length}")
+            lines.append(f"{prefix}MAP {start} {length} {rng.choice(['plain', 'huge'])}")
+        elif kind == "WHOLE":
+            block = rng.randrange(-(-pages // 512)) * 512
+            call = rng.choice(["DONTNEED", "PAGEOUT", "FILL", "COLD", "READN"])
+            lines.append(f"{prefix}{call} {block} {min(512, pages - block)}")
+        elif kind in ("ZERO", "WILLNEED"):
+            lines.append(f"{prefix}{kind} {v} {min(n, rng.choice([1, 2, 4, 16]))}")
+        else:
+            lines.append(f"{prefix}{kind} {v} {n}")
+    return "\n".join(lines) + "\n"

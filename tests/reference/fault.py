@@ -38,7 +38,12 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
     if m.oom:
         return
     if page.state == "present":
-        page.young = page.touched = True
+        page.touched = True
+        if v not in process.tlb:
+            page.young = True
+            process.used_tables.add(v // BLOCK)
+            if m.switch:
+                process.tlb.add(v)
         if write:
             page.nonzero = not zero
             assert page.folio is not None
@@ -47,6 +52,7 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
 
 def handle(m: Machine, process: Process, v: int, write: bool) -> None:
     """handle_mm_fault of an anonymous VMA."""
+    m.tick()
     page, vma = process.pages[v], process.vma(v)
     block = v >> TOP_ORDER
     if write and vma.anon is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 BLOCK = 512  # pages of a page table, 2 MiB
 TOP_ORDER = 9  # of a 2 MiB folio
+FLUSH_CEILING = 33  # pages that are flushed from the TLB one by one (tlb_single_page_flush_ceiling)
 ORDERS = range(8, 1, -1)  # what one fault may bring in beside order 0 (order 9 is a page-table matter)
 
 
@@ -23,7 +24,9 @@ class Folio:
     kept theirs (it waits on the deferred split list). readahead: read ahead and not used yet. used: it
     was mapped at some time. owners, owned, marked_shared: the two processes that the kernel remembers as
     mapping a large folio, how many mappings it ascribes to each, and whether it holds the folio for shared
-    (_mm_id, _mm_id_mapcount, _mm_ids).
+    (_mm_id, _mm_id_mapcount, _mm_ids). refs: accesses beyond PG_referenced (LRU_REFS_MASK); gen: sequence
+    number of its generation, None off the lists; both of the multi-gen LRU. waits: in a per-CPU batch on its
+    way to a list. nonzero: content of a folio that is not mapped.
     """
 
     base: int
@@ -40,6 +43,10 @@ class Folio:
     active: bool = False
     referenced: bool = False
     workingset: bool = False
+    refs: int = 0
+    gen: int | None = None
+    waits: bool = False
+    nonzero: bool = False
     prev: Folio | None = None
     next: Folio | None = None
 
@@ -112,7 +119,8 @@ class Process:
     """One address space.
 
     tables: 2 MiB blocks with a page table. huge: blocks mapped by one entry instead (a 2 MiB folio or the 2
-    MiB zero page); a block is in at most one of the two.
+    MiB zero page); a block is in at most one of the two. used_tables: blocks accessed since a walk looked.
+    tlb: pages whose translation the CPU has: an access of one sets no accessed bit.
     """
 
     number: int
@@ -120,6 +128,8 @@ class Process:
     vmas: list[Vma] = field(default_factory=list)
     tables: set[int] = field(default_factory=set)
     huge: set[int] = field(default_factory=set)
+    used_tables: set[int] = field(default_factory=set)
+    tlb: set[int] = field(default_factory=set)
 
     def vma(self, v: int) -> Vma:
         return next(vma for vma in self.vmas if vma.start <= v < vma.end)
@@ -129,3 +139,10 @@ class Process:
         if block in self.huge:
             self.huge.discard(block)
             self.tables.add(block)
+
+    def flush_tlb(self, start: int, end: int) -> None:
+        """flush_tlb_range: page by page, or everything."""
+        if end - start > FLUSH_CEILING:
+            self.tlb.clear()
+        elif self.tlb:
+            self.tlb.difference_update(range(start, end))

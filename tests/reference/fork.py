@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def fork(m: Machine, parent: Process, number: int) -> None:
     """The child maps what the parent maps; nothing is exclusive any more, on either side."""
+    parent.tlb.clear()
     child = Process(number, [], [], set(parent.tables), set(parent.huge))
     for v, page in enumerate(parent.pages):
         if page.state in ("present", "swapped"):

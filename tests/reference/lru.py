@@ -1,17 +1,43 @@
-"""The two anonymous LRU lists of one cgroup: doubly linked, sizes in pages, eaten from the tail."""
+"""The two anonymous LRU lists of one cgroup: doubly linked, sizes in pages, eaten from the tail.
+
+Source: include/linux/mm_inline.h (lruvec_add_folio), mm/swap.c (folio_add_lru, lru_add_drain); 7.2 and 7.3.
+"""
 
 from __future__ import annotations
 
 
 class Lists:
-    """A folio is on the list its `active` flag names. New ones go to the head."""
+    """A folio is on the list its `active` flag names. New ones go to the head.
 
-    def __init__(self, sentinel):
+    batch: new small folios wait until that many are there, or a large one comes, or the lists are drained
+    (struct cpu_fbatches); 0: none waits. Those that wait do not count as on the lists.
+    """
+
+    def __init__(self, sentinel, batch: int = 0):
         self.heads = [sentinel(-1, 0), sentinel(-2, 0)]
         for head in self.heads:
             head.prev = head.next = head
         self.heads[1].active = True
         self.inactive_nr = self.active_nr = 0
+        self.batch = batch
+        self.waiting: list = []
+
+    def add_new(self, folio) -> None:
+        """folio_add_lru."""
+        if not self.batch:
+            self.add(folio)
+            return
+        folio.waits = True
+        self.waiting.append(folio)
+        if folio.order or len(self.waiting) >= self.batch:
+            self.drain()
+
+    def drain(self) -> None:
+        """lru_add_drain."""
+        waiting, self.waiting = self.waiting, []
+        for folio in waiting:
+            folio.waits = False
+            self.add(folio)
 
     def add(self, folio) -> None:
         self.insert_after(self.heads[folio.active], folio)
@@ -24,6 +50,8 @@ class Lists:
         self._count(folio, folio.nr)
 
     def remove(self, folio) -> None:
+        if folio.waits:
+            self.drain()
         folio.prev.next, folio.next.prev = folio.next, folio.prev
         folio.prev = folio.next = None
         self._count(folio, -folio.nr)

@@ -1,15 +1,23 @@
 """Plain-Python reference machine: one page, one folio, one operation at a time.
 
-Written to be read beside the kernel (6.12 to 7.3; memory limits by the classic two-list LRU of 7.2 and 7.3
-with its statistics flushed at every pass of a reclaim). It is the oracle of jaxswap.machine: same page maps,
-same lists, same counters after every operation. One file for each subject of the kernel:
+Written to be read beside the kernel (6.12 to 7.3; memory limits by the two LRUs of 7.2 and 7.3). It is the
+oracle of jaxswap.machine: same page maps, same lists, same counters after every operation; only it has the
+multi-gen LRU, late statistics and the TLB. One file for each subject of the kernel:
 
-    fault.py       first touch, zero pages          swap.py        devices, swap cache, counts
-    swapin.py      swap-in faults                   slots.py       clusters of a device (slots_6_12.py:
-    before) readahead.py   swap-in around a page            slot_cache.py  order-0 slots by the batch (6.12)
-    rmap.py        mapping, copy-on-write           madvise.py     MADV_PAGEOUT, MADV_COLD fork.py
-    fork, exit                       reclaim.py     swap-out, splitting zap.py         MADV_DONTNEED, munmap
-    memcg.py       charges, reclaim under a limit
+    fault.py       first touch, zero pages
+    swapin.py      swap-in faults
+    readahead.py   swap-in around a page
+    rmap.py        mapping, copy-on-write
+    fork.py        fork, exit
+    madvise.py     MADV_PAGEOUT, MADV_COLD
+    zap.py         MADV_DONTNEED, munmap
+    swap.py        devices, swap cache, counts
+    slots.py       clusters of a device; slots_6_12.py: before
+    slot_cache.py  order-0 slots by the batch (6.12)
+    reclaim.py     swap-out, splitting
+    memcg.py       charges, reclaim under a limit, the classic LRU (lists: lru.py)
+    mglru.py       the multi-gen LRU
+    pressure.py    recordings under a limit
 """
 
 from __future__ import annotations
@@ -22,6 +30,8 @@ from jaxswap.machine.profile import PROFILES, Profile
 
 from .folio import ORDERS, Folio, Page, Process, size_name
 from .lru import Lists
+from .memcg import STOCK
+from .mglru import Generations
 from .policies import POLICIES
 from .slots import Device, SwapDevice
 from .slots_6_12 import SwapDevice612
@@ -33,16 +43,28 @@ class Machine:
     """The state of one machine.
 
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
-    follows. limit: pages of memory.max. swap: slots of the one device, where `devices` is empty. zswap: it is
-    on, and takes everything. n: counters. Then: processes; the LRU; memory charged; what reclaim and
-    readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
-    ended it all.
+    follows. limit: pages of memory.max. kernel_pages: charged before the first access: the first accounted
+    object of the kernel, here a VMA, takes a page for itself and those to follow (obj_cgroup_charge). lru:
+    classic, or mglru. lru_batch: small folios that wait until that many are there before they go to the LRU
+    (31 in the kernel; 0: none does). flush: faults between two flushes of the cgroup's statistics; 0: reclaim
+    flushes them itself and nothing else does, None: only STATS does. switch: faults between two switches to
+    another process, which empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where
+    `devices` is empty. zswap: it is on, and takes everything. n: counters. Then: processes; the LRU;
+    memory charged; what reclaim and readahead remember; slots whose content zswap has; what the policy
+    remembers; whether the OOM killer has ended it all.
+
+    decays_fully: a cost of reclaim above a quarter of the lists is halved until it is not, instead of once.
     """
 
     npages: int
     always: int = 0
     madvise: int = 0
     limit: int | None = None  # pages
+    kernel_pages: int = 0
+    lru: str = "classic"
+    lru_batch: int = 0
+    flush: int | None = 0  # faults
+    switch: int = 0  # faults
     swap_slots: int = 32768
     policy: str = "kernel"
     policy_params: tuple[int, ...] = ()
@@ -54,6 +76,7 @@ class Machine:
     inherit: int = 0
     thp: str = "always"
     vma_readahead: bool = True
+    decays_fully: bool = False
     n: Counter[str] = field(default_factory=Counter)
     cpu: int = 0  # where the operation under way runs
 
@@ -63,11 +86,14 @@ class Machine:
         self.swap.slot_cache.cpus = self.cpus
         self.swap.freed = self.slots_freed
         self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
-        self.lists = Lists(Folio)
-        self.usage = self.stock = 0
+        self.lists = (
+            Generations(Folio, self.lru_batch) if self.lru == "mglru" else Lists(Folio, self.lru_batch)
+        )
+        self.usage, self.stock = self.kernel_pages, STOCK - self.kernel_pages if self.kernel_pages else 0
         self.age = self.anon_cost = 0
         self.activations = self.refaults_seen = 0  # WORKINGSET_ACTIVATE: now, and at the last reclaim's end
-        self.flushed_active = self.flushed_total = 0
+        self.flushed_active = self.flushed_total = self.flushed_activations = 0
+        self.clock = 0  # faults
         self.reclaimed = self.age_at_end = self.cost_at_end = 0
         self.readahead_hits, self.readahead_last = 4, 0
         self.readahead_offset: int | None = None
@@ -92,11 +118,28 @@ class Machine:
         self.anon_vmas += 1
         return self.anon_vmas
 
+    def tick(self) -> None:
+        """A fault: what the kernel does by the clock."""
+        self.clock += 1
+        if self.switch and self.clock % self.switch == 0:
+            for process in self.processes.values():
+                process.tlb.clear()
+        if self.flush and self.clock % self.flush == 0:
+            self.flush_statistics()
+
+    def flush_statistics(self) -> None:
+        """mem_cgroup_flush_stats: from now on the classic LRU decides by the numbers of now."""
+        if self.lru == "classic":
+            self.flushed_active = self.lists.active_nr
+            self.flushed_total = self.lists.active_nr + self.lists.inactive_nr
+            self.flushed_activations = self.activations
+
     def forget(self, folio: Folio) -> None:
         """The folio's memory is free."""
         if not folio.used:
             self.n["useless_swapin"] += folio.nr
-        self.lists.remove(folio)
+        if folio.prev is not None:
+            self.lists.remove(folio)
         self.usage -= folio.nr
 
     def slots_freed(self, device: int, offset: int, size: int) -> None:

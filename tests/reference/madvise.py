@@ -28,6 +28,7 @@ def page_out(m: Machine, process: Process, start: int, end: int) -> None:
 def cold(m: Machine, process: Process, start: int, end: int) -> None:
     """MADV_COLD of a range inside one 2 MiB block and VMA."""
     for folio in cold_folios(m, process, start, end):
+        process.flush_tlb(folio.base, folio.base + folio.nr)
         for q in folio.maps[process.number]:
             process.pages[q].young = False
         folio.referenced = False
@@ -40,6 +41,7 @@ def cold(m: Machine, process: Process, start: int, end: int) -> None:
 
 def cold_folios(m: Machine, process: Process, start: int, end: int) -> list[Folio]:
     """Folios that this range maps whole and nobody else maps; others of this process are split first."""
+    m.lists.drain()
     found = []
     pages = process.pages
     v = start

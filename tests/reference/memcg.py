@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import reclaim
+from . import mglru, reclaim
 from .folio import Folio
 
 if TYPE_CHECKING:
@@ -19,8 +19,20 @@ BATCH = 32  # SWAP_CLUSTER_MAX
 STOCK = 64  # MEMCG_CHARGE_BATCH
 
 
-def refault(m: Machine, folio: Folio, shadow: tuple[int, bool]) -> None:
+def eviction(m: Machine, folio: Folio) -> tuple:
+    """workingset_eviction: the shadow of a folio that goes."""
+    if m.lru == "mglru":
+        return mglru.eviction(m, folio)
+    shadow = (m.age & 0x7FFF_FFFF, folio.workingset)
+    m.age += folio.nr
+    return shadow
+
+
+def refault(m: Machine, folio: Folio, shadow: tuple) -> None:
     """workingset_refault, workingset_test_recent."""
+    if m.lru == "mglru":
+        mglru.refault(m, folio, shadow)
+        return
     m.n["workingset_refault_anon"] += folio.nr
     distance = (m.age - shadow[0]) & 0x7FFF_FFFF
     if distance > (m.flushed_active if m.swap.free_slots else 0):
@@ -70,14 +82,18 @@ def charge(m: Machine, nr: int, may_reclaim: bool, order: int = 0) -> bool:
 
 
 def note_cost(m: Machine, cost: int) -> None:
-    """lru_note_cost; the total is as of the last flush."""
+    """lru_note_cost."""
     m.anon_cost += cost
-    if m.anon_cost > m.flushed_total // 4:
+    while m.anon_cost > m.flushed_total // 4:
         m.anon_cost //= 2
+        if not m.decays_fully:
+            break
 
 
 def reclaim_pages(m: Machine, target: int) -> int:
     """try_to_free_mem_cgroup_pages: do_try_to_free_pages from priority 12 down."""
+    if m.lru == "mglru":
+        return mglru.reclaim_pages(m, target)
     total, skipped = 0, False
     for attempt in range(3):
         if attempt == 2 and not skipped:
@@ -88,7 +104,7 @@ def reclaim_pages(m: Machine, target: int) -> int:
             skipped |= skip
             if total >= target:
                 break
-        m.refaults_seen = m.activations
+        m.refaults_seen = m.flushed_activations
         if total:
             break
     return total
@@ -96,10 +112,11 @@ def reclaim_pages(m: Machine, target: int) -> int:
 
 def shrink_lruvec(m: Machine, priority: int, target: int, force: bool) -> tuple[int, bool]:
     inactive, active = m.lists.inactive_nr, m.lists.active_nr
-    # prepare_scan_control: statistics are flushed here
-    m.flushed_active, m.flushed_total = active, active + inactive
-    low = inactive < active
-    deactivate = force or low or m.activations != m.refaults_seen
+    if m.flush == 0:
+        m.flush_statistics()
+    # prepare_scan_control: by the numbers of the last flush, while the lists are scanned by their own.
+    low = m.flushed_total - m.flushed_active < m.flushed_active
+    deactivate = force or low or m.flushed_activations != m.refaults_seen
     cost = m.anon_cost
     anon = SWAPPINESS * (3 * cost + 1) // (2 * cost + 1)
     file = (200 - SWAPPINESS) * (3 * cost + 1) // (cost + 1)
@@ -129,6 +146,7 @@ def shrink_lruvec(m: Machine, priority: int, target: int, force: bool) -> tuple[
 
 
 def shrink_inactive_list(m: Machine, nr: int) -> int:
+    m.lists.drain()
     batch: list[Folio] = []
     scanned = 0
     while scanned < nr and (folio := m.lists.inactive_tail()) is not None:
@@ -170,6 +188,7 @@ def references_of(m: Machine, folio: Folio) -> int:
 
 
 def shrink_active_list(m: Machine, nr: int) -> None:
+    m.lists.drain()
     scanned = 0
     batch = []
     while scanned < nr and (folio := m.lists.active_tail()) is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import memcg
 from .folio import BLOCK, TOP_ORDER, Folio, Page, size_name
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
             owners = []
         piece = Folio(q, 0, dirty=folio.dirty, active=folio.active)
         piece.referenced, piece.workingset = folio.referenced, folio.workingset
+        piece.refs, piece.gen = folio.refs, folio.gen
         piece.maps = {process.number: {q} for process in owners}
         if folio.place is not None:
             m.swap.insert(piece, folio.slot(q))
@@ -118,11 +120,12 @@ def swap_out(m: Machine, folio: Folio) -> bool:
 
 
 def unmap(m: Machine, folio: Folio) -> bool:
-    """try_to_unmap: every PTE becomes a swap entry. Whether some page has content other than zeros."""
+    """try_to_unmap: every PTE becomes a swap entry. Whether the folio has content other than zeros."""
     nonzero = False
     for number, mapped in folio.maps.items():
         process = m.processes[number]
         process.split_huge(folio.base // BLOCK)
+        process.flush_tlb(folio.base, folio.base + folio.nr)
         for q in sorted(mapped):
             page = process.pages[q]
             m.leave(page)
@@ -132,9 +135,23 @@ def unmap(m: Machine, folio: Folio) -> bool:
             process.pages[q] = Page(
                 "swapped", device=device, slot=slot, exclusive=page.exclusive, nonzero=page.nonzero
             )
+    if folio.maps:
+        folio.nonzero = nonzero
     folio.maps = {}
     folio.owners, folio.owned, folio.marked_shared = [None, None], [0, 0], False
-    return nonzero
+    return folio.nonzero
+
+
+def unmap_in_vain(m: Machine, folio: Folio) -> bool:
+    """shrink_folio_list for a folio that a per-CPU batch holds: pageout leaves it, unmapped, in the swap
+    cache. False: there were no slots.
+    """
+    if folio.place is None:
+        if not m.swap.alloc(folio, m.cpu):
+            return False
+        folio.dirty = True
+    unmap(m, folio)
+    return True
 
 
 def write_out(m: Machine, folio: Folio, nonzero: bool) -> bool:
@@ -164,8 +181,7 @@ def write_out(m: Machine, folio: Folio, nonzero: bool) -> bool:
 def remove_mapping(m: Machine, folio: Folio) -> None:
     """__remove_mapping: out of the swap cache, a shadow in every slot, the memory freed."""
     assert folio.place is not None
-    shadow = (m.age & 0x7FFF_FFFF, folio.workingset)
-    m.age += folio.nr
+    shadow = memcg.eviction(m, folio)
     m.usage -= folio.nr
     m.reclaimed += folio.nr
     cluster, first = m.swap.devices[folio.place[0]].at(folio.place[1])

@@ -57,8 +57,11 @@ def maybe_shared(m: Machine, folio: Folio) -> bool:
 
 
 def forget_if_unused(m: Machine, folio: Folio) -> None:
-    """free_swap_cache, folio_put: nobody maps the folio and no slot of it has a count."""
-    if folio.maps:
+    """free_swap_cache, folio_put: nobody maps the folio and no slot of it has a count.
+
+    One that is on no list has gone already, with the last of its slots.
+    """
+    if folio.maps or folio.prev is None:
         return
     if folio.place is None:
         m.forget(folio)
@@ -93,6 +96,7 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
         return
     if not memcg.charge(m, 1, True) or process.pages[v].folio is not folio:
         return
+    process.flush_tlb(v, v + 1)
     m.leave(process.pages[v])
     nonzero = process.pages[v].nonzero
     remove(folio, process, v)
@@ -108,5 +112,5 @@ def new_folio(m: Machine, process: Process, base: int, order: int) -> Folio:
     folio.owners[0], folio.owned[0] = process.number, folio.nr
     for q in range(base, base + (1 << order)):
         process.pages[q] = Page("present", folio, young=True)
-    m.lists.add(folio)
+    m.lists.add_new(folio)
     return folio

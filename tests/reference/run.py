@@ -117,6 +117,8 @@ class Runner:
         workload, m = self.workload, self.machine
         kind, v, n = Kind(workload.kind[i]), int(workload.v[i]), int(workload.n[i])
         number, m.cpu = int(workload.process[i]), int(workload.cpu[i])
+        if kind is Kind.STATS and m.flush != 0:
+            m.flush_statistics()
         if m.oom or kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             return
         process, regions = m.processes[number], self.regions[number]

@@ -131,7 +131,9 @@ def read(
     folio = Folio(base, order, dirty=False, used=False)
     cluster, i = m.swap.devices[target[0]].at(target[1])
     memcg.refault(m, folio, cluster.shadow[i])
-    m.lists.add(folio)
+    if not past_cache:
+        m.swap.insert(folio, place)
+    m.lists.add_new(folio)
     if cluster.zero[i]:
         m.n["swpin_zero"] += folio.nr
     elif target in m.zswap_slots:
@@ -143,8 +145,6 @@ def read(
             m.n[f"{size_name(order)}/swpin"] += 1
     if past_cache:
         folio.dirty = True
-    else:
-        m.swap.insert(folio, place)
     return folio
 
 

@@ -37,6 +37,7 @@ def zap(m: Machine, process: Process, start: int, end: int, tables: bool, gather
     whole = end - start == BLOCK
     if not whole:
         process.split_huge(block)
+    process.flush_tlb(start, end)
     v = start
     while v < end:
         page = pages[v]

@@ -1,0 +1,154 @@
+"""Reclaim under a memory limit, over folios that several processes may map.
+
+Source of the rules: mm/vmscan.c (shrink_inactive_list, shrink_active_list, folio_check_references),
+mm/rmap.c (folio_referenced), 7.3. Charges, passes and costs are those of jaxswap.machine.reclaim.
+"""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+
+from jaxswap.machine import lru
+from jaxswap.machine.counters import count
+from jaxswap.machine.reclaim import _charge, _end_pass, _end_reclaim, _set, _settle, _start, _target
+from jaxswap.machine.shared import state as sharing
+from jaxswap.machine.shared.registers import At, Registers, assign
+from jaxswap.machine.shared.state import (
+    ACTIVE,
+    LISTED,
+    PRESENT,
+    REFERENCED,
+    WORKINGSET,
+    YOUNG,
+    Folio,
+    flagged,
+    has,
+    kind,
+    set_word,
+)
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
+from jaxswap.machine.work import ACTIVE as ACTIVE_PHASE
+from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, Work
+from jaxswap.swaptable.lanes import repeat, surely, when
+
+
+def work(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """A turn of the charge under way."""
+    carry = (state, regs.work)
+    phase = regs.work.phase
+    scans = on & (phase == INACTIVE)
+    charging = on & (phase == CHARGE)
+    carry = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), carry)
+    starting = on & ((phase == PASS) | (phase == BATCH))
+    carry = when(starting, lambda c: _start(c[0], c[1], surely(starting)), carry)
+    settling = on & (phase == SETTLE)
+    carry = when(settling, lambda c: _settle(c[0], c[1], surely(settling)), carry)
+    ageing = on & (phase == ACTIVE_PHASE)
+    carry = when(ageing, lambda c: scan_active(c[0], c[1], surely(ageing)), carry)
+
+    def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = carry
+        ending = on & (work.phase == NEXT)
+        state, work = _end_pass(state, work, _target(work), ending)
+        pages = jnp.int32(1) << work.order
+        return _end_reclaim(state, params, work, pages, on & (work.phase == END))
+
+    carry = when(on & (phase >= NEXT), stop, carry)
+    state, done = carry
+    state, done, victim = when(
+        scans, lambda c: scan_inactive(c[0], c[1], surely(scans)), (state, done, jnp.full_like(phase, -1))
+    )
+    regs = replace(regs, work=done)
+    regs = assign(regs, on & (victim >= 0), shrink=victim, at=At.SHRINK, back_shrink=At.CHARGE_WORK)
+    over = on & (done.phase == IDLE)
+    return state, assign(regs, over, got=done.order, refused=done.refused, at=regs.back_charge)
+
+
+def references(state: MachineState, number: Lane, folio: Folio, on: Flag) -> tuple[Lane, MachineState]:
+    """folio_referenced: runs of mapped pages with a young one, process by process; young bits are cleared."""
+    pages = sharing.room(state)
+    end = (folio.size + 1) * sharing.processes(state)
+
+    def more(carry: tuple) -> Flag:
+        return on & (carry[1] < sharing.processes(state))
+
+    def turn(carry: tuple) -> tuple:
+        state, process, i, found, young = carry
+        active = surely(more(carry))
+        v = process * pages + folio.base + jnp.minimum(i, folio.size - 1)
+        word, owner, state = sharing.page(state, v)
+        mine = active & (i < folio.size) & (kind(word) == PRESENT) & (owner == number)
+        state = set_word(state, v, word & jnp.uint32(~YOUNG & 0xFFFF_FFFF), mine & has(word, YOUNG))
+        found = found + (active & ~mine & young)
+        young = mine & (young | has(word, YOUNG))
+        last = i == folio.size
+        return state, process + last, jnp.where(last, 0, i + 1), found, young
+
+    zero = jnp.zeros_like(end)
+    state, _, _, found, _ = repeat(more, turn, (state, zero, zero, zero, jnp.zeros_like(on)))
+    return found, state
+
+
+def scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work, Lane]:
+    """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go; -1 if none is."""
+    no = jnp.zeros_like(on)
+    sentinel = lru.sentinel(state, no)
+
+    def tail(state: MachineState, work: Work, victim: Lane) -> tuple[Lane, Flag, MachineState]:
+        v, state = lru.tail(state, no)
+        more = (work.scanned < work.want) & (v != sentinel) & (v != work.kept)
+        return v, on & more & (victim < 0), state
+
+    def visit(carry: tuple[MachineState, Work, Lane]) -> tuple[MachineState, Work, Lane]:
+        state, work, victim = carry
+        number, more, state = tail(*carry)
+        more = surely(more)
+        folio, state = sharing.folio(state, number)
+        found, state = references(state, number, folio, more)
+        young = more & (found > 0)
+        activates = young & (folio.has(REFERENCED) | (found > 1))
+        state = lru.remove(state, number, no, folio.size, more)
+        state = lru.add(state, number, activates, folio.size, young)
+        after = flagged(flagged(folio, REFERENCED, young), ACTIVE, activates)
+        state = sharing.set_folio(state, number, flagged(after, LISTED, young), more)
+        n = count(state.n, activates, pgactivate=folio.size)
+        grown = jnp.where(activates, folio.size, 0)
+        state = replace(state, n=n, age_at_end=state.age_at_end + grown)
+        work = replace(
+            work,
+            scanned=work.scanned + jnp.where(more, folio.size, 0),
+            kept=jnp.where(young & ~activates & (work.kept < 0), number, work.kept),
+        )
+        return state, work, jnp.where(more & ~young, number, victim)
+
+    start = (state, work, jnp.full_like(work.want, -1))
+    state, work, victim = repeat(lambda carry: tail(*carry)[1], visit, start)
+    return state, _set(work, on & (victim < 0), phase=SETTLE), victim
+
+
+def scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+    """shrink_active_list: move folios from the tail to the head of the inactive list, to the batch's end."""
+    yes = jnp.ones_like(on)
+    sentinel = lru.sentinel(state, yes)
+
+    def tail(state: MachineState, scanned: Lane) -> tuple[Lane, Flag, MachineState]:
+        v, state = lru.tail(state, yes)
+        return v, on & (scanned < work.want_active) & (v != sentinel), state
+
+    def visit(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, scanned = carry
+        number, more, state = tail(state, scanned)
+        more = surely(more)
+        folio, state = sharing.folio(state, number)
+        _, state = references(state, number, folio, more)
+        state = lru.remove(state, number, yes, folio.size, more)
+        state = lru.add(state, number, ~yes, folio.size, more)
+        after = flagged(flagged(folio, ACTIVE, ~yes), WORKINGSET, yes)
+        state = sharing.set_folio(state, number, after, more)
+        state = replace(state, n=count(state.n, more, pgdeactivate=folio.size))
+        return state, scanned + jnp.where(more, folio.size, 0)
+
+    state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))
+    return state, _set(work, on, phase=jnp.where(work.last, NEXT, BATCH))

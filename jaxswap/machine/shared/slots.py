@@ -1,0 +1,161 @@
+"""Counts of slots, the swap cache, slots given back.
+
+Source of the rules: mm/swapfile.c (swap_put_entries_direct, folio_free_swap, __try_to_reclaim_swap),
+mm/swap_state.c (__swap_cache_del_folio), 6.18 to 7.3.
+"""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+
+from jaxswap.machine import lru
+from jaxswap.machine.counters import count
+from jaxswap.machine.shared import state as sharing
+from jaxswap.machine.shared.registers import At, Registers, assign
+from jaxswap.machine.shared.state import ACTIVE, DIRTY, LISTED, USED, Folio, fill, flagged
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
+from jaxswap.swaptable import clusters
+from jaxswap.swaptable.lanes import load1, repeat, store1, surely
+
+
+def vm_swap_full(state: MachineState) -> Flag:
+    """Less than half of the slots is free."""
+    return clusters.vm_swap_full(state.clusters)
+
+
+def give_back(state: MachineState, params: MachineParams, slot: Lane, size: Lane, on: Flag) -> MachineState:
+    """Slots of one cluster, without counts and not cached, are free."""
+    freed = clusters.put(state.clusters, params.rules.slots, state.cpu, slot, size, on, on)
+    return replace(state, clusters=freed)
+
+
+def slot_of(state: MachineState, slot: Lane) -> tuple[Lane, Lane, MachineState]:
+    """Count of a slot, and its folio in the swap cache or -1."""
+    number, counts = load1(sharing.of(state).counts, slot)
+    cached, cache = load1(sharing.of(state).cache, slot)
+    return number, cached, sharing.put(state, counts=counts, cache=cache)
+
+
+def add_count(state: MachineState, slot: Lane, change: int, on: Flag) -> MachineState:
+    """Raise or lower the count of a slot."""
+    number, counts = load1(sharing.of(state).counts, slot)
+    return sharing.put(state, counts=store1(counts, slot, number + change, on))
+
+
+def insert(state: MachineState, number: Lane, slot: Lane, size: Lane, on: Flag) -> MachineState:
+    """A folio is in the swap cache over some slots; the caller sets its `place`."""
+    state = sharing.put(state, cache=fill(sharing.of(state).cache, slot, size, number, on))
+    table = clusters.set_plane(state.clusters, clusters.CACHED, slot, size, on, on)
+    return replace(state, clusters=table)
+
+
+def uncache(state: MachineState, slot: Lane, size: Lane, on: Flag) -> MachineState:
+    """No folio is in the swap cache over some slots any more."""
+    state = sharing.put(state, cache=fill(sharing.of(state).cache, slot, size, jnp.full_like(slot, -1), on))
+    table = clusters.set_plane(state.clusters, clusters.CACHED, slot, size, ~on, on)
+    return replace(state, clusters=table)
+
+
+def give_back_unused(
+    state: MachineState, params: MachineParams, slot: Lane, size: Lane, on: Flag
+) -> MachineState:
+    """Of some slots of one cluster that are not cached, those without a count are free."""
+
+    def more(carry: tuple[MachineState, Lane]) -> Flag:
+        return on & (carry[1] < size)
+
+    def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, i = carry
+        number, _, state = slot_of(state, slot + i)
+        gone = surely(more(carry)) & (number == 0)
+        return give_back(state, params, slot + i, jnp.ones_like(slot), gone), i + 1
+
+    return repeat(more, turn, (state, jnp.zeros_like(slot)))[0]
+
+
+def forget(state: MachineState, number: Lane, folio: Folio, on: Flag) -> MachineState:
+    """The folio's memory is free."""
+    listed = on & folio.has(LISTED)
+    state = lru.remove(state, number, folio.has(ACTIVE), folio.size, listed)
+    n = count(state.n, on & ~folio.has(USED), useless_swapin=folio.size)
+    state = replace(state, n=n, used=state.used - jnp.where(on, folio.size, 0))
+    return sharing.release_number(state, number, on)
+
+
+def drop(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """folio_free_swap of `drop`: out of the swap cache, unless some slot of the folio has a count."""
+    folio, state = sharing.folio(state, regs.drop)
+    cached = on & (folio.place >= 0)
+
+    def unused(carry: tuple[MachineState, Lane]) -> Flag:
+        return cached & (carry[1] < folio.size)
+
+    def look(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, i = carry
+        number, _, state = slot_of(state, folio.place + i)
+        beyond = jnp.where(number > 0, 2 * folio.size, i + 1)
+        return state, jnp.where(unused(carry), beyond, i)
+
+    state, i = repeat(unused, look, (state, jnp.zeros_like(regs.drop)))
+    freed = cached & (i == folio.size)
+    state = sharing.put(
+        state,
+        cache=fill(sharing.of(state).cache, folio.place, folio.size, jnp.full_like(i, -1), freed),
+    )
+    state = give_back(state, params, folio.place, folio.size, freed)
+    gone = freed & (folio.maps == 0)
+    after = flagged(folio._replace(place=jnp.full_like(i, -1)), DIRTY, freed)
+    state = sharing.set_folio(state, regs.drop, after, freed & ~gone)
+    state = forget(state, regs.drop, folio, gone)
+    return state, assign(regs, on, at=regs.back_drop, dropped=freed)
+
+
+def put(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """swap_put_entries_direct of put_slot .. put_end - 1: swapped entries in a row are gone.
+
+    The counts first, cluster by cluster; then folios of the swap cache that nobody counts on any more.
+    """
+
+    def more(carry: tuple[MachineState, Lane]) -> Flag:
+        return on & (carry[1] < regs.put_end)
+
+    def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, slot = carry
+        active = surely(more(carry))
+        number, cached, state = slot_of(state, slot)
+        state = add_count(state, slot, -1, active)
+        gone = active & (number == 1) & (cached < 0)
+        return give_back(state, params, slot, jnp.ones_like(slot), gone), slot + 1
+
+    state, _ = repeat(more, turn, (state, regs.put_slot))
+    return state, assign(regs, on, at=At.PUT_CACHED)
+
+
+def put_cached(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """The next folio of the swap cache among the slots whose entries are gone."""
+
+    def passes(carry: tuple[MachineState, Lane, Lane]) -> Flag:
+        _, slot, found = carry
+        return on & (slot < regs.put_end) & (found < 0)
+
+    def turn(carry: tuple[MachineState, Lane, Lane]) -> tuple[MachineState, Lane, Lane]:
+        state, slot, found = carry
+        active = surely(passes(carry))
+        number, cached, state = slot_of(state, slot)
+        here = active & (cached >= 0) & (number == 0)
+        folio, state = sharing.folio(state, jnp.maximum(cached, 0))
+        beyond = (slot // folio.size + 1) * folio.size
+        goes = here & ((folio.maps == 0) | vm_swap_full(state))
+        slot = jnp.where(active, jnp.where(here, beyond, slot + 1), slot)
+        return state, slot, jnp.where(goes, cached, found)
+
+    state, slot, found = repeat(passes, turn, (state, regs.put_slot, jnp.full_like(regs.put_slot, -1)))
+    some = on & (found >= 0)
+    regs = assign(regs, on, put_slot=slot, at=regs.back_put)
+    return state, assign(regs, some, drop=found, at=At.DROP, back_drop=At.PUT_CACHED)

@@ -1,0 +1,256 @@
+"""Folios that are to go: slots, split on failure, unmapped in every process, shadows.
+
+Source of the rules: mm/vmscan.c (shrink_folio_list, __remove_mapping), mm/page_io.c (swap_writeout),
+mm/huge_memory.c (__folio_split, remap_page), mm/rmap.c (try_to_unmap_one), 6.18 to 7.3, synchronous device.
+"""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+
+from jaxswap.machine import lru, tables
+from jaxswap.machine.counters import count, count_order
+from jaxswap.machine.shared import rmap, slots
+from jaxswap.machine.shared import state as sharing
+from jaxswap.machine.shared.registers import At, Registers, assign
+from jaxswap.machine.shared.state import (
+    ACTIVE,
+    BLOCK,
+    DIRTY,
+    EXCLUSIVE,
+    LISTED,
+    MARKED,
+    NONZERO,
+    PARTIAL,
+    REFERENCED,
+    SWAPPED,
+    USED,
+    WORKINGSET,
+    ZEROPAGE,
+    each_mapping,
+    flagged,
+    fresh_folio,
+    has,
+    set_page,
+    set_word,
+)
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
+from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
+from jaxswap.swaptable import clusters
+from jaxswap.swaptable.lanes import load1, repeat, store1, surely
+
+
+def shrink(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """shrink_folio_list for one folio, taken off its list before."""
+    folio, state = sharing.folio(state, regs.shrink)
+    splits = on & (folio.place < 0) & (folio.order > 0) & folio.has(PARTIAL)
+    regs = assign(regs, on, out=regs.shrink, at=At.OUT, back_out=At.SHRUNK)
+    return state, assign(regs, splits, split=regs.shrink, at=At.SPLIT, back_split=At.PIECE)
+
+
+def shrunk(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """Gone; or without slots: then split, or activated if it is small."""
+    folio, state = sharing.folio(state, regs.shrink)
+    regs = assign(regs, on, at=regs.back_shrink)
+    fails = on & ~regs.out_done
+    large = fails & (folio.order > 0)
+    state = replace(state, n=count_order(state.n, "swpout_fallback", folio.order, large))
+    state = activate(state, regs.shrink, fails & ~large)
+    return state, assign(regs, large, split=regs.shrink, at=At.SPLIT, back_split=At.PIECE)
+
+
+def activate(state: MachineState, number: Lane, on: Flag) -> MachineState:
+    """A folio goes to the head of the active list."""
+    folio, state = sharing.folio(state, number)
+    state = sharing.set_folio(state, number, folio._replace(flags=folio.flags | ACTIVE | LISTED), on)
+    state = lru.add(state, number, on, folio.size, on)
+    n = count(state.n, on, pgactivate=folio.size)
+    return replace(state, n=n, age_at_end=state.age_at_end + jnp.where(on, folio.size, 0))
+
+
+def split(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """Order-0 folios of all pages, on no list. Pages of zeros that are mapped become the shared zero page.
+
+    A piece that nobody maps and that is not in the swap cache is none: -1.
+    """
+    folio, state = sharing.folio(state, regs.split)
+    zero = jnp.zeros_like(regs.split)
+
+    def look(
+        state: MachineState, table, v: Lane, i: Lane, word: Mask, on: Flag
+    ) -> tuple[MachineState, object]:
+        return state, store1(table, BLOCK + i, zero + 1, on & has(word, NONZERO))
+
+    pieces = sharing.fill(sharing.of(state).pieces, zero + BLOCK, folio.size, zero, on)
+    state = sharing.put(state, pieces=pieces)
+    state, pieces = each_mapping(state, regs.split, folio, look, sharing.of(state).pieces, on)
+    state = sharing.put(state, pieces=pieces)
+    cached = folio.place >= 0
+    kept = folio.flags & (DIRTY | ACTIVE | REFERENCED | WORKINGSET) | USED
+
+    def more(carry: tuple[MachineState, Lane]) -> Flag:
+        return on & (carry[1] < folio.size)
+
+    def make(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, i = carry
+        active = surely(more(carry))
+        mapped, pieces = load1(sharing.of(state).pieces, BLOCK + i)
+        state = sharing.put(state, pieces=pieces)
+        exists = active & ((mapped == 1) | cached)
+        number, state = sharing.new_number(state, exists)
+        new = fresh_folio(folio.base + i, zero, kept)
+        new = new._replace(place=jnp.where(cached, folio.place + i, -1))
+        state = sharing.set_folio(state, number, new, exists)
+        pieces = store1(sharing.of(state).pieces, i, jnp.where(exists, number, -1), active)
+        cache = store1(sharing.of(state).cache, folio.place + i, number, exists & cached)
+        state = sharing.put(state, pieces=pieces, cache=cache)
+        return replace(state, used=state.used + exists), i + 1
+
+    state, _ = repeat(more, make, (state, zero))
+
+    def remap(
+        state: MachineState, nothing: Lane, v: Lane, i: Lane, word: Mask, on: Flag
+    ) -> tuple[MachineState, Lane]:
+        mapped, pieces = load1(sharing.of(state).pieces, BLOCK + i)
+        number, pieces = load1(pieces, i)
+        state = tables.split(sharing.put(state, pieces=pieces), v, on)
+        stays, goes = on & (mapped == 1), on & (mapped == 0)
+        state = rmap.leave(state, word, goes)
+        state = set_word(state, v, jnp.full_like(word, ZEROPAGE), goes)
+        state = set_page(state, v, word, number, stays)
+        piece, state = sharing.folio(state, jnp.maximum(number, 0))
+        piece = piece._replace(maps=piece.maps + 1)
+        return sharing.set_folio(state, number, piece, stays), nothing
+
+    state, _ = each_mapping(state, regs.split, folio, remap, zero, on)
+    state = sharing.release_number(state, regs.split, on)
+    state = replace(
+        state,
+        used=state.used - jnp.where(on, folio.size, 0),
+        n=count_order(state.n, "split", folio.order, on),
+    )
+    return state, assign(regs, on, piece=0, pieces=folio.size, at=regs.back_split)
+
+
+def piece(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """The next piece: the first, then from the last down. What is none takes a slot all the same."""
+    some = on & (regs.piece < regs.pieces)
+    at = jnp.where(regs.piece == 0, 0, regs.pieces - regs.piece)
+    number, pieces = load1(sharing.of(state).pieces, jnp.minimum(at, BLOCK - 1))
+    state = sharing.put(state, pieces=pieces)
+    nobodys = some & (number < 0)
+    regs = assign(regs, on, at=regs.back_shrink, piece=regs.piece + 1)
+    regs = assign(regs, nobodys, alloc_order=0, at=At.ALLOC, back_alloc=At.PIECE_PASSED)
+    return state, assign(regs, some & ~nobodys, out=number, at=At.OUT, back_out=At.PIECE_OUT)
+
+
+def piece_passed(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """A piece that only the reclaim holds gives its slot back unwritten."""
+    found = on & (regs.slot >= 0)
+    state = slots.give_back(state, params, regs.slot, jnp.ones_like(regs.slot), found)
+    n = count(state.n, on & ~found, pgactivate=1)
+    state = replace(state, n=n, age_at_end=state.age_at_end + (on & ~found))
+    return state, assign(regs, on, at=At.PIECE)
+
+
+def piece_out(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """A piece went, or found no slot."""
+    return activate(state, regs.out, on & ~regs.out_done), assign(regs, on, at=At.PIECE)
+
+
+def out(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """folio_alloc_swap, unless the folio is in the swap cache already."""
+    folio, state = sharing.folio(state, regs.out)
+    cached = on & (folio.place >= 0)
+    state = replace(state, n=count(state.n, cached & ~folio.has(USED), useless_swapin=folio.size))
+    # Counted here, not again when its memory is free.
+    state = sharing.set_folio(state, regs.out, flagged(folio, USED, cached), cached)
+    regs = assign(regs, on, alloc_order=folio.order, at=At.ALLOC, back_alloc=At.OUT_SLOTS)
+    return state, assign(regs, cached, at=At.OUT_UNMAP)
+
+
+def out_slots(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """Into the swap cache over the slots found; without slots it is over."""
+    folio, state = sharing.folio(state, regs.out)
+    found = on & (regs.slot >= 0)
+    folio = folio._replace(place=regs.slot, flags=folio.flags | DIRTY)
+    state = sharing.set_folio(state, regs.out, folio, found)
+    state = slots.insert(state, regs.out, regs.slot, folio.size, found)
+    regs = assign(regs, on, out_done=False, at=regs.back_out)
+    return state, assign(regs, found, at=At.OUT_UNMAP)
+
+
+def out_unmap(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """try_to_unmap: every entry becomes a swap entry. Folios of zeros are flagged, not written."""
+    folio, state = sharing.folio(state, regs.out)
+
+    def unmap(
+        state: MachineState, nonzero: Flag, v: Lane, i: Lane, word: Mask, on: Flag
+    ) -> tuple[MachineState, Flag]:
+        state = tables.split(rmap.leave(state, word, on), v, on)
+        slot = folio.place + i
+        state = slots.add_count(state, slot, 1, on)
+        kept = (word & jnp.uint32(EXCLUSIVE | NONZERO)) | jnp.uint32(SWAPPED)
+        state = set_page(state, v, kept, slot, on)
+        return state, nonzero | (on & has(word, NONZERO))
+
+    state, nonzero = each_mapping(state, regs.out, folio, unmap, jnp.zeros_like(on), on)
+    none = jnp.zeros_like(folio.maps)
+    folio = folio._replace(maps=none, owner0=none - 1, owner1=none - 1, owned0=none, owned1=none)
+    folio = flagged(folio, MARKED, jnp.zeros_like(on))
+    state = sharing.set_folio(state, regs.out, folio, on)
+    dirty = on & folio.has(DIRTY)
+    regs = assign(regs, on, fixes=nonzero, out_done=True, dropped=False, at=At.OUT_WRITE)
+    return state, assign(regs, dirty, drop=regs.out, at=At.DROP, back_drop=At.OUT_WRITE)
+
+
+def out_write(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """swap_writeout, __remove_mapping: out of the swap cache, a shadow for every slot, the memory free.
+
+    Nothing is left to do where nobody had the folio: then it is gone.
+    """
+    goes, nonzero = on & ~regs.dropped, regs.fixes
+    folio, state = sharing.folio(state, jnp.maximum(regs.out, 0))
+    size = folio.size
+    written = goes & folio.has(DIRTY)
+    zero, real = written & ~nonzero, written & nonzero
+    table = clusters.set_plane(state.clusters, clusters.ZERO, folio.place, size, ~nonzero, written)
+    n = count(state.n, written, swpout_zero=jnp.where(zero, size, 0), pswpout=jnp.where(real, size, 0))
+    n = count_order(n, "swpout", folio.order, real)
+    shadow = (state.age & 0x7FFF_FFFF) << 1 | folio.has(WORKINGSET)
+    shadows = sharing.fill(state.shadows, folio.place, size, shadow.astype(jnp.uint32), goes)
+    gone = jnp.where(goes, size, 0)
+    state = replace(
+        state,
+        n=n,
+        clusters=table,
+        shadows=shadows,
+        cost_at_end=state.cost_at_end + jnp.where(real, SWAP_CLUSTER_MAX * size, 0),
+        age=state.age + gone,
+        used=state.used - gone,
+        reclaimed=state.reclaimed + gone,
+    )
+    state = slots.uncache(state, folio.place, size, goes)
+    state = slots.give_back_unused(state, params, folio.place, size, goes)
+    state = sharing.release_number(state, regs.out, goes)
+    return state, assign(regs, on, at=regs.back_out)

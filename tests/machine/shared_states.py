@@ -1,0 +1,153 @@
+"""One form for the state of both machines where several processes share folios."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxswap.machine.program import places_of
+from jaxswap.machine.shared import state as sharing
+from jaxswap.machine.shared.state import Folio
+from jaxswap.machine.state import MachineState, pages_room
+from jaxswap.machine.tables import HUGE, TABLE
+from jaxswap.swaptable.lanes import SPARE
+from jaxswap.workload import Kind, Workload
+from tests.machine.states import SCALARS, _clusters, _walk
+from tests.machine.states import of_reference as plain
+from tests.reference.folio import Folio as ReferenceFolio
+from tests.reference.machine import Machine
+
+KINDS = ("none", "zero", "present", "swapped")
+FLAGS = ("dirty", "partial", "used", "marked_shared", "active", "referenced", "workingset")
+BITS = (sharing.DIRTY, sharing.PARTIAL, sharing.USED, sharing.MARKED, sharing.ACTIVE, sharing.REFERENCED,
+        sharing.WORKINGSET)  # fmt: skip
+PAGE_BITS = (sharing.NONZERO, sharing.YOUNG, sharing.TOUCHED, sharing.CAMEBACK, sharing.LARGE)
+
+
+def places(workload: Workload) -> dict[int, int]:
+    """Place of each process that lives at the end."""
+    _, children, _ = places_of(workload)
+    found = {0: 0}
+    for i in np.flatnonzero(workload.kind >= Kind.FORK).tolist():
+        if workload.kind[i] == Kind.FORK:
+            found[int(workload.v[i])] = int(children[i])
+        else:
+            del found[int(workload.process[i])]
+    return found
+
+
+def _owners(pairs: list) -> list:
+    return [(owner, number) if owner not in (None, -1) else (-1, 0) for owner, number in pairs]
+
+
+def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
+    """Pages of all processes, folios in list order, slots, clusters, scalars of the reference machine."""
+    found = plain(machine)
+    numbers: dict[int, int] = {}
+
+    def describe(folio: ReferenceFolio) -> tuple:
+        numbers[id(folio)] = len(numbers)
+        owners = [
+            (place[k] if k is not None else -1, n) for k, n in zip(folio.owners, folio.owned, strict=True)
+        ]
+        row = (folio.base, folio.order, folio.place[1] if folio.place else -1, folio.mapcount)
+        flags = tuple(bool(getattr(folio, name)) for name in FLAGS)
+        return (*row, flags, _owners(owners) if folio.order else None)
+
+    lists = [[describe(f) for f in machine.lists.order(k)] for k in (0, 1)]
+    pages = {}
+    for number, process in machine.processes.items():
+        rows = []
+        for page in process.pages:
+            if page.state == "present":
+                flags = (page.nonzero, page.young, page.touched, page.swapped_in, page.large)
+                rows.append(("present", page.exclusive, numbers[id(page.folio)], flags))
+            elif page.state == "swapped":
+                rows.append(("swapped", page.exclusive, page.slot, page.nonzero))
+            else:
+                rows.append((page.state,))
+        pages[place[number]] = rows
+    device = machine.swap.devices[0]
+    slots = [
+        (
+            c.counts[i],
+            c.shadow[i] if c.counts[i] and c.cache[i] is None else None,
+            numbers[id(c.cache[i])] if c.cache[i] else -1,
+        )
+        for c in device.clusters
+        for i in range(512)
+    ]
+    return {
+        "processes": sorted(pages),
+        **{f"pages {k}": pages[k] for k in sorted(pages)},
+        "inactive": lists[0],
+        "active": lists[1],
+        "sizes": found["sizes"],
+        "slots": slots,
+        "clusters": found["clusters"],
+        "lists": found["lists"],
+        "hints": found["hints"],
+        "tables": sorted((place[k], block) for k, p in machine.processes.items() for block in p.tables),
+        "huge": sorted((place[k], block) for k, p in machine.processes.items() for block in p.huge),
+        "memory": found["memory"],
+        "scalars": found["scalars"],
+    }
+
+
+def of_machine(state: MachineState, npages: int, living: list[int]) -> dict[str, Any]:
+    """The same of a machine with one lane."""
+    s = sharing.of(state)
+    folios = np.asarray(s.folios)[:-SPARE, 0].reshape(-1, sharing.FIELDS)
+    room = sharing.room(state)
+    numbers: dict[int, int] = {}
+
+    def describe(number: int) -> tuple:
+        folio = Folio(*folios[number][: len(Folio._fields)].tolist())  # type: ignore[arg-type]
+        numbers[number] = len(numbers)
+        flags = tuple(bool(folio.flags & bit) for bit in BITS)
+        owners = _owners([(folio.owner0, folio.owned0), (folio.owner1, folio.owned1)])
+        assert folio.gather == -2 and folio.flags & sharing.LISTED
+        return (folio.base, folio.order, folio.place, folio.maps, flags, owners if folio.order else None)
+
+    links = np.asarray(state.next)[:, 0]
+    lists = [[describe(f) for f in _walk(links, pages_room(state) + k)] for k in (0, 1)]
+    words, places = np.asarray(s.pages)[:, 0], np.asarray(state.slots)[:, 0]
+    pages = {}
+    for k in range(sharing.processes(state)):
+        rows = []
+        for v in range(k * room, k * room + npages):
+            word = int(words[v])
+            kind, exclusive = KINDS[word & sharing.KIND], bool(word & sharing.EXCLUSIVE)
+            if kind == "present":
+                flags = tuple(bool(word & bit) for bit in PAGE_BITS)
+                rows.append((kind, exclusive, numbers[int(places[v])], flags))
+            elif kind == "swapped":
+                rows.append((kind, exclusive, int(places[v]), bool(word & sharing.NONZERO)))
+            else:
+                rows.append((kind,))
+        pages[k] = rows
+        assert k in living or all(row == ("none",) for row in rows)
+    slot_count = len(_clusters(state.clusters)["clusters"]) * 512
+    counts, cache = np.asarray(s.counts)[:slot_count, 0], np.asarray(s.cache)[:slot_count, 0]
+    shadows = np.asarray(state.shadows)[:slot_count, 0]
+    slots = [
+        (int(n), (int(x) >> 1, bool(x & 1)) if n and c < 0 else None, numbers[int(c)] if c >= 0 else -1)
+        for n, c, x in zip(counts, cache, shadows, strict=True)
+    ]
+    found = np.asarray(state.tables)[:-SPARE, 0]
+    tables, huge = np.flatnonzero(found == TABLE), np.flatnonzero(found == HUGE)
+    blocks = room // 512
+    scalars = {name: int(np.asarray(getattr(state, name))[0]) for name in (*SCALARS, "used")}
+    scalars |= {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
+    return {
+        "processes": living,
+        **{f"pages {k}": pages[k] for k in living},
+        "inactive": lists[0],
+        "active": lists[1],
+        "sizes": (int(np.asarray(state.inactive)[0]), int(np.asarray(state.active)[0])),
+        "slots": slots,
+        **_clusters(state.clusters),
+        "tables": [(int(t) // blocks, int(t) % blocks) for t in tables],
+        "huge": [(int(t) // blocks, int(t) % blocks) for t in huge],
+        "memory": np.asarray(state.memory)[:4, 0].tolist(),
+        "scalars": scalars,
+    }

@@ -1,0 +1,120 @@
+"""Several processes: the JAX machine equals the plain-Python one and the kernels."""
+
+import dataclasses
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxswap.errors import InputError
+from jaxswap.machine import COUNTERS, Lane, replay_one
+from jaxswap.machine.program import compile_workload, places_of
+from jaxswap.machine.replay import Replay
+from jaxswap.validate import hold
+from jaxswap.workload import parse_workload
+from tests.machine.shared_states import of_machine, of_reference, places
+from tests.machine.states import differences
+from tests.machine.test_against_reference import random_lane, reference_of, run_reference
+from tests.machine.workloads import random_forks
+
+pytestmark = pytest.mark.slow  # the machine of several processes takes long to compile
+
+DATA = Path(__file__).parents[1] / "data" / "recordings"
+KERNELS = ("6.18.15", "7.0.13", "7.1.13", "7.2.12", "7.3.4")
+NAMES = ("fork-1", "fork-2", "fork-3", "rand-fork-1", "rand-fork-2")
+PROFILES = ("6.18", "7.0", "7.1", "7.2", "7.3")
+
+
+def check(text: str, lane: Lane, profile: str) -> None:
+    """Every page, folio, slot, cluster, list and counter is the same on both machines."""
+    workload = parse_workload(text)
+    replay = Replay(workload, [lane], profile, devices=1)
+    if replay.compiled.processes == 1:
+        return
+    replay.advance(0, replay.compiled.ops)
+    machine = reference_of(workload, lane, profile)
+    run_reference(workload, machine)
+    state, place = replay.lane_state(), places(workload)
+    assert bool(state.oom[0]) == machine.oom
+    if machine.oom:
+        # The killer's moment is the same; what a fork under way still charges is not looked at.
+        return
+    mine = of_machine(state, workload.npages, sorted(place.values()))
+    found = differences(of_reference(machine, place), mine)
+    assert not found, found[:4]
+    wanted = machine.final_counters()
+    values = dict(zip(COUNTERS, replay.result().counters[0].tolist(), strict=True))
+    wrong = {name: (wanted[name], value) for name, value in values.items() if wanted[name] != value}
+    assert not wrong, wrong
+
+
+def some_lane(seed: int, pages: int, limited: bool) -> Lane:
+    rng = random.Random(seed)
+    lane = random_lane(rng, False)
+    slots = rng.choice([pages * 3 // 4, pages * 3 // 2, pages * 4, pages * 13])
+    limit = rng.randint(60, max(500, pages * 3 // 2)) * 4096 if limited else None
+    return dataclasses.replace(lane, swap=slots * 4096, limit=limit)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 120), limited=st.booleans())
+@settings(max_examples=25)
+def test_equals_the_reference(profile: str, seed: int, operations: int, limited: bool) -> None:
+    check(random_forks(seed, operations), some_lane(seed, 200, limited), profile)
+
+
+@pytest.mark.parametrize("profile", ["6.18", "7.3"])
+@given(seed=st.integers(0, 2**32), limited=st.booleans())
+@settings(max_examples=10)
+def test_equals_the_reference_with_2_mib(profile: str, seed: int, limited: bool) -> None:
+    lane = some_lane(seed, 1100, limited)
+    lane = dataclasses.replace(lane, mthp=" ".join({*lane.mthp.split(), "2048"} - {"2048m"}))
+    check(random_forks(seed, 100, pages=1100), lane, profile)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100))
+def test_equals_the_reference_on_long_workloads(seed: int) -> None:
+    profile = PROFILES[seed % len(PROFILES)]
+    check(random_forks(seed, 600), some_lane(seed, 200, seed % 2 == 0), profile)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_equals_the_kernel(kernel: str, name: str) -> None:
+    held = hold(DATA / "workloads" / f"{name}.t.gz", DATA / kernel / f"{name}.txt.gz")
+    assert held.found is not None, held.refused
+    assert held.found.equal, str(held.found)
+    assert held.found.maps[1] > 80 and held.found.folios[1] > 80 and held.found.counters[1] > 2000
+
+
+def test_a_process_alone_is_the_plain_machine() -> None:
+    workload = parse_workload("REGION 64 plain\nFILL 0 64\nPAGEOUT 0 64\n")
+    assert compile_workload(workload).processes == 1
+    assert Replay(workload, [Lane()]).states.sharing is None
+
+
+def test_places_are_taken_again() -> None:
+    text = "REGION 8 plain\nFORK 3\np3 FORK 5\np3 EXIT\nFORK 3\np5 READ 1\np3 READ 1\n"
+    homes, children, processes = places_of(parse_workload(text))
+    assert homes.tolist() == [0, 1, 1, 0, 2, 1]
+    assert children.tolist() == [1, 2, 0, 1, 0, 0] and processes == 4
+
+
+def test_lanes_side_by_side_come_out_as_one_by_one() -> None:
+    workload = parse_workload(random_forks(5, 80))
+    lanes = [dataclasses.replace(some_lane(seed, 200, True), swap=700 * 4096) for seed in range(4)]
+    together = Replay(workload, lanes, width=4, devices=1)
+    together.advance(0, together.compiled.ops)
+    apart = Replay(workload, lanes, width=1, devices=1)
+    apart.advance(0, apart.compiled.ops)
+    assert (together.result().counters == apart.result().counters).all()
+    assert apart.result().counters.any()
+
+
+def test_6_12_says_that_it_does_not_fork() -> None:
+    workload = parse_workload("REGION 8 plain\nREAD 1\nFORK 1\n", "some.t")
+    with pytest.raises(InputError, match=r"^some\.t:3: FORK is not replayed with the rules of 6\.12"):
+        replay_one(workload, Lane(), "6.12")

@@ -1,0 +1,95 @@
+"""The reference machine under a memory limit, against what Linux 7.3.4 counted (classic LRU, 32 MiB)."""
+
+import pytest
+
+from jaxswap.workload import parse_workload
+
+from .machine import Machine
+from .run import Runner
+
+LIMIT = 8192
+ORDER_4 = 1 << 4
+KERNEL: dict = {"kernel_pages": 1, "lru_batch": 31, "decays_fully": True}
+SEQUENTIAL = """REGION 12288 plain
+INIT
+SEQ 0 12288 1 307 101
+SEQ 0 12288 2 307 102
+"""
+
+
+HOT = """REGION 16384 huge
+INIT
+STATS init
+HOT 0 4096 922 50000 307 401
+STATS h1
+HOT 0 4096 922 50000 307 402
+STATS h2
+HOT 8192 4096 922 50000 307 403
+STATS h3
+HOT 8192 4096 922 50000 307 404
+"""
+
+
+def run(text: str, **options) -> Machine:
+    """The machine after a workload."""
+    workload = parse_workload(text)
+    machine = Machine(workload.npages, **{"limit": LIMIT, "swap_slots": 65536} | options)
+    for _ in Runner(workload, machine).blocks():
+        pass
+    return machine
+
+
+def test_a_plain_region_read_in_order_equals_the_kernel() -> None:
+    """Every counter that the recording has; it holds for one page of the kernel's, not for none."""
+    machine = run(SEQUENTIAL, always=ORDER_4, **KERNEL)
+    counted = {
+        "pgmajfault": 24789,
+        "pswpin": 36864,
+        "pswpout": 40987,
+        "pgscan": 89906,
+        "memcg_max": 1823,
+        "64kB/swpin": 805,
+        "64kB/swpin_fallback": 473,
+        "64kB/swpin_fallback_charge": 473,
+        "64kB/anon_fault_fallback": 129,
+        "64kB/swpout": 1358,
+    }
+    assert {name: machine.n[name] for name in counted} == counted
+
+
+def test_first_touch_between_two_flushes_equals_the_kernel() -> None:
+    """The lists are empty by the statistics, so reclaim costs nothing and takes less at a time."""
+    machine = run("REGION 12288 huge\nINIT\n", flush=None, **KERNEL)
+    counted = {"pgscan": 12328, "pgsteal": 4153, "memcg_max": 125}
+    assert {name: machine.n[name] for name in counted} == counted
+
+
+@pytest.mark.parametrize(
+    ("always", "workingset", "major", "events"), [(0, 232, 12236, 287), (ORDER_4, 224, 766, 257)]
+)
+def test_the_sequential_cell_of_the_multi_gen_lru(always, workingset, major, events) -> None:
+    """These refaults find the working-set bit before the tier of such folios is protected and a generation
+    passes: as many in three boots of the kernel.
+    """
+    text = "REGION 12288 huge\nINIT\nSEQ 0 12288 1 307 101\n"
+    machine = run(text, always=always, lru="mglru", **KERNEL)
+    assert machine.n["workingset_activate_anon"] == workingset
+    assert machine.n["pgmajfault"] == pytest.approx(major, rel=0.001, abs=1)
+    assert machine.n["memcg_max"] == pytest.approx(events, abs=2)
+
+
+def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
+    """Every folio is active, and the numbers of the last flush say that enough are inactive: nothing is
+    scanned, nothing deactivated.
+    """
+    machine = run(HOT, always=ORDER_4, flush=1500, **KERNEL)
+    assert machine.oom
+    assert machine.lists.inactive_nr == 0 < machine.lists.active_nr
+    assert machine.swap.free_slots > LIMIT
+
+
+def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
+    """Pages that are accessed over and over look colder, so more of them are read back."""
+    text = "REGION 4096 huge\nINIT\n" + "HOT 0 1024 922 20000 307 5\n" * 2
+    seen, hidden = (run(text, limit=2048, switch=switch, **KERNEL).n["pgmajfault"] for switch in (0, 2000))
+    assert hidden > 1.02 * seen
