@@ -45,10 +45,11 @@ def _run(state: MachineState, v: Lane, end: Lane, on: Flag) -> tuple[Lane, Machi
         return on & carry[2] & (v + carry[1] < end)
 
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
-        state, i, _ = carry
+        state, i, goes_on = carry
+        active = surely(more(carry))
         word, at, state = sharing.page(state, v + i)
         same = ((word ^ first) & np.uint32(KIND | EXCLUSIVE) == 0) & (at == slot + i)
-        return state, i + same, same
+        return state, i + (active & same), jnp.where(active, same, goes_on)
 
     state, size, _ = repeat(more, turn, (state, jnp.ones_like(v), jnp.ones_like(on)))
     return size, state
@@ -63,7 +64,7 @@ def zap(
         return on & (carry[1] < regs.stop) & ~carry[2]
 
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
-        state, cursor, _ = carry
+        state, cursor, stopped = carry
         active = surely(going(carry))
         v = regs.base + cursor
         word, number, state = sharing.page(state, v)
@@ -87,7 +88,7 @@ def zap(
             first=jnp.where(fresh & (last < 0), number, sharing.of(state).first),
             last=jnp.where(fresh, number, last),
         )
-        return state, cursor + (active & ~swapped), swapped & active
+        return state, cursor + (active & ~swapped), stopped | (swapped & active)
 
     state, cursor, stopped = repeat(going, turn, (state, regs.cursor, jnp.zeros_like(on)))
     runs = on & stopped
@@ -148,10 +149,11 @@ def _batch(state: MachineState, v: Lane, end: Lane, on: Flag) -> tuple[Lane, Mac
         return on & carry[2] & (v + carry[1] < end)
 
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
-        state, i, _ = carry
+        state, i, goes_on = carry
+        active = surely(more(carry))
         word, other, state = sharing.page(state, v + i)
         same = (kind(word) == PRESENT) & (other == number)
-        return state, i + same, same
+        return state, i + (active & same), jnp.where(active, same, goes_on)
 
     state, size, _ = repeat(more, turn, (state, jnp.ones_like(v), jnp.ones_like(on)))
     return size, state
@@ -166,7 +168,7 @@ def cut(
         return on & (carry[1] < regs.stop) & ~carry[2]
 
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
-        state, cursor, _ = carry
+        state, cursor, stopped = carry
         active = surely(going(carry))
         v = regs.base + cursor
         word, number, state = sharing.page(state, v)
@@ -175,7 +177,7 @@ def cut(
         large = present & (folio.order > 0)
         batch, state = _batch(state, v, regs.base + regs.stop, large)
         splits = large & (batch < folio.size) & ~(folio.has(MARKED) & (folio.maps > 1))
-        return state, cursor + jnp.where(active & ~splits, batch, 0), splits
+        return state, cursor + jnp.where(active & ~splits, batch, 0), stopped | splits
 
     state, cursor, splits = repeat(going, turn, (state, regs.cursor, jnp.zeros_like(on)))
     splits = on & splits
@@ -227,7 +229,7 @@ def _next_whole(state: MachineState, regs: Registers, on: Flag) -> tuple[Lane, L
         return on & (carry[1] < regs.stop) & (carry[2] < 0)
 
     def turn(carry: tuple[MachineState, Lane, Lane]) -> tuple[MachineState, Lane, Lane]:
-        state, cursor, _ = carry
+        state, cursor, found = carry
         active = surely(going(carry))
         v = regs.base + cursor
         word, number, state = sharing.page(state, v)
@@ -235,7 +237,7 @@ def _next_whole(state: MachineState, regs: Registers, on: Flag) -> tuple[Lane, L
         folio, state = sharing.folio(state, jnp.where(present, number, 0))
         batch, state = _batch(state, v, regs.base + regs.stop, present & (folio.order > 0))
         whole = present & (batch == folio.size) & (folio.maps == folio.size)
-        return state, cursor + jnp.where(active, batch, 0), jnp.where(whole, number, -1)
+        return state, cursor + jnp.where(active, batch, 0), jnp.where(whole, number, found)
 
     start = (state, regs.cursor, jnp.full_like(regs.cursor, -1))
     state, cursor, number = repeat(going, turn, start)

@@ -6,6 +6,7 @@ wp_can_reuse_anon_folio), mm/swap_state.c (__swap_cache_add_check, swap_cache_al
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -136,7 +137,7 @@ def begin(
         touch=touch, swapin=swapin, zeropage=zeropage, allowed=allowed, edges=edges, aligned=aligned,
         candidates=candidates, offered=offered, orders=orders, slot=slot, shadow=shadow, table=checked,
     )  # fmt: skip
-    regs = replace(regs, plan=plan)
+    regs = replace(regs, plan=_select(on, plan, regs.plan))
     charged = needs_table | touch | swapin | zeropage | huge
     back = jnp.where(needs_table, At.TABLE, jnp.where(huge, At.HUGE, At.ARRIVE))
     top = jnp.where(huge & access.write, TOP, top)
@@ -185,9 +186,8 @@ def charge(
     return state, assign(replace(regs, work=work), unmet, at=At.CHARGE_WORK)
 
 
-def _select(on: Flag, new, old):
-    import jax
-
+def _select[T](on: Flag, new: T, old: T) -> T:
+    """A tree of the new values in the lanes that are on, else of the old ones."""
     return jax.tree.map(lambda a, b: jnp.where(on, a, b), new, old)
 
 

@@ -101,14 +101,14 @@ def read_next(
         return on & (carry[1] <= MOST) & ~carry[2]
 
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
-        state, i, _ = carry
+        state, i, stopped = carry
         active = surely(skip(carry))
         page = jnp.where(i == MOST, target, regs.around + i)
         chosen = active & ((i == MOST) | ((regs.left >> jnp.minimum(i, MOST)) & 1 == 1))
         _, slot, state = sharing.page(state, jnp.where(chosen, page, target))
         _, cached, state = slots.slot_of(state, slot)
         wanted = chosen & (cached < 0)
-        return state, i + (active & ~wanted), wanted
+        return state, i + (active & ~wanted), stopped | wanted
 
     state, i, wanted = repeat(skip, turn, (state, regs.reading, jnp.zeros_like(on)))
     page = jnp.where(i == MOST, target, regs.around + i)

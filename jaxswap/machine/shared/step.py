@@ -178,7 +178,7 @@ def _access(
         return on & (carry[1] < regs.stop) & ~carry[2]
 
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
-        state, cursor, _ = carry
+        state, cursor, stopped = carry
         active = surely(going(carry))
         v, write, _ = _place(ops, i, cursor)
         word, number, state = sharing.page(state, v)
@@ -196,7 +196,7 @@ def _access(
             return sharing.set_folio(state, number, folio._replace(flags=folio.flags | DIRTY), stored)
 
         state = when(stored, soil, state)
-        return state, cursor + (active & passes), active & ~passes
+        return state, cursor + (active & passes), stopped | (active & ~passes)
 
     state, cursor, stopped = repeat(going, turn, (state, regs.cursor, jnp.zeros_like(on)))
     begun = regs.begun & (cursor == regs.cursor)
@@ -235,13 +235,13 @@ def _ahead(
         return on & (carry[1] < regs.stop) & ~carry[2]
 
     def turn(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
-        state, cursor, _ = carry
+        state, cursor, stopped = carry
         active = surely(going(carry))
         word, slot, state = sharing.page(state, regs.base + cursor)
         swapped = active & (kind(word) == SWAPPED)
         _, cached, state = slots.slot_of(state, jnp.where(swapped, slot, 0))
         wanted = swapped & (cached < 0)
-        return state, cursor + (active & ~wanted), wanted
+        return state, cursor + (active & ~wanted), stopped | wanted
 
     state, cursor, wanted = repeat(going, turn, (state, regs.cursor, jnp.zeros_like(on)))
     regs = assign(regs, on, cursor=cursor, at=At.DONE)
