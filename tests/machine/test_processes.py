@@ -19,8 +19,6 @@ from tests.machine.states import differences
 from tests.machine.test_against_reference import random_lane, reference_of, run_reference
 from tests.machine.workloads import random_forks
 
-pytestmark = pytest.mark.slow  # the machine of several processes takes long to compile
-
 DATA = Path(__file__).parents[1] / "data" / "recordings"
 KERNELS = ("6.18.15", "7.0.13", "7.1.13", "7.2.12", "7.3.4")
 NAMES = ("fork-1", "fork-2", "fork-3", "rand-fork-1", "rand-fork-2")
