@@ -73,15 +73,16 @@ class Compiled:
 
     ops: how many operations (the arrays are padded). marks: (operation before which it stands, index in the
     workload) of every DUMP, FOLIOS, STATS and ECHO. lane_operations: operations as the workload counts them,
-    single accesses one each. processes: how many live at a time at most, 1, 2, 4, 8 or 16. room: pages each
-    has room for; page v of the process at place k is page k * room + v. windows: readahead states there is
-    room for. homes: place of each operation's process.
+    single accesses one each. by_page: for the machine of `machine.shared`. processes: how many live at a time
+    at most, 1, 2, 4, 8 or 16. room: pages each has room for there; page v of the process at place k is page
+    k * room + v. windows: readahead states there is room for. homes: place of each operation's process.
     """
 
     program: Program
     ops: int
     marks: tuple[tuple[int, int], ...]
     lane_operations: int
+    by_page: bool
     processes: int
     room: int
     windows: int
@@ -155,11 +156,15 @@ def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
     return found
 
 
-def compile_workload(workload: Workload) -> Compiled:
-    """Compile a workload. Raises InputError for an operation that a machine does not have."""
+def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
+    """Compile a workload, for the machine that goes page by page if it forks or that is asked for.
+
+    Raises InputError for an operation that a machine does not have.
+    """
     settings = _settings(workload)
     homes, children, processes = places_of(workload)
-    room = pages_of_process(workload.npages) if processes > 1 else 0
+    by_page = by_page or processes > 1
+    room = pages_of_process(workload.npages) if by_page else 0
     vmas = Vmas()
     if workload.starts_mapped:
         vmas.map(0, workload.npages, workload.advice)
@@ -171,8 +176,8 @@ def compile_workload(workload: Workload) -> Compiled:
     chunk_vmas: list[np.ndarray] = []
     done = lane_operations = 0
     kinds, firsts, lengths = workload.kind, workload.v.astype(np.int64), workload.n.astype(np.int64)
-    # With several processes every mapped folio may be in the swap cache.
-    waits = processes > 1 or bool((kinds == Kind.WILLNEED).any())
+    # Page by page every mapped folio may be in the swap cache.
+    waits = by_page or bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
     owners_of_runs = np.where(single, homes + 1, 0)
     cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs)) + 1).tolist(), len(kinds)]
@@ -241,9 +246,8 @@ def compile_workload(workload: Workload) -> Compiled:
             ops.append((SET, file, 0, 1, value))
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             marks.append((len(ops), i))
-        # A process alone reads nothing ahead.
         copies = vmas.take_copies() if kind is not Kind.FORK else spaces[int(children[i])].vmas.take_copies()
-        if processes > 1:
+        if by_page:
             ops += [(WINDOW_COPY, 0, old, old + 1, new) for old, new in copies]
         i += 1
 
@@ -270,4 +274,4 @@ def compile_workload(workload: Workload) -> Compiled:
         vma_window=padded(vma_rows[:, 3], np.int32),
     )
     windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())
-    return Compiled(program, len(ops), tuple(marks), lane_operations, processes, room, windows, homes)
+    return Compiled(program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Int32, Int64
 from jaxswap.errors import InputError
 from jaxswap.machine import counters, observe, settings
 from jaxswap.machine.lane import Lane, params_of, swap_text
-from jaxswap.machine.profile import PROFILES, model_version
+from jaxswap.machine.profile import PROFILES, Profile, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
 from jaxswap.machine.shared import observe as shared_observe
 from jaxswap.machine.shared import state as shared
@@ -194,7 +194,7 @@ class Replay:
         if len(swaps) > 1:
             raise InputError("swap: all lanes of one replay have devices of the same size")
         self.workload, self.count = workload, len(lanes)
-        self.compiled = compile_workload(workload)
+        self.compiled = compile_workload(workload, _by_page(workload, PROFILES[profile]))
         if self.compiled.processes > 1:
             _check_processes(workload, profile)
         chosen = jax.devices()[:devices]
@@ -207,7 +207,7 @@ class Replay:
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
         swapped_on = _swapon(swaps.pop(), profile, self.width)
         begin = functools.partial(init, room(workload.npages), swapped_on, self.width)
-        if self.compiled.processes > 1:
+        if self.compiled.by_page:
             begin = functools.partial(
                 shared.init,
                 self.compiled.processes,
@@ -274,6 +274,11 @@ class Replay:
         for name, amount in self._leaving().items():
             values[:, counters.COUNTERS.index(name)] += amount[: self.count]
         return ReplayResult(values, self.oom())
+
+
+def _by_page(workload: Workload, profile: Profile) -> bool:
+    """Whether slots of mapped folios may stay in the swap cache, even without forks."""
+    return not profile.free_after_map and bool((workload.kind == Kind.WILLNEED).any())
 
 
 def _check_processes(workload: Workload, profile: str) -> None:
