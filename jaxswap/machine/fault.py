@@ -118,7 +118,7 @@ class Plan(NamedTuple):
 
     bare: the block has no page table. needs_table: one is charged; but for a 2 MiB folio the access then
     comes again. huge: 2 MiB are wanted. block: what it has, as in `tables`. touch, swapin, zeropage, swapped,
-    cached: what it is. keeps: its slot stays with the folio in the swap cache. read_none: a read that maps
+    cached: what it is. read_none: a read that maps
     the shared zero page. allowed .. orders: order masks as sysfs and the region, the VMA's edges, alignment,
     the PTEs, the rule of the kernel version and the heuristic left
     them. slot, shadow: of the page. table: the add check's answers. run: pages from this one on that the
@@ -134,7 +134,6 @@ class Plan(NamedTuple):
     zeropage: Flag
     swapped: Flag
     cached: Flag
-    keeps: Flag
     read_none: Flag
     allowed: Mask
     edges: Mask
@@ -182,10 +181,6 @@ def begin(
 
     allowed = once(only(enabled & ANON_ORDERS, touch | (swapin & ~access.willneed)))
     slot, shadow, state = places.of(state, access.page)
-    # A store to a page with content loads it first; a page that a load finds in the swap cache keeps its slot
-    # until 6.18.
-    loads = ~access.write | (~access.zero & row.has(Plane.NONZERO, access.page))
-    keeps = cached & loads & ~params.rules.free_after_map & ~clusters.vm_swap_full(state.clusters)
     none = jnp.zeros_like(allowed)
 
     def look_around() -> tuple[Mask, Mask, Mask]:
@@ -226,7 +221,7 @@ def begin(
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
     plan = Plan(
-        bare, needs_table, huge, block, touch, swapin, zeropage, swapped, cached, keeps, read_none,
+        bare, needs_table, huge, block, touch, swapin, zeropage, swapped, cached, read_none,
         allowed, edges, aligned, candidates, offered, orders, slot, shadow, table, run,
     )  # fmt: skip
     return state, plan, Ask(charged, top, tried, refused, may_reclaim)
@@ -340,23 +335,21 @@ def end(
     read_none = plan.read_none & on
     mapped = once(on & ~access.willneed & ~read_none)
     back = once(mapped & plan.swapped)
-    kept = once(back & plan.keeps)
-    freed = once(back & ~kept)
 
     def free(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.put(c, params.rules.slots, state.cpu, slot, pages, no, surely(freed))
+        return clusters.put(c, params.rules.slots, state.cpu, slot, pages, no, surely(back))
 
     state = replace(
         state,
-        clusters=when(freed, free, state.clusters),
+        clusters=when(back, free, state.clusters),
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
     new = _Mapping(base + pages, got == 0, _arrivals(got, back, active, workingset))
     state = rows.each(base, base + pages, lambda s, at, on: _map(s, access, new, at, on), state, mapped)
-    few = on & (~mapped | kept)
+    few = on & ~mapped
 
     def note(state: MachineState) -> MachineState:
-        return _note(state, access, read_none, swapin, kept, active, workingset, surely(few))
+        return _note(state, access, read_none, swapin, active, workingset, surely(few))
 
     return when(few, note, state), on
 
@@ -447,22 +440,18 @@ def _note(
     access: Access,
     unread: Flag,
     swapin: Flag,
-    kept: Flag,
     active: Flag,
     workingset: Flag,
     on: Flag,
 ) -> MachineState:
-    """A page that is not mapped: the shared zero page instead, or read ahead. Or one whose slot stays."""
+    """A page that is not mapped: the shared zero page instead, or read ahead."""
     row, state = rows.get(state, access.page)
     here = rows.bit(access.page)
     ahead = swapin & access.willneed
-    clean = only(here, kept & ~access.write)
-    row = row.clear((only(here, unread), (Plane.NONZERO,)), (clean, (Plane.QUIET_WRITE,)))
+    row = row.clear((only(here, unread), (Plane.NONZERO,)))
     row = row.add(
         (only(here, unread), (Plane.ZEROPAGE, Plane.QUIET)),
         (only(here, ahead), (Plane.INCACHE,)),
-        (only(here, kept), (Plane.KEPT,)),
-        (clean, (Plane.CLEAN,)),
         (only(here, ahead & active), (Plane.ACTIVE,)),
         (only(here, ahead & workingset), (Plane.WORKINGSET,)),
     )
@@ -473,9 +462,8 @@ def touched(row: rows.Row, pages: Mask, write: Flag, zero: Flag) -> rows.Row:
     """The row after the program accessed present pages of it."""
     stored = only(pages, write & ~zero)
     emptied = only(pages, zero)
-    written = stored | emptied
-    nonzero = (row[Plane.NONZERO] | stored) & ~emptied & ~(row[Plane.CLEAN] & ~written)
-    row = row.clear((emptied, (Plane.NONZERO, Plane.QUIET_WRITE)), (written, (Plane.CLEAN,)))
+    nonzero = (row[Plane.NONZERO] | stored) & ~emptied
+    row = row.clear((emptied, (Plane.NONZERO, Plane.QUIET_WRITE)))
     return row.add(
         (pages, (Plane.YOUNG, Plane.TOUCHED, Plane.QUIET)),
         (stored, (Plane.NONZERO,)),

@@ -274,4 +274,6 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         vma_window=padded(vma_rows[:, 3], np.int32),
     )
     windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())
-    return Compiled(program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes)
+    return Compiled(
+        program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes
+    )

@@ -20,10 +20,7 @@ from jaxswap.swaptable.lanes import repeat, surely, when
 
 
 def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run.
-
-    Folios that are in the swap cache too wait there, KEPT without PRESENT, for `drop_waiting`.
-    """
+    """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run."""
 
     by_hand = on & rules.slot_cache
     state = when(by_hand, lambda s: _free_runs(s, rules, start, end, surely(by_hand)), state)
@@ -33,18 +30,13 @@ def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on:
         pages = once(only(rows.inside(at, start, end), on))
         base = at & -32
         present, swapped, cached = (pages & row[p] for p in (Plane.PRESENT, Plane.SWAPPED, Plane.INCACHE))
-        waiting = once(present & row[Plane.KEPT])
         none = jnp.zeros_like(pages)
         state, partial = when(present != 0, lambda c: _unmap(c[0], base, row, pages, present), (state, none))
         freed = only(swapped, ~by_hand)
         state = when(freed != 0, lambda s: _free_slots(s, rules, base, row, freed), state)
         state = when(cached != 0, lambda s: _drop_cached(s, base, row, cached), state)
         emptied = Row(row.words & ~pages[None]).clear((pages << np.uint32(1), (Plane.NEXT,)))
-        active = waiting & row[Plane.ACTIVE]
-        emptied = emptied.add(
-            (partial, (Plane.PARTIAL,)), (waiting, (Plane.KEPT,)), (active, (Plane.ACTIVE,))
-        )
-        return rows.put(state, at, emptied, on)
+        return rows.put(state, at, emptied.add((partial, (Plane.PARTIAL,))), on)
 
     state = rows.each(start, end, release, state, on)
     border = on & (end & 31 == 0) & (end & 511 != 0)
@@ -54,29 +46,6 @@ def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on:
         return rows.put(state, end, row.clear((rows.bit(end), (Plane.NEXT,))), surely(border))
 
     return when(border, cut, state)
-
-
-def drop_waiting(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """tlb_finish_mmu, at the end of a call: folios that nobody maps any more leave the swap cache."""
-
-    def drop(state: MachineState, at: Lane, on: Flag) -> MachineState:
-        row, state = rows.get(state, at)
-        waiting = once(only(row[Plane.KEPT] & ~row[Plane.PRESENT] & rows.inside(at, start, end), on))
-
-        def folio(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
-            state, left = carry
-            on, page = surely(left != 0), once((at & -32) + jnp.minimum(bits.ctz(left), 31))
-            one = jnp.ones_like(page)
-            slot, _, state = places.of(state, page)
-            state = lru.remove(state, page, row.has(Plane.ACTIVE, page), one, on)
-            freed = clusters.put(state.clusters, rules, state.cpu, slot, one, ~on, on)
-            state = replace(state, clusters=freed, used=state.used - on)
-            return state, left & (left - np.uint32(1))
-
-        state, _ = repeat(lambda carry: carry[1] != 0, folio, (state, waiting))
-        return rows.put(state, at, row.clear((waiting, (Plane.KEPT, Plane.ACTIVE))), on)
-
-    return rows.each(start, end, drop, state, on)
 
 
 def _unmap(
@@ -109,7 +78,7 @@ def _unmap(
         state = replace(state, rows=table)
         name, kept, remains = once(tuple(jnp.where(large, a, b) for a, b in zip(wide, near, strict=True)))
         size = jnp.int32(1) << order
-        gone = on & ~remains & ~row.has(Plane.KEPT, page)
+        gone = on & ~remains
         renamed = on & remains & (kept != name)
         state = lru.remove(state, name, active, size, gone)
         state = when(renamed, lambda s: lru.rename(s, name, kept, surely(renamed)), state)
@@ -152,17 +121,15 @@ def _free_slots(state: MachineState, rules: SlotRules, base: Lane, row: Row, swa
 
 
 def _free_runs(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """The same in 6.12, run by run: what is no whole run inside one cluster goes through the slot cache, and
-    slots that are cached go last (free_swap_and_cache_nr)."""
+    """The same in 6.12, run by run: what is no whole run inside one cluster goes through the slot cache
+    (free_swap_and_cache_nr)."""
 
     def going(carry: tuple[MachineState, Lane]) -> Flag:
         return on & (carry[1] < end)
 
     def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, at = carry
-        (swapped, follow, cached), state = blocks.planes(
-            state, at, (Plane.SWAPPED, Plane.NEXT, Plane.INCACHE)
-        )
+        (swapped, follow), state = blocks.planes(state, at, (Plane.SWAPPED, Plane.NEXT))
         base = at & -512
         page = bits.from_on(swapped, at - base)
         stop = jnp.minimum(bits.from_on(~follow, page + 1), end - base)
@@ -171,23 +138,10 @@ def _free_runs(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on
         slot, _, state = places.of(state, base + page)
         # One cluster at a time.
         part = jnp.minimum(stop - page, clusters.CLUSTER - slot % clusters.CLUSTER)
-        held = bits.some(bits.span(page, page + part) & cached)
         begins = ~bits.has(follow, page) | (base + page == start)
-        direct = begins & (part == stop - page) & (part > 1) & ~held
-
-        # What is held in the swap cache goes after the others, and then all go one by one.
-        size, items = jnp.where(held, 1, part), jnp.where(held, 2 * part, 1)
-
-        def give(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-            state, i = carry
-            late = i >= part
-            q = page + jnp.where(held, jnp.where(late, i - part, i), 0)
-            mine = here & (~held | (bits.has(cached, q) == late))
-            freed = clusters.put(state.clusters, rules, state.cpu, slot + q - page, size, direct, mine)
-            return replace(state, clusters=freed), i + 1
-
-        state, _ = repeat(lambda c: here & (c[1] < items), give, (state, jnp.zeros_like(part)))
-        return state, jnp.where(here, base + page + part, end)
+        direct = begins & (part == stop - page) & (part > 1)
+        freed = clusters.put(state.clusters, rules, state.cpu, slot, part, direct, here)
+        return replace(state, clusters=freed), jnp.where(here, base + page + part, end)
 
     return repeat(going, turn, (state, start))[0]
 

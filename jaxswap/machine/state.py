@@ -33,14 +33,13 @@ class Plane(enum.IntEnum):
     """Words of a row; those that an access changes come first.
 
     PRESENT: anonymous page mapped. YOUNG: accessed since the last look. TOUCHED: accessed by the program
-    since it arrived. NONZERO: content. QUIET, QUIET_WRITE: a read, a write of the page changes nothing
-    (it follows from the others: accessed before, or the zero page; for a write, with content and not
-    CLEAN). CLEAN: KEPT, and not written since it arrived. ZEROPAGE: shared zero page mapped. SWAPPED: a
-    swap PTE. NEXT: swapped, and its slot is the one behind the slot of the page before. CAMEBACK, LARGE:
-    arrived by swap-in, in a large folio. O0..O3: order of the folio. REFERENCED, ACTIVE, WORKINGSET:
-    flags of the folio, on every page of it. PARTIAL: the folio has lost pages. INCACHE: swapped, with a
-    folio in the swap cache. KEPT: the folio is in the swap cache, over a slot that no PTE has; with
-    PRESENT it is mapped.
+    since it arrived. NONZERO: content. QUIET, QUIET_WRITE: a read, a write of the page changes nothing (it
+    follows from the others: accessed before, or the zero page; for a write, with content). ZEROPAGE: shared
+    zero page mapped. SWAPPED: a swap PTE. NEXT: swapped, and its slot is the one behind the slot of the
+    page before. CAMEBACK, LARGE: arrived by swap-in, in a large folio. O0..O3: order of the folio.
+    REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page of it. PARTIAL: the folio has lost
+    pages. INCACHE: swapped, with a folio in the swap cache. No mapped folio is in the swap cache: where one
+    can be, `machine.shared` is.
     """
 
     PRESENT = 0
@@ -50,21 +49,19 @@ class Plane(enum.IntEnum):
     QUIET = 4
     QUIET_WRITE = 5
     ZEROPAGE = 6
-    CLEAN = 7
-    SWAPPED = 8
-    NEXT = 9
-    CAMEBACK = 10
-    LARGE = 11
-    O0 = 12
-    O1 = 13
-    O2 = 14
-    O3 = 15
-    REFERENCED = 16
-    ACTIVE = 17
-    WORKINGSET = 18
-    PARTIAL = 19
-    INCACHE = 20
-    KEPT = 21
+    SWAPPED = 7
+    NEXT = 8
+    CAMEBACK = 9
+    LARGE = 10
+    O0 = 11
+    O1 = 12
+    O2 = 13
+    O3 = 14
+    REFERENCED = 15
+    ACTIVE = 16
+    WORKINGSET = 17
+    PARTIAL = 18
+    INCACHE = 19
 
 
 PLANES = 24  # words of a row; what is left over is spare

@@ -17,7 +17,7 @@ from jaxswap.machine.advise import cool, isolate
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import finish, try_charge
-from jaxswap.machine.release import dont_need, drop_waiting
+from jaxswap.machine.release import dont_need
 from jaxswap.machine.rows import once
 from jaxswap.machine.shared import step as shared
 from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
@@ -126,8 +126,6 @@ def _act(
     def write(state: MachineState) -> MachineState:
         return replace(state, settings=settings.write(state.settings, op.block, op.vma))
 
-    drops = on & (op.kind == program.DROP)
-    state = when(drops, lambda s: drop_waiting(s, params.rules.slots, begin, behind, surely(drops)), state)
     state = when(on & (op.kind == program.SET), write, state)
     splits = on & (op.kind == program.SPLIT)
     return when(splits, lambda s: tables.split(s, begin, surely(splits)), state)
@@ -242,7 +240,6 @@ def _pass_by(state: MachineState, ops: Program, op: _Operation, cursor: Lane, on
 
 
 _IS_QUIET_WRITE = np.arange(_FEW)[:, None] == Plane.QUIET_WRITE
-_IS_CLEAN = np.arange(_FEW)[:, None] == Plane.CLEAN
 _ACCESSED = np.zeros((2, _FEW), np.uint32)
 _ACCESSED[:, [Plane.YOUNG, Plane.TOUCHED, Plane.QUIET]] = rows.ALL
 _ACCESSED[1, [Plane.NONZERO, Plane.QUIET_WRITE]] = rows.ALL
@@ -278,9 +275,8 @@ def _pass_stream(
             row, table = once((lax.dynamic_slice(table, (at[0], np.uint32(0)), (_FEW, 1)), table))
             bit = bit & row[Plane.PRESENT]
             chosen = jnp.where(write == 1, _ACCESSED[1], _ACCESSED[0])[:, None]
-            filled = jnp.where(_IS_QUIET_WRITE, row[Plane.NONZERO] & ~row[Plane.CLEAN], np.uint32(0))
-            written = jnp.where(_IS_CLEAN, rows.only(bit, write == 1), np.uint32(0))
-            row = (row | ((chosen | filled) & bit)) & ~written
+            filled = jnp.where(_IS_QUIET_WRITE, row[Plane.NONZERO], np.uint32(0))
+            row = row | ((chosen | filled) & bit)
             return once(lax.dynamic_update_slice(table, row, (at[0], np.uint32(0))))
 
         on, table = once((passes((table, cursor)), table))

@@ -62,8 +62,7 @@ class _Next(NamedTuple):
 
     page: lowest mapped page. order, and `want` folios of that order one behind the other (one before the
     other if `down`), all alike. piece: of a split folio, so on no list. nobodys: a piece that nobody
-    maps. cached: in the swap cache only. kept, clean: mapped, in the swap cache too, and not written
-    since. partial: has lost pages.
+    maps. cached: in the swap cache only. partial: has lost pages.
     """
 
     on: Flag
@@ -74,8 +73,6 @@ class _Next(NamedTuple):
     piece: Flag
     nobodys: Flag
     cached: Flag
-    kept: Flag
-    clean: Flag
     partial: Flag
     active: Flag
     workingset: Flag
@@ -120,7 +117,7 @@ def _next(state: MachineState, rules: Rules, work: Work) -> tuple[_Next, Work, M
     active = row.has(Plane.ACTIVE, v)
 
     def run() -> Lane:
-        alike = inside & row.small() & (~row[Plane.KEPT] | rows.bit(v))
+        alike = inside & row.small()
         for plane in (Plane.ACTIVE, Plane.NONZERO):
             alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, v)))
         return jnp.where(here & (order == 0), bits.ctz(~(alike >> (v & 31).astype(jnp.uint32))), pieces)
@@ -134,8 +131,6 @@ def _next(state: MachineState, rules: Rules, work: Work) -> tuple[_Next, Work, M
         piece=piece,
         nobodys=nobodys,
         cached=cached,
-        kept=row.has(Plane.KEPT, v),
-        clean=row.has(Plane.CLEAN, v),
         partial=on & ~piece & row.has(Plane.PARTIAL, v),
         active=active,
         workingset=row.has(Plane.WORKINGSET, v) | active,
@@ -153,18 +148,10 @@ def shrink_folio(state: MachineState, rules: Rules, work: Work) -> tuple[Machine
     go, work, state = _next(state, rules, work)
     v, order, on = go.page, go.order, go.on
     size = jnp.int32(1) << order
-    kept = once(on & go.kept & ~go.nobodys)
-    whole = on & ~go.cached & ~go.partial & ~kept
+    whole = on & ~go.cached & ~go.partial
     allocated, slot, got = clusters.alloc(state.clusters, rules.slots, state.cpu, order, go.want, whole)
     state = replace(state, clusters=allocated)
 
-    def own_slot(carry: tuple[MachineState, Lane, Lane]) -> tuple[MachineState, Lane, Lane]:
-        state, slot, got = carry
-        own, _, state = places.of(state, v)
-        return state, jnp.where(kept, own, slot), jnp.where(kept, 1, got)
-
-    state, slot, got = when(kept, own_slot, (state, slot, got))
-    whole = whole | kept
     found = whole & (slot >= 0)
     out = found & ~go.nobodys
     split = on & ~go.cached & ~found & (order > 0)
@@ -264,7 +251,7 @@ def _swap_out(
         workingset = row[Plane.WORKINGSET] | row[Plane.ACTIVE]
         # Upwards every page but the first follows the one before it.
         follows = jnp.where(down, going & rows.bit(v) & ~first_follows, going & ~only(first_follows, at == v))
-        row = row.clear((going, (Plane.PRESENT, Plane.KEPT, Plane.CLEAN, *FOLIO_FLAGS, *ARRIVAL, *ORDER)))
+        row = row.clear((going, (Plane.PRESENT, *FOLIO_FLAGS, *ARRIVAL, *ORDER)))
         row = row.add((going, (Plane.SWAPPED,)), (follows, (Plane.NEXT,)))
         state = rows.put(state, at, row, on)
         state = places.write(state, at, going, first + (at - v), up, oldest, step, workingset)
@@ -273,30 +260,21 @@ def _swap_out(
     none = jnp.zeros_like(v)
     start = (state, Judged(none, none, none, none), jnp.zeros_like(on))
     state, judged, nonzero = rows.each(v, end, unmap, start, on)
-    # A clean folio in the swap cache is not written again.
-    written = on & ~(go.kept & go.clean)
-    zero, written = once((written & ~nonzero, written & nonzero))
+    zero, written = once((on & ~nonzero, on & nonzero))
 
     def join(state: MachineState) -> MachineState:
         row, state = rows.get(state, end)
         return rows.put(state, end, row.add((rows.bit(end), (Plane.NEXT,))), surely(behind))
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.ZERO, slot, pages, zero, surely(flagged))
-
-    def uncache(c: clusters.Clusters) -> clusters.Clusters:
-        on = surely(go.kept)
-        return clusters.set_plane(c, clusters.CACHED, slot, pages, ~on, on)
-
-    flagged = zero | (written & go.kept)
-    kept_before = on & go.kept
+        return clusters.set_plane(c, clusters.ZERO, slot, pages, surely(zero), surely(zero))
 
     state = usefulness.leave(when(behind, join, state), judged, on)
     n = count(state.n, on, pswpout=jnp.where(written, pages, 0), swpout_zero=jnp.where(zero, pages, 0))
     return replace(
         state,
         n=count_order(n, "swpout", order, written),
-        clusters=when(kept_before, uncache, when(flagged, flag, state.clusters)),
+        clusters=when(zero, flag, state.clusters),
         cost_at_end=state.cost_at_end + jnp.where(written, SWAP_CLUSTER_MAX * pages, 0),
     )
 
