@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from jaxswap.machine import blocks, lru, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
+from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
-from jaxswap.machine.swapout import split_folio
+from jaxswap.machine.swapout import next_of_range, shrink_folio, split_folio
+from jaxswap.machine.work import Pieces, no_pieces
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import load1, repeat, surely, when
@@ -66,6 +68,30 @@ def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:
         return state, pieces & ~bits.one(piece)
 
     return repeat(lambda inner: bits.some(inner[1]), link, (state, pieces))[0]
+
+
+def page_out(state: MachineState, rules: Rules, start: Lane, end: Lane, on: Flag) -> MachineState:
+    """Write out the folios wholly in [start, end), unreferenced (reclaim_pages)."""
+
+    def left(carry: tuple[MachineState, Pieces, Lane]) -> Flag:
+        _, split, at = carry
+        return (on & (at < end)) | (split.count > 0)
+
+    def turn(carry: tuple[MachineState, Pieces, Lane]) -> tuple[MachineState, Pieces, Lane]:
+        state, split, at = carry
+        go, at, state = next_of_range(state, rules, split, at, end, on)
+        state, split, pages = shrink_folio(state, rules, split, go)
+        return state, split, jnp.where(go.on & ~go.piece, go.page + pages, at)
+
+    state, *_ = repeat(left, turn, (state, no_pieces(start), start))
+    # Costs and ages are shrink_inactive_list's.
+    keep = jnp.where(on, 0, 1)
+    return replace(
+        state,
+        age_at_end=state.age_at_end * keep,
+        cost_at_end=state.cost_at_end * keep,
+        reclaimed=state.reclaimed * keep,
+    )
 
 
 def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:

@@ -337,7 +337,7 @@ def end(
     back = once(mapped & plan.swapped)
 
     def free(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.put(c, params.rules.slots, state.cpu, slot, pages, no, surely(back))
+        return clusters.put(c, state.cpu, slot, pages, no, surely(back))
 
     state = replace(
         state,

@@ -16,7 +16,7 @@ from jaxswap.machine import blocks, lru, rows
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, shrink_folio
+from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, next_victim, shrink_folio
 from jaxswap.machine.work import (
     ACTIVE,
     BATCH,
@@ -66,7 +66,7 @@ def try_charge(
 
 
 def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[MachineState, Work]:
-    """Do all the work: write folios out, get charges through. A small charge that fails sets `oom`."""
+    """Get charges through, writing folios out for them. A small charge that fails sets `oom`."""
 
     def left(carry: tuple[MachineState, Work]) -> Flag:
         work = carry[1]
@@ -79,7 +79,13 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         state, work = carry
         scanning = ~to_write(work) & (work.phase == INACTIVE)
         state, work = when(scanning, lambda c: _scan_inactive(c[0], c[1], surely(scanning)), (state, work))
-        return when(to_write(work), lambda c: shrink_folio(c[0], params.rules, c[1]), (state, work))
+        return when(to_write(work), write, (state, work))
+
+    def write(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
+        state, work = carry
+        go, state = next_victim(state, params.rules, work)
+        state, split, _ = shrink_folio(state, params.rules, work.split, go)
+        return state, replace(work, split=split, victim=jnp.where(go.on & ~go.piece, -1, work.victim))
 
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry

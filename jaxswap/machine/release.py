@@ -14,16 +14,15 @@ from jaxswap.machine import blocks, lru, places, rows, usefulness
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import Row, once, only
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
-from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.clusters import SlotRules
+from jaxswap.swaptable import bits, clusters, slot_cache
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 
-def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
+def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
     """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run."""
-
-    by_hand = on & rules.slot_cache
-    state = when(by_hand, lambda s: _free_runs(s, rules, start, end, surely(by_hand)), state)
+    by_hand = slot_cache.present(state.clusters)
+    if by_hand:
+        state = _free_runs(state, start, end, on)
 
     def release(state: MachineState, at: Lane, on: Flag) -> MachineState:
         row, state = rows.get(state, at)
@@ -32,8 +31,8 @@ def dont_need(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on:
         present, swapped, cached = (pages & row[p] for p in (Plane.PRESENT, Plane.SWAPPED, Plane.INCACHE))
         none = jnp.zeros_like(pages)
         state, partial = when(present != 0, lambda c: _unmap(c[0], base, row, pages, present), (state, none))
-        freed = only(swapped, ~by_hand)
-        state = when(freed != 0, lambda s: _free_slots(s, rules, base, row, freed), state)
+        if not by_hand:
+            state = when(swapped != 0, lambda s: _free_slots(s, base, row, swapped), state)
         state = when(cached != 0, lambda s: _drop_cached(s, base, row, cached), state)
         emptied = Row(row.words & ~pages[None]).clear((pages << np.uint32(1), (Plane.NEXT,)))
         return rows.put(state, at, emptied.add((partial, (Plane.PARTIAL,))), on)
@@ -99,7 +98,7 @@ def _unmap(
     return state, partial
 
 
-def _free_slots(state: MachineState, rules: SlotRules, base: Lane, row: Row, swapped: Mask) -> MachineState:
+def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> MachineState:
     """swap_put_entries_direct for each run of consecutive slots, cut at cluster borders.
 
     A run that goes on in the next row is freed in two parts, which comes to the same.
@@ -113,14 +112,14 @@ def _free_slots(state: MachineState, rules: SlotRules, base: Lane, row: Row, swa
         follow = (left & row[Plane.NEXT]) >> at.astype(jnp.uint32)
         size = bits.ctz(~(follow >> np.uint32(1))) + 1
         size = once(jnp.minimum(jnp.minimum(size, 32 - at), clusters.CLUSTER - slot % clusters.CLUSTER))
-        freed = clusters.put(state.clusters, rules, state.cpu, slot, size, size > 1, on)
+        freed = clusters.put(state.clusters, state.cpu, slot, size, size > 1, on)
         state = replace(state, clusters=freed)
         return state, left & ~rows.below(at + size)
 
     return repeat(lambda carry: carry[1] != 0, run, (state, swapped))[0]
 
 
-def _free_runs(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on: Flag) -> MachineState:
+def _free_runs(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
     """The same in 6.12, run by run: what is no whole run inside one cluster goes through the slot cache
     (free_swap_and_cache_nr)."""
 
@@ -140,7 +139,7 @@ def _free_runs(state: MachineState, rules: SlotRules, start: Lane, end: Lane, on
         part = jnp.minimum(stop - page, clusters.CLUSTER - slot % clusters.CLUSTER)
         begins = ~bits.has(follow, page) | (base + page == start)
         direct = begins & (part == stop - page) & (part > 1)
-        freed = clusters.put(state.clusters, rules, state.cpu, slot, part, direct, here)
+        freed = clusters.put(state.clusters, state.cpu, slot, part, direct, here)
         return replace(state, clusters=freed), jnp.where(here, base + page + part, end)
 
     return repeat(going, turn, (state, start))[0]

@@ -302,6 +302,7 @@ def _swapon(devices: Sequence[Device], name: str, lanes: int) -> Clusters:
         columns=profile.columns,
         scans_to_end=profile.scans_to_end,
         stepped_priority=profile.stepped_priority,
+        slot_cache=profile.slot_cache > 0,
     )
 
 

@@ -75,7 +75,6 @@ def slot_rules(profiles: Sequence[Profile]) -> SlotRules:
             fill_nonfull=profile.fill_nonfull,
             scan_all_frag=profile.scan_all_frag,
             device_hints=profile.device_hints,
-            slot_cache=profile.slot_cache > 0,
         )
         for profile in profiles
     ]

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.machine import fault, program, rows, settings, tables
-from jaxswap.machine.advise import cool, isolate
+from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import finish, try_charge
@@ -92,15 +92,14 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         begin, behind = spread(op.base) + cursor, spread(op.base) + stop
         acts = on & ~accesses
         state = when(acts, lambda s: _act(s, params, op, begin, behind, surely(acts)), state)
-        out = on & spread(op.kind == program.PAGEOUT)
 
         def serve(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
             state, cursor = carry
             access = _access_at(ops, op, cursor, stop, zero, ahead)
-            state, done = _serve(state, params, access, faults, begin, behind, out)
+            state, done = _serve(state, params, access, surely(faults))
             return state, cursor + done
 
-        state, cursor = when(faults | out, serve, (state, cursor))
+        state, cursor = when(faults, serve, (state, cursor))
         return state, jnp.where(acts, stop, cursor)
 
     return repeat(going, advance, (state, first))[0]
@@ -115,12 +114,13 @@ def _act(
     releases = unmaps | (on & (op.kind == program.DONTNEED))
 
     def free(state: MachineState) -> MachineState:
-        state = dont_need(state, params.rules.slots, begin, behind, surely(releases))
+        state = dont_need(state, begin, behind, surely(releases))
         return tables.zap(state, begin, behind, unmaps | params.rules.reclaim_tables, surely(releases))
 
     state = when(releases, free, state)
     advised = cools | out
     state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
+    state = when(out, lambda s: page_out(s, params.rules, begin, behind, surely(out)), state)
     state = when(cools, lambda s: cool(s, begin, behind, surely(cools)), state)
 
     def write(state: MachineState) -> MachineState:
@@ -131,32 +131,18 @@ def _act(
     return when(splits, lambda s: tables.split(s, begin, surely(splits)), state)
 
 
-def _serve(
-    state: MachineState, params: MachineParams, access: Access, on: Flag, start: Lane, end: Lane, out: Flag
-) -> tuple[MachineState, Lane]:
-    """One fault, or MADV_PAGEOUT of folios wholly in [start, end): (state, how many pages are done with).
-
-    The two share what writes folios out, the largest part of the program.
-    """
+def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag) -> tuple[MachineState, Lane]:
+    """One fault: (state, how many pages are done with)."""
     state, plan, ask = fault.begin(state, params, access, on)
     state, charged = try_charge(state, params, ask.order, ask.on, ask.on)
     unmet = once(ask.on & ~charged)
 
     def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
         work = work_of(ask.order, ask.tried, ask.refused, ask.may_reclaim, unmet)
-        work = replace(work, at=jnp.where(out, start, 0), stop=jnp.where(out, end, 0))
         state, work = finish(carry[0], params, work)
         return state, work.order, work.refused
 
-    state, got, refused = when(unmet | out, insist, (state, ask.order, ask.refused))
-    # reclaim_pages settles neither costs nor ages: that is shrink_inactive_list's.
-    keep = jnp.where(out, 0, 1)
-    state = replace(
-        state,
-        age_at_end=state.age_at_end * keep,
-        cost_at_end=state.cost_at_end * keep,
-        reclaimed=state.reclaimed * keep,
-    )
+    state, got, refused = when(unmet, insist, (state, ask.order, ask.refused))
     # Pages that fault alike are charged from the stock.
     more = once(jnp.where(unmet, 0, jnp.minimum(plan.run - 1, state.stock)))
     state = replace(state, used=state.used + more, stock=state.stock - more)

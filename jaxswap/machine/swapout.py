@@ -17,7 +17,7 @@ from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineState, Plane
 from jaxswap.machine.usefulness import Judged
-from jaxswap.machine.work import Work
+from jaxswap.machine.work import Pieces, Work
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.geometry import MAX_ORDER
@@ -57,8 +57,8 @@ def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple
     return replace(state, used=used, n=count_order(state.n, "split", order, on)), pieces
 
 
-class _Next(NamedTuple):
-    """What goes next: a piece, a victim of reclaim, or folios of the range to page out.
+class Next(NamedTuple):
+    """What goes next: a piece of a split folio, or a folio, or several small ones.
 
     page: lowest mapped page. order, and `want` folios of that order one behind the other (one before the
     other if `down`), all alike. piece: of a split folio, so on no list. nobodys: a piece that nobody
@@ -78,86 +78,102 @@ class _Next(NamedTuple):
     workingset: Flag
 
 
-def _next(state: MachineState, rules: Rules, work: Work) -> tuple[_Next, Work, MachineState]:
-    piece = work.count > 0
-    victim = ~piece & (work.victim >= 0)
-    ranged = ~piece & ~victim & (work.at < work.stop)
-    piece, victim, ranged = once((piece, victim, ranged))
-    v = jnp.where(victim, work.victim, work.at)
-
-    one = jnp.ones_like(v)
-
-    ascending = once(work.fresh | rules.ascending_pieces)
+def _first_piece(rules: Rules, split: Pieces, folio: Lane) -> tuple[Lane, Lane, Flag, Flag]:
+    """Where pieces are left: page, how many go with it, whether downwards, whether nobody maps it. Else the
+    folio."""
+    piece, one = split.count > 0, jnp.ones_like(folio)
+    ascending = once(split.fresh | rules.ascending_pieces)
 
     def nearest() -> tuple[Lane, Lane, Flag]:
-        at = jnp.clip(jnp.where(ascending, bits.first(work.pieces), bits.last(work.pieces)), 0, 511)
-        # Parts as far as they go on in the row; a piece that is nobody's goes alone.
-        parts = bits.word(work.parts & work.pieces, at >> 5)
-        down = lax.clz(~(parts << (31 - (at & 31)).astype(jnp.uint32))).astype(jnp.int32)
-        up = bits.ctz(~(parts >> (at & 31).astype(jnp.uint32)))
-        run = jnp.where(rules.ascending_pieces, up, jnp.where(work.fresh, 1, down))
-        return (
-            jnp.where(piece, work.block * 512 + at, v),
-            jnp.maximum(run, 1),
-            piece & ~bits.has(work.parts, at),
+        at = jnp.clip(jnp.where(ascending, bits.first(split.left), bits.last(split.left)), 0, 511)
+        # Mapped ones as far as they go on in the row; a piece that is nobody's goes alone.
+        mapped = bits.word(split.mapped & split.left, at >> 5)
+        down = lax.clz(~(mapped << (31 - (at & 31)).astype(jnp.uint32))).astype(jnp.int32)
+        up = bits.ctz(~(mapped >> (at & 31).astype(jnp.uint32)))
+        run = jnp.where(rules.ascending_pieces, up, jnp.where(split.fresh, 1, down))
+        page = jnp.where(piece, split.block * 512 + at, folio)
+        return page, jnp.maximum(run, 1), piece & ~bits.has(split.mapped, at)
+
+    nearby = (folio, one, jnp.zeros_like(piece))
+    page, run, nobodys = once(lax.cond(jnp.any(piece), nearest, lambda: nearby))
+    return page, run, piece & ~ascending, nobodys
+
+
+def _next(row: rows.Row, page: Lane, want: Lane, down: Flag, piece: Flag, nobodys: Flag, on: Flag) -> Next:
+    cached = on & ~piece & ~row.has(Plane.PRESENT, page)
+    active = row.has(Plane.ACTIVE, page)
+    return once(
+        Next(
+            on=on,
+            page=page,
+            order=jnp.where(piece | cached, 0, row.order(page)),
+            want=want,
+            down=down,
+            piece=piece,
+            nobodys=nobodys,
+            cached=cached,
+            partial=on & ~piece & row.has(Plane.PARTIAL, page),
+            active=active,
+            workingset=row.has(Plane.WORKINGSET, page) | active,
         )
+    )
 
-    nearby = (v, one, jnp.zeros_like(piece))
-    v, pieces, nobodys = once(lax.cond(jnp.any(piece), nearest, lambda: nearby))
-    row, state = rows.get(state, v)
-    inside = once(rows.only(row[Plane.PRESENT] & rows.rest(v, work.stop), ranged))
+
+def next_victim(state: MachineState, rules: Rules, work: Work) -> tuple[Next, MachineState]:
+    """A piece, else the folio that reclaim chose."""
+    piece = once(work.split.count > 0)
+    page, run, down, nobodys = _first_piece(rules, work.split, work.victim)
+    on = once(piece | (work.victim >= 0))
+    page = jnp.where(on, page, 0)
+    row, state = rows.get(state, page)
+    return _next(row, page, run, down, piece, nobodys, on), state
+
+
+def next_of_range(
+    state: MachineState, rules: Rules, split: Pieces, at: Lane, stop: Lane, on: Flag
+) -> tuple[Next, Lane, MachineState]:
+    """A piece, else folios wholly in [at, stop): (what goes, where the range goes on, state). A row without
+    a page to go is passed."""
+    piece = once(split.count > 0)
+    page, run, down, nobodys = _first_piece(rules, split, at)
+    row, state = rows.get(state, page)
+    ranged = once(on & ~piece & (at < stop))
+    inside = once(only(row[Plane.PRESENT] & rows.rest(page, stop), ranged))
     here = inside != 0
-    v = once(jnp.where(here, (v & -32) + bits.ctz(inside), v))
-    # A row without a page to go is passed.
-    at = jnp.where(ranged & ~here, (work.at & -32) + 32, work.at)
-    on = once(piece | victim | here)
-    present = row.has(Plane.PRESENT, v)
-    cached = on & ~piece & ~present
-    order = jnp.where(piece | cached, 0, row.order(v))
-    active = row.has(Plane.ACTIVE, v)
+    page = once(jnp.where(here, (page & -32) + bits.ctz(inside), page))
+    small = row.order(page) == 0
 
-    def run() -> Lane:
+    def alike() -> Lane:
         alike = inside & row.small()
         for plane in (Plane.ACTIVE, Plane.NONZERO):
-            alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, v)))
-        return jnp.where(here & (order == 0), bits.ctz(~(alike >> (v & 31).astype(jnp.uint32))), pieces)
+            alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, page)))
+        return jnp.where(here & small, bits.ctz(~(alike >> (page & 31).astype(jnp.uint32))), run)
 
-    found = _Next(
-        on=on,
-        page=v,
-        order=order,
-        want=lax.cond(jnp.any(here), run, lambda: pieces),
-        down=piece & ~ascending,
-        piece=piece,
-        nobodys=nobodys,
-        cached=cached,
-        partial=on & ~piece & row.has(Plane.PARTIAL, v),
-        active=active,
-        workingset=row.has(Plane.WORKINGSET, v) | active,
-    )
-    return once(found), replace(work, at=at), state
+    want = lax.cond(jnp.any(here), alike, lambda: run)
+    at = jnp.where(ranged & ~here, (at & -32) + 32, at)
+    return _next(row, page, want, down, piece, nobodys, once(piece | here)), at, state
 
 
-def shrink_folio(state: MachineState, rules: Rules, work: Work) -> tuple[MachineState, Work]:
-    """shrink_folio_list for the next folio of the work, unreferenced, in the lanes that have one.
+def shrink_folio(
+    state: MachineState, rules: Rules, split: Pieces, go: Next
+) -> tuple[MachineState, Pieces, Lane]:
+    """shrink_folio_list for a folio or several small ones, unreferenced: (state, pieces, pages done with).
 
     A large folio that finds no slots, or has lost pages, is split; its pieces follow at once: the first, then
     from the last down. One that nobody maps takes a slot too, and gives it back unwritten. A small folio that
     finds no slot is activated.
     """
-    go, work, state = _next(state, rules, work)
     v, order, on = go.page, go.order, go.on
     size = jnp.int32(1) << order
     whole = on & ~go.cached & ~go.partial
     allocated, slot, got = clusters.alloc(state.clusters, rules.slots, state.cpu, order, go.want, whole)
     state = replace(state, clusters=allocated)
-
     found = whole & (slot >= 0)
     out = found & ~go.nobodys
-    split = on & ~go.cached & ~found & (order > 0)
+    splits = on & ~go.cached & ~found & (order > 0)
     stay = whole & ~found & (order == 0)
     through = found & go.nobodys
-    out, split, stay, through, folios = once((out, split, stay, through, jnp.where(found, got, 1)))
+    out, splits, stay, through, folios = once((out, splits, stay, through, jnp.where(found, got, 1)))
     state = tables.lose_entry(state, v, on & (order == MAX_ORDER))
     state = _remove_all(state, v, go.active, size, folios, on & ~go.piece)
     pages = once(folios << order)
@@ -168,40 +184,34 @@ def shrink_folio(state: MachineState, rules: Rules, work: Work) -> tuple[Machine
     state = when(
         through,
         lambda s: replace(
-            s, clusters=clusters.put(s.clusters, rules.slots, s.cpu, slot, folios, ~through, surely(through))
+            s, clusters=clusters.put(s.clusters, s.cpu, slot, folios, ~through, surely(through))
         ),
         state,
     )
     lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
 
-    def remain(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        state, parts = _remain(state, go, split, stay)
+    def remain(carry: tuple[MachineState, Pieces]) -> tuple[MachineState, Pieces]:
+        state, old = carry
+        state, mapped = _remain(state, go, splits, stay)
         base = v >> order << order
-        return state, replace(
-            work,
-            pieces=jnp.where(split[None], bits.span(base & 511, (base & 511) + size), work.pieces),
-            count=jnp.where(split, size, work.count),
-            parts=jnp.where(split[None], parts, work.parts),
-            block=jnp.where(split, v >> 9, work.block),
+        return state, Pieces(
+            block=jnp.where(splits, v >> 9, old.block),
+            left=jnp.where(splits[None], bits.span(base & 511, (base & 511) + size), old.left),
+            count=jnp.where(splits, size, old.count),
+            mapped=jnp.where(splits[None], mapped, old.mapped),
+            fresh=old.fresh,
         )
 
-    def take(work: Work) -> Work:
+    def take(split: Pieces) -> Pieces:
         on = surely(go.piece)
         gone = only(rows.rest(low, low + folios), on)
         gone = jnp.where((v >> 5) & 15 == _WORD, gone[None], jnp.uint32(0))
-        return replace(work, pieces=work.pieces & ~gone, count=work.count - jnp.where(on, folios, 0))
+        return split._replace(left=split.left & ~gone, count=split.count - jnp.where(on, folios, 0))
 
-    ranged = on & ~go.piece & (work.victim < 0)
-    work = when(go.piece, take, work)
-    state, work = when(split | stay, remain, (state, work))
-    return state, replace(
-        work,
-        fresh=split,
-        victim=jnp.where(on & ~go.piece, -1, work.victim),
-        at=jnp.where(ranged, v + pages, work.at),
-    )
+    split = when(go.piece, take, split)
+    state, split = when(splits | stay, remain, (state, split))
+    return state, split._replace(fresh=splits), pages
 
 
 def _remove_all(
@@ -225,7 +235,7 @@ def _swapped(state: MachineState, page: Lane) -> tuple[Flag, Lane, MachineState]
 
 
 def _swap_out(
-    state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane, go: _Next, on: Flag
+    state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane, go: Next, on: Flag
 ) -> MachineState:
     """Unmap folios of one order that have slots from `slot` on, and write them out (swap_writeout).
 
@@ -279,7 +289,7 @@ def _swap_out(
     )
 
 
-def _drop_cached(state: MachineState, go: _Next, on: Flag) -> MachineState:
+def _drop_cached(state: MachineState, go: Next, on: Flag) -> MachineState:
     """Take a clean, unmapped folio out of the swap cache; its slot keeps its count."""
     slot, _, state = places.of(state, go.page)
     here = only(rows.bit(go.page), on)
@@ -296,7 +306,7 @@ def _drop_cached(state: MachineState, go: _Next, on: Flag) -> MachineState:
     )
 
 
-def _remain(state: MachineState, go: _Next, split: Flag, stay: Flag) -> tuple[MachineState, Bits]:
+def _remain(state: MachineState, go: Next, split: Flag, stay: Flag) -> tuple[MachineState, Bits]:
     """A folio that found no slots: split, or activated if it is small."""
     v, order = go.page, go.order
 

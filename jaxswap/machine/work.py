@@ -4,6 +4,7 @@ It is a small machine of its own, so that lanes at different points of a reclaim
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,28 +19,31 @@ IDLE, CHARGE, PASS, BATCH, INACTIVE, SETTLE, ACTIVE, NEXT, END = range(9)
 MAX_RECLAIM_RETRIES = 16
 
 
+class Pieces(NamedTuple):
+    """Pieces of a split folio that are still to go, as pages of its block: which, how many, those that
+    somebody maps; `fresh` if none of them went yet."""
+
+    block: Lane
+    left: Bits
+    count: Lane
+    mapped: Bits
+    fresh: Flag
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Work:
     """One lane's unfinished work.
 
-    at, stop: pages of the region to page out (MADV_PAGEOUT). victim: lowest page of the folio that
-    reclaim chose, or -1. block, pieces, count, parts, fresh: pieces of a split folio and how many, which
-    come first; those of them that somebody maps; `fresh` if none of them went yet. phase: as above.
+    split: what goes first. victim: lowest page of the folio that reclaim chose, or -1. phase: as above.
     order: of the charge under way; tried: orders to fall back to; refused: orders given up; may_reclaim:
     large charges may reclaim; first: no round failed yet; drained, retries: of try_charge. The rest
     belongs to the reclaim: priority, attempt, total and skipped to all of it; left, left_active, done,
     deactivate, low, last to a pass; want, scanned, kept, want_active to a batch.
     """
 
-    at: Lane
-    stop: Lane
+    split: Pieces
     victim: Lane
-    block: Lane
-    pieces: Bits
-    count: Lane
-    parts: Bits
-    fresh: Flag
     phase: Lane
     order: Lane
     tried: Mask
@@ -66,21 +70,21 @@ class Work:
 
 def to_write(work: Work) -> Flag:
     """Whether a lane has a folio to write out."""
-    return (work.at < work.stop) | (work.victim >= 0) | (work.count > 0)
+    return (work.victim >= 0) | (work.split.count > 0)
+
+
+def no_pieces(like: Lane) -> Pieces:
+    """No folio is being split."""
+    zero, none = jnp.zeros_like(like), jnp.zeros((16, *like.shape), jnp.uint32)
+    return Pieces(zero, none, zero, none, jnp.zeros(like.shape, bool))
 
 
 def work_of(order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, on: Flag) -> Work:
     """The work of charging 2^order pages in the lanes that are on, falling back through `tried`."""
     zero, off = jnp.zeros_like(order), jnp.zeros_like(on)
     return Work(
-        at=zero,
-        stop=zero,
+        split=no_pieces(order),
         victim=zero - 1,
-        block=zero,
-        pieces=jnp.zeros((16, *order.shape), jnp.uint32),
-        count=zero,
-        parts=jnp.zeros((16, *order.shape), jnp.uint32),
-        fresh=off,
         phase=jnp.where(on, CHARGE, IDLE),
         order=order,
         tried=tried,

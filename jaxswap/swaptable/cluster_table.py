@@ -58,10 +58,9 @@ class SlotRules:
         fill_nonfull: bool,
         scan_all_frag: bool,
         device_hints: bool,
-        slot_cache: bool,
     ) -> int:
         """The bits of one lane."""
-        switches = (nonfull_first, fill_nonfull, scan_all_frag, device_hints, slot_cache)
+        switches = (nonfull_first, fill_nonfull, scan_all_frag, device_hints)
         return sum(bool(on) << i for i, on in enumerate(switches))
 
     def _has(self, bit: int) -> Flag:
@@ -87,11 +86,6 @@ class SlotRules:
         """Each device keeps its own hints."""
         return self._has(3)
 
-    @property
-    def slot_cache(self) -> Flag:
-        """CPUs take and give order-0 slots by the hand."""
-        return self._has(4)
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -102,10 +96,10 @@ class Clusters:
     slots, count, order, flag. next, prev: list links by cluster number; the sentinels follow the clusters,
     LISTS a device. left: slots of each device that are NULL.
 
-    notes: next slot of each order, 0 for none, HINTS a CPU and device; hands, HANDS a CPU; each device's
-    place among its equals (turn); the next turn; whether the slot cache is in use. layout, constant: the
-    first sentinel; usable slots of all devices; CPUs online; then of each device its first cluster, the slot
-    behind the last one a scan looks at, its priority.
+    notes: next slot of each order, 0 for none, HINTS a CPU and device; each device's place among its equals
+    (turn); the next turn; and, only where the kernel has a slot cache, whether it is in use, and the hands,
+    HANDS a CPU. layout, constant: the first sentinel; usable slots of all devices; CPUs online; then of each
+    device its first cluster, the slot behind the last one a scan looks at, its priority.
     """
 
     words: UInt32[Array, "words L"]
@@ -140,19 +134,19 @@ class Notes(NamedTuple):
     """Where the notes of some devices start."""
 
     hints: int
-    hands: int
     turns: int
     clock: int
     caching: int
+    hands: int
     words: int
 
 
 def notes_of(devices: int) -> Notes:
     """The notes' layout in arrays for so many devices."""
-    hands = CPUS * devices * HINTS
-    turns = hands + CPUS * HANDS
+    turns = CPUS * devices * HINTS
     clock = turns + devices
-    return Notes(0, hands, turns, clock, clock + 1, clock + 2)
+    hands = clock + 2
+    return Notes(0, turns, clock, clock + 1, hands, hands + CPUS * HANDS)
 
 
 def devices(c: Clusters) -> int:

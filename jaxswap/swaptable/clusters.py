@@ -355,22 +355,23 @@ def alloc(
     """
     cpu = jnp.broadcast_to(jnp.asarray(cpu, jnp.int32), order.shape)
     none = jnp.full_like(order, -1)
-    by_hand = bits.once(on & rules.slot_cache & (order == 0))
+    # Each call turns the devices of 6.12 once more.
+    many = jnp.where(rules.device_hints, 1, want) if devices(c) > 1 else want
+    if not slot_cache.present(c):
+        c, s = _search(c, rules, cpu, order, many, none, on)
+        return c, s.first, s.got
+    by_hand = bits.once(on & (order == 0))
     c, first, got, drawn = when(
         by_hand,
         lambda carry: _from_hand(carry[0], rules, cpu, want, surely(by_hand)),
         (c, none, jnp.zeros_like(order), jnp.zeros_like(on)),
     )
-    if devices(c) > 1:
-        # Each call turns the devices of 6.12 once more.
-        want = jnp.where(rules.device_hints, 1, want)
-    c, s = _search(c, rules, cpu, order, want, none, on & ~drawn)
+    c, s = _search(c, rules, cpu, order, many, none, on & ~drawn)
     return c, jnp.where(drawn, first, s.first), jnp.where(drawn, got, s.got)
 
 
 def put(
     c: Clusters,
-    rules: SlotRules,
     cpu: Lane | int,
     slot: Lane,
     size: Lane,
@@ -382,8 +383,10 @@ def put(
     direct: past 6.12's slot cache: a whole run of two or more swapped PTEs of count 1 that are not cached, or
     a large folio of which no slot has a count (free_swap_and_cache_nr, put_swap_folio).
     """
+    if not slot_cache.present(c):
+        return free(c, slot, size, on)
     cpu = jnp.broadcast_to(jnp.asarray(cpu, jnp.int32), slot.shape)
-    by_hand = bits.once(on & rules.slot_cache & ~direct)
+    by_hand = bits.once(on & ~direct)
 
     def hand_over(carry: tuple[Clusters, Flag]) -> tuple[Clusters, Flag]:
         active, c = slot_cache.caching(carry[0])

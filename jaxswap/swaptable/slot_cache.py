@@ -22,10 +22,15 @@ from jaxswap.swaptable.cluster_table import (
     notes_of,
 )
 from jaxswap.swaptable.geometry import CLUSTER_SHIFT
-from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
+from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely, when
 
 BATCH = 64  # slots of a hand
 ACTIVATE, DEACTIVATE = 5, 2  # times the batch: free slots a CPU above which it starts, below which it stops
+
+
+def present(c: Clusters) -> bool:
+    """Whether the kernel has a slot cache; decided when the program is compiled."""
+    return c.notes.shape[0] > notes_of(devices(c)).hands + SPARE
 
 
 def taken[T: (int, Lane)](c: Clusters, cpu: T) -> T:

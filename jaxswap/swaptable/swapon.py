@@ -69,13 +69,15 @@ def swapon(
     columns: int = 1,
     scans_to_end: bool = False,
     stepped_priority: bool = False,
+    slot_cache: bool = False,
     cpus: int = 1,
 ) -> Clusters:
     """Fresh devices in arrays for `room` clusters: slot 0 and slots past the end of each are bad.
 
     A cluster with a bad slot starts on nonfull[0]. columns: in which the others go to the free list,
-    column by column (1: ascending). scans_to_end: scans of a ragged cluster end with the device, else with
-    the cluster. Raises InputError for more devices, clusters or CPUs than there is room for.
+    column by column (1: ascending). scans_to_end: scans of a ragged cluster end with the device, else
+    with the cluster. slot_cache: order-0 slots go through hands of the CPUs. Raises InputError for more
+    devices, clusters or CPUs than there is room for.
     """
     if not 1 <= len(devices) <= MANY:
         raise InputError(f"swap: {len(devices)} devices; a machine has 1 to {MANY}")
@@ -106,7 +108,7 @@ def swapon(
 
     left = [device.slots - 1 for device in devices]
     at = notes_of(most)
-    notes = np.zeros(at.words + SPARE, np.int32)
+    notes = np.zeros((at.words if slot_cache else at.caching) + SPARE, np.int32)
     notes[at.turns : at.turns + len(devices)] = range(len(devices))
     notes[at.clock] = len(devices)
     missing = [0] * (most - len(devices))

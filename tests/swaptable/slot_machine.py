@@ -144,7 +144,7 @@ def run(
 
         def put(carry: tuple) -> tuple:
             on = (kind == PUT) | (kind == DIRECT)
-            return (clusters.put(carry[0], rules, cpu, a, b, kind == DIRECT, on), *carry[1:])
+            return (clusters.put(carry[0], cpu, a, b, kind == DIRECT, on), *carry[1:])
 
         return when(kind >= PUT, put, when(kind == ALLOC, alloc, carry))
 
@@ -162,6 +162,7 @@ def fresh(profile: Profile, devices: Sequence[clusters.Device], cpus: int) -> tu
         columns=profile.columns,
         scans_to_end=profile.scans_to_end,
         stepped_priority=profile.stepped_priority,
+        slot_cache=profile.slot_cache > 0,
         cpus=cpus,
     )
     return c, jax.tree.map(jnp.asarray, slot_rules([profile]))
@@ -200,7 +201,7 @@ def of_plain(plain: Plain) -> dict[str, Any]:
         "lists": lists,
         "hints": hints,
         "hands": hands,
-        "caching": cache.active,
+        "caching": swap.profile.slot_cache > 0 and cache.active,
         "available": list(swap.available),
     }
 
@@ -227,10 +228,10 @@ def of_jax(c: Clusters, devices: int) -> dict[str, Any]:
             if queue:
                 lists[number, *key] = queue
     at = notes_of(most)
-    table = c.notes[: at.hands, 0].reshape(CPUS, most, HINTS)
+    table = c.notes[: at.turns, 0].reshape(CPUS, most, HINTS)
     hints = {tuple(map(int, key)): int(table[tuple(key)]) for key in np.argwhere(table)}
     hands = {}
-    for cpu in range(CPUS):
+    for cpu in range(CPUS if slot_cache.present(c) else 0):
         for which, start in enumerate((slot_cache.taken(c, cpu), slot_cache.given(c, cpu))):
             hand = c.notes[start : start + HAND, 0].tolist()
             if slots := hand[hand[slot_cache.FIRST] : hand[slot_cache.END]]:
@@ -244,6 +245,6 @@ def of_jax(c: Clusters, devices: int) -> dict[str, Any]:
         "lists": lists,
         "hints": hints,
         "hands": hands,
-        "caching": bool(c.notes[at.caching, 0]),
+        "caching": slot_cache.present(c) and bool(c.notes[at.caching, 0]),
         "available": [i for i in order if left[i]],
     }

@@ -25,7 +25,7 @@ def vm_swap_full(state: MachineState) -> Flag:
 
 def give_back(state: MachineState, params: MachineParams, slot: Lane, size: Lane, on: Flag) -> MachineState:
     """Slots of one cluster, without counts and not cached, are free."""
-    freed = clusters.put(state.clusters, params.rules.slots, state.cpu, slot, size, on, on)
+    freed = clusters.put(state.clusters, state.cpu, slot, size, on, on)
     return replace(state, clusters=freed)
 
 
