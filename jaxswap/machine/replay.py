@@ -239,7 +239,7 @@ class Replay:
     def advance(self, start: int, stop: int) -> None:
         """Run some operations and add up their counters."""
         if start < stop:
-            span = jnp.array([start, stop], jnp.int32)
+            span = np.array([start, stop], np.int32)
             self.states = advance(self.states, self.params, self.program, span, mesh=self.mesh)
             counts = counters.flat(jax.device_get(self.states.n))
             self.totals += counts.reshape(-1, counts.shape[-1])[: self.count].astype(np.int64)
