@@ -25,7 +25,7 @@ from jaxswap.machine.tables import FOLIO, TABLE
 from jaxswap.machine.tables import HUGE as BLOCK_HUGE
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.lanes import load1, repeat, surely, when
+from jaxswap.swaptable.lanes import load1, surely, when
 
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
 ANON_ORDERS = np.uint32(0b1_1111_1100)
@@ -331,7 +331,7 @@ def end(
         (state, no, no),
     )
     arrive = once(touch | swapin | (on & fresh) | (zeropage & access.write))
-    state = _add_all(state, base, active, jnp.int32(1) << got, run, arrive)
+    state = lru.add_all(state, base, active, jnp.int32(1) << got, run, arrive)
     read_none = plan.read_none & on
     mapped = once(on & ~access.willneed & ~read_none)
     back = once(mapped & plan.swapped)
@@ -352,17 +352,6 @@ def end(
         return _note(state, access, read_none, swapin, active, workingset, surely(few))
 
     return when(few, note, state), on
-
-
-def _add_all(state: MachineState, page: Lane, active: Flag, size: Lane, run: Lane, on: Flag) -> MachineState:
-    """The new folios at the head of their list: one, or `run` small ones in ascending order."""
-    state = lru.add(state, page, active, size, on)
-
-    def add(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-        state, i = carry
-        return lru.add(state, page + i, active, size, surely(on & (i < run))), i + 1
-
-    return repeat(lambda carry: on & (carry[1] < run), add, (state, jnp.ones_like(page)))[0]
 
 
 def _all_arrivals() -> np.ndarray:

@@ -6,9 +6,14 @@ A folio is known by its lowest mapped page. Source: include/linux/mm_inline.h (l
 from dataclasses import replace
 
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from jaxswap.machine.state import Flag, Lane, MachineState, pages_room
-from jaxswap.swaptable.lanes import load1, store1
+from jaxswap.swaptable.bits import once
+from jaxswap.swaptable.lanes import Table, load, load1, repeat, store, store1, surely, when
+
+_ROW = np.arange(32, dtype=np.int32)[:, None]
 
 
 def _sized(state: MachineState, active: Flag, pages: Lane, on: Flag) -> MachineState:
@@ -45,6 +50,32 @@ def add(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag) -
     return insert(state, sentinel(state, active), folio, active, pages, on)
 
 
+def add_all(
+    state: MachineState, folio: Lane, active: Flag, pages: Lane, folios: Lane, on: Flag
+) -> MachineState:
+    """Link folios of `pages` pages at the head of a list: one, or small ones side by side in a row of pages,
+    ascending."""
+    before, last = sentinel(state, active), once(folio + folios - 1)
+
+    def between(links: tuple[Table, Table]) -> tuple[Table, Table]:
+        """The links of several to each other."""
+        base = once(folio & -32)
+        page = base[None] + _ROW
+        own, next = load(links[0], base, 32)
+        next = store(next, base, jnp.where((page > folio) & (page <= last), page - 1, own), surely(several))
+        own, prev = load(links[1], base, 32)
+        return next, store(
+            prev, base, jnp.where((page >= folio) & (page < last), page + 1, own), surely(several)
+        )
+
+    several = on & (folios > 1)
+    next, prev = when(several, between, (state.next, state.prev))
+    after, next = load1(next, before)
+    next = store1(store1(next, before, last, on), folio, after, on)
+    prev = store1(store1(prev, after, folio, on), last, before, on)
+    return _sized(replace(state, next=next, prev=prev), active, pages * folios, on)
+
+
 def remove(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag) -> MachineState:
     """Unlink a folio of `pages` pages from the list named by `active`."""
     before, prev = load1(state.prev, folio)
@@ -52,6 +83,37 @@ def remove(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag
     next = store1(next, before, after, on)
     prev = store1(prev, after, before, on)
     return _sized(replace(state, next=next, prev=prev), active, -pages, on)
+
+
+def remove_all(
+    state: MachineState, folio: Lane, active: Flag, pages: Lane, folios: Lane, on: Flag
+) -> MachineState:
+    """Unlink folios of `pages` pages: one, or small ones side by side in a row of pages."""
+
+    def linked() -> Flag:
+        """Whether they are one behind the other as `add_all` leaves them, so that they go as one."""
+        base = once(folio & -32)
+        page = base[None] + _ROW
+        next, _ = load(state.next, base, 32)
+        return jnp.all((next == page - 1) | (page <= folio) | (page >= folio + folios), axis=0)
+
+    together = lax.cond(jnp.any(on & (folios > 1)), linked, lambda: jnp.ones_like(on))
+    together, next = lax.optimization_barrier((together, state.next))
+    last = jnp.where(together, folio + folios - 1, folio)
+    before, prev = load1(state.prev, last)
+    after, next = load1(next, folio)
+    next = store1(next, before, after, on)
+    prev = store1(prev, after, before, on)
+    state = _sized(replace(state, next=next, prev=prev), active, -pages * (last - folio + 1), on)
+
+    def one(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, i = carry
+        return remove(state, folio + i, active, pages, surely(on & (i < folios))), i + 1
+
+    def more(carry: tuple[MachineState, Lane]) -> Flag:
+        return on & ~together & (carry[1] < folios)
+
+    return repeat(more, one, (state, jnp.ones_like(folio)))[0]
 
 
 def rename(state: MachineState, folio: Lane, name: Lane, on: Flag) -> MachineState:

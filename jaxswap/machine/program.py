@@ -26,7 +26,7 @@ KINDS = 16
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
-SHORT_RUN = 8  # runs up to this length are single accesses of a stream
+SHORT_RUN = 3  # runs up to this length are single accesses of a stream
 WINDOW = 32  # accesses looked at together; the access table ends in as many fillers
 
 _KINDS = {

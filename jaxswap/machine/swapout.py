@@ -21,7 +21,7 @@ from jaxswap.machine.work import Pieces, Work
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.geometry import MAX_ORDER
-from jaxswap.swaptable.lanes import load1, repeat, surely, when
+from jaxswap.swaptable.lanes import load1, surely, when
 
 SWAP_CLUSTER_MAX = 32
 FOLIO_FLAGS = (Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET)
@@ -175,7 +175,7 @@ def shrink_folio(
     through = found & go.nobodys
     out, splits, stay, through, folios = once((out, splits, stay, through, jnp.where(found, got, 1)))
     state = tables.lose_entry(state, v, on & (order == MAX_ORDER))
-    state = _remove_all(state, v, go.active, size, folios, on & ~go.piece)
+    state = lru.remove_all(state, v, go.active, size, folios, on & ~go.piece)
     pages = once(folios << order)
 
     low = once(jnp.where(go.down, v - folios + 1, v))
@@ -212,19 +212,6 @@ def shrink_folio(
     split = when(go.piece, take, split)
     state, split = when(splits | stay, remain, (state, split))
     return state, split._replace(fresh=splits), pages
-
-
-def _remove_all(
-    state: MachineState, page: Lane, active: Flag, size: Lane, folios: Lane, on: Flag
-) -> MachineState:
-    """Take folios off their list: one, or several small ones side by side."""
-    state = lru.remove(state, page, active, size, on)
-
-    def remove(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-        state, i = carry
-        return lru.remove(state, page + i, active, size, surely(on & (i < folios))), i + 1
-
-    return repeat(lambda carry: on & (carry[1] < folios), remove, (state, jnp.ones_like(page)))[0]
 
 
 def _swapped(state: MachineState, page: Lane) -> tuple[Flag, Lane, MachineState]:
