@@ -106,12 +106,12 @@ def remove_all(
     prev = store1(prev, after, before, on)
     state = _sized(replace(state, next=next, prev=prev), active, -pages * (last - folio + 1), on)
 
-    def one(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-        state, i = carry
-        return remove(state, folio + i, active, pages, surely(on & (i < folios))), i + 1
-
     def more(carry: tuple[MachineState, Lane]) -> Flag:
         return on & ~together & (carry[1] < folios)
+
+    def one(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+        state, i = carry
+        return remove(state, folio + i, active, pages, surely(more(carry))), i + 1
 
     return repeat(more, one, (state, jnp.ones_like(folio)))[0]
 
