@@ -116,6 +116,15 @@ def remove_all(
     return repeat(more, one, (state, jnp.ones_like(folio)))[0]
 
 
+def rotate(state: MachineState, folio: Lane, active: Flag, to: Flag, pages: Lane, on: Flag) -> MachineState:
+    """Move the folio at the tail of one list to the head of one."""
+    end = sentinel(state, active)
+    before, prev = load1(state.prev, folio)
+    next, prev = store1(state.next, before, end, on), store1(prev, end, before, on)
+    state = _sized(replace(state, next=next, prev=prev), active, -pages, on)
+    return add(state, folio, to, pages, on)
+
+
 def rename(state: MachineState, folio: Lane, name: Lane, on: Flag) -> MachineState:
     """A folio's lowest mapped page is now `name`."""
     before, prev = load1(state.prev, folio)

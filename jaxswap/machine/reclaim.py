@@ -278,8 +278,7 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
 
             base = v >> order << order
             state = rows.each(base, base + size, mark, state, sure)
-            state = lru.remove(state, v, no, size, sure)
-            state = lru.add(state, v, activate, size, sure)
+            state = lru.rotate(state, v, no, activate, size, sure)
             grown = jnp.where(activate, size, 0)
 
             def promote(n: Counts) -> Counts:
@@ -368,8 +367,7 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
 
         base = v >> order << order
         state = rows.each(base, base + size, mark, state, more)
-        state = lru.remove(state, v, yes, size, more)
-        state = lru.add(state, v, ~yes, size, more)
+        state = lru.rotate(state, v, yes, ~yes, size, more)
         state = replace(state, n=count(state.n, more, pgdeactivate=size))
         return state, scanned + jnp.where(more, size, 0)
 
