@@ -176,10 +176,17 @@ def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState
     anon = SWAPPINESS * (3 * cost + 1) // (2 * cost + 1)
     file = (200 - SWAPPINESS) * (3 * cost + 1) // (cost + 1)
 
-    def share(size: Lane) -> Lane:
-        scan = size >> work.priority
-        scan = jnp.where(work.priority > 0, scan * anon // (anon + file), scan)
+    def share(size: Lane, priority: Lane) -> Lane:
+        scan = size >> priority
+        scan = jnp.where(priority > 0, scan * anon // (anon + file), scan)
         return jnp.where(state.clusters.free > 0, scan, 0)
+
+    def idle(priority: Lane) -> Flag:
+        """Whether a pass at this priority would do nothing."""
+        return on & (priority > 0) & ~low & (share(inactive, priority) == 0)
+
+    low, deactivate, anon, file = once((low, deactivate, anon, file))
+    priority = repeat(idle, lambda p: jnp.where(surely(idle(p)), p - 1, p), work.priority)
 
     state = replace(
         state,
@@ -190,17 +197,23 @@ def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState
         work,
         on,
         phase=BATCH,
-        left=share(inactive),
-        left_active=share(active),
+        priority=priority,
+        left=share(inactive, priority),
+        left_active=share(active, priority),
         done=0,
         deactivate=deactivate,
         low=low,
     )
 
 
+def _goes_on(work: Work, target: Lane) -> Flag:
+    """Whether a pass has pages left to scan for."""
+    return (work.left > 0) & (work.done < target)
+
+
 def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
     """The next turn of shrink_lruvec's loop; the last one only rebalances the lists."""
-    last = ~((work.left > 0) & (work.done < target))
+    last = ~_goes_on(work, target)
     batch = jnp.where(last, 0, jnp.minimum(work.left, SWAP_CLUSTER_MAX))
     active = jnp.where(last, 0, jnp.minimum(work.left_active, SWAP_CLUSTER_MAX))
     rebalance = jnp.where(work.low, SWAP_CLUSTER_MAX, 0)
@@ -372,7 +385,9 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
         return state, scanned + jnp.where(more, size, 0)
 
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))
-    return state, _set(work, on, phase=jnp.where(work.last, NEXT, BATCH))
+    # A last batch that has nothing to rebalance is left out.
+    over = work.last | ~(_goes_on(work, _target(work)) | work.low)
+    return state, _set(work, on, phase=jnp.where(over, NEXT, BATCH))
 
 
 def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[MachineState, Work]:
