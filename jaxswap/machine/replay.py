@@ -100,9 +100,6 @@ def advance(
     def share(
         states: MachineState, params: MachineParams, ops: Program, span: Int32[Array, "2"]
     ) -> MachineState:
-        if states.oom.shape[0] == 1:  # in place: a map would copy the state out and in
-            only = jax.tree.map(lambda x: x[0], (states, params))
-            return jax.tree.map(lambda x: x[None], group(only, ops, span))
         return lax.map(lambda carry: group(carry, ops, span), (states, params))
 
     over = P("groups")
