@@ -122,7 +122,7 @@ def first_operations(workload: Workload, count: int) -> Workload:
     return dataclasses.replace(workload, text=text, **columns)
 
 
-def mixed(operations: int = 4000, pages: int = 8192, seed: int = 3) -> str:
+def mixed(operations: int = 16_000, pages: int = 8192, seed: int = 3) -> str:
     """Random accesses, frees and write-outs of pages that all went to swap; half allow small folios only."""
     rng = random.Random(seed)
     lines = [f"REGION {pages} plain", f"MADVNOHUGE {pages // 2} {pages // 2}"]
@@ -139,7 +139,7 @@ def mixed(operations: int = 4000, pages: int = 8192, seed: int = 3) -> str:
     return "\n".join(lines) + "\n"
 
 
-def crowded(rounds: int = 800, seed: int = 5) -> str:
+def crowded(rounds: int = 3200, seed: int = 5) -> str:
     """Large folios written out to a 16 MiB device where only scattered slots are free: split after split."""
     rng = random.Random(seed)
     lines = ["REGION 8192 plain", "MADVNOHUGE 0 4096", "FILL 0 4000", "PAGEOUT 0 4000"]

@@ -23,7 +23,7 @@ from jaxswap.machine.shared import step as shared
 from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.work import work_of
 from jaxswap.swaptable import bits
-from jaxswap.swaptable.lanes import repeat, surely, when
+from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 _NEVER = PLANES - 1  # a spare word of a row: always empty
 _FEW = 8  # words of a row that an access looks at or changes
@@ -181,15 +181,18 @@ def _walk(
         cursor, table = once((found, state.rows))
         here = once(active & (cursor < op.end))
         page, write = once(_place(ops, op, cursor))
-        row, state = rows.get(replace(state, rows=table), page)
-        at = (page & 31).astype(jnp.uint32)
+        (present, swapped, cached), table = _words(table, page, (Plane.PRESENT, Plane.SWAPPED, Plane.INCACHE))
         most = jnp.where(op.stream, 1, op.end - cursor)
-        run = once(jnp.minimum(bits.ctz(~(row[Plane.PRESENT] >> at)), most))
+        run = jnp.minimum(bits.ctz(~(present >> (page & 31).astype(jnp.uint32))), most)
+        run, passed = once((run, here & ahead & ~rows.has(swapped & ~cached, page)))
         marked = once(here & ~ahead & (run > 0))
-        pages = once(rows.only(rows.rest(page, page + run), marked))
-        state = rows.put(state, page, touched(row, pages, write == 1, zero), marked)
-        wanted = row.has(Plane.SWAPPED, page) & ~row.has(Plane.INCACHE, page)
-        passed = once(here & ahead & ~wanted)
+
+        def mark(state: MachineState) -> MachineState:
+            row, state = rows.get(state, page)
+            pages = once(rows.only(rows.rest(page, page + run), marked))
+            return rows.put(state, page, touched(row, pages, write == 1, zero), surely(marked))
+
+        state = when(marked, mark, replace(state, rows=table))
         cursor = cursor + jnp.where(marked, run, passed)
         return state, cursor, stopped | (here & ~marked & ~passed)
 
@@ -205,6 +208,15 @@ def _walk(
         return repeat(walking, turn, carry)
 
     return when(~op.stream[None], pages, when(op.stream[None], stream, start))
+
+
+def _words(table: Array, page: Lane, planes: tuple[Plane, ...]) -> tuple[list[Mask], Array]:
+    """Some words of the row of each lane's page."""
+    found = []
+    for plane in planes:
+        word, table = load1(table, (page >> 5) * PLANES + plane)
+        found.append(word)
+    return found, table
 
 
 def _pass_by(state: MachineState, ops: Program, op: _Operation, cursor: Lane, on: Flag) -> Lane:
