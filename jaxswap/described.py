@@ -7,7 +7,7 @@ from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
 from jaxswap.errors import InputError
 from jaxswap.machine import PROFILES, Lane
 from jaxswap.machine.lane import PAGE
-from jaxswap.swaptable.clusters import Device
+from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.workload import Recording
 
 
@@ -48,10 +48,12 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         if text != modelled and (key != "lru" or limit is not None):
             limited = " with a limit" if key == "lru" else ""
             raise InputError(f"{where}: {text}{limited} is not modelled; only {modelled} is")
+    text, where = chosen("cpus", "1")
+    if not text.isdecimal() or not 1 <= int(text) <= CPUS:
+        raise InputError(f"{where}: {text!r}; a machine has 1 to {CPUS} CPUs")
     choice = parse_policy(policy)
-    return Lane(
-        mthp, choice.name, dict(choice.params), limit, swaps[0].slots * PAGE, swaps[1:] and swaps
-    ), kernel
+    size, several = swaps[0].slots * PAGE, swaps[1:] and swaps
+    return Lane(mthp, choice.name, dict(choice.params), limit, size, several, int(text)), kernel
 
 
 def _size(text: str, where: str) -> int:

@@ -12,7 +12,7 @@ from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
 from jaxswap.machine.state import NO_LIMIT, MachineParams
 from jaxswap.policy import POLICIES
-from jaxswap.swaptable.clusters import Device
+from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.swaptable.swapon import MANY, PRIORITIES
 
 PAGE = 4096
@@ -26,7 +26,7 @@ class Lane:
 
     mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
     memory.max in bytes, None for none. swap: bytes of the zram device. swaps: several devices in its place
-    (see swap_devices).
+    (see swap_devices). cpus: CPUs online; a workload that names more has more.
     """
 
     mthp: str = ""
@@ -35,6 +35,7 @@ class Lane:
     limit: int | None = None
     swap: int = 128 << 20
     swaps: tuple[Device, ...] = ()
+    cpus: int = 1
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -99,6 +100,8 @@ class Lane:
                 raise InputError(
                     f"swap: priority {device.priority}; it is {PRIORITIES[0]} to {PRIORITIES[-1]}"
                 )
+        if not 1 <= self.cpus <= CPUS:
+            raise InputError(f"cpus: {self.cpus}; a machine has 1 to {CPUS}")
         if self.limit is not None and not PAGE <= self.limit < NO_LIMIT * PAGE:
             raise InputError(
                 f"limit: {self.limit} bytes; memory.max is at least one page and below {NO_LIMIT * PAGE}"

@@ -16,6 +16,7 @@ from jaxswap.errors import InputError
 from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
 from jaxswap.machine.settings import number
 from jaxswap.machine.vmas import Vmas
+from jaxswap.swaptable.clusters import CPUS
 from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
@@ -51,7 +52,8 @@ class Program:
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
     table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in
     `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the
-    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state.
+    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state. cpu: that runs
+    each operation, None where the machine has but one.
     """
 
     kind: Int32[Array, " ops"]
@@ -65,6 +67,7 @@ class Program:
     vma_end: Int32[Array, " vmas"]
     vma_advice: Int32[Array, " vmas"]
     vma_window: Int32[Array, " vmas"]
+    cpu: Int32[Array, " ops"] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,11 @@ def places_of(workload: Workload) -> tuple[Int32[np.ndarray, " ops"], Int32[np.n
 def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
     """What each SET that changes something writes. Raises InputError for what no machine has."""
     found = {}
-    odd = (workload.kind == Kind.SET) | (workload.cpu > 0)
+    odd = (workload.kind == Kind.SET) | (workload.cpu >= CPUS)
     for i in np.flatnonzero(odd).tolist():
         where = f"{workload.path or workload.name}:{int(workload.line[i])}"
-        if workload.kind[i] != Kind.SET or workload.cpu[i]:
-            raise InputError(f"{where}: this machine has one CPU; leave @C away")
+        if workload.cpu[i] >= CPUS:
+            raise InputError(f"{where}: @{workload.cpu[i]}: a machine has at most {CPUS} CPUs, @0 to @{CPUS - 1}")
         try:
             written = number(*workload.text[i].split())
         except ValueError as wrong:
@@ -156,14 +159,16 @@ def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
     return found
 
 
-def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
-    """Compile a workload, for the machine that goes page by page if it forks or that is asked for.
+def compile_workload(workload: Workload, by_page: bool = False, gathers_calls: bool = True) -> Compiled:
+    """Compile a workload, for the machine that goes page by page if it forks, if it has several CPUs or if
+    that is asked for.
 
+    gathers_calls: what becomes of unmapped folios waits for the end of a DONTNEED, else of each VMA in it.
     Raises InputError for an operation that a machine does not have.
     """
     settings = _settings(workload)
     homes, children, processes = places_of(workload)
-    by_page = by_page or processes > 1
+    by_page = by_page or processes > 1 or bool(workload.cpu.any())
     room = pages_of_process(workload.npages) if by_page else 0
     vmas = Vmas()
     if workload.starts_mapped:
@@ -179,11 +184,13 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
     # Page by page every mapped folio may be in the swap cache.
     waits = by_page or bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
-    owners_of_runs = np.where(single, homes + 1, 0)
+    owners_of_runs = np.where(single, workload.cpu.astype(np.int32) << 8 | homes + 1, 0)
     cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs)) + 1).tolist(), len(kinds)]
     ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and owners_of_runs[a]}
+    cpus: list[int] = []
     i = 0
     while i < len(kinds):
+        cpus += [int(workload.cpu[i - 1])] * (len(ops) - len(cpus))
         table = spaces[int(homes[i])]
         vmas, base = table.vmas, table.base
         if i in ends:
@@ -209,8 +216,11 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
             # Without readahead no folio of the swap cache is mapped, so none waits for the end of the call.
             if turns[0] in (DONTNEED, UNMAP) and waits:
                 turns.append(DROP)
-            for turn in turns:
-                for place, a, b in pieces:
+            calls = [pieces]
+            if kind is Kind.DONTNEED and not gathers_calls:
+                calls = [list(of_vma) for _, of_vma in itertools.groupby(pieces, lambda piece: piece[0])]
+            for call, turn in itertools.product(calls, turns):
+                for place, a, b in call:
                     block = a // 512
                     there = block + base // 512
                     ops.append((turn, there, a - block * 512, b - block * 512, table.first + place))
@@ -256,6 +266,7 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         size = max(least, 1 << (len(data) + more - 1).bit_length())
         return jnp.asarray(np.concatenate([data, np.zeros(size - len(data), dtype)]))
 
+    cpus += [int(workload.cpu[-1])] * (len(ops) - len(cpus)) if len(kinds) else []
     columns = np.array(ops, np.int32).reshape(-1, 5)
     vma_rows = np.array(rows, np.int32).reshape(-1, 4)
     accesses = np.concatenate([*chunks, np.zeros(0, np.uint32)])
@@ -272,6 +283,7 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         vma_end=padded(vma_rows[:, 1], np.int32),
         vma_advice=padded(vma_rows[:, 2], np.int32),
         vma_window=padded(vma_rows[:, 3], np.int32),
+        cpu=padded(cpus, np.int32) if by_page else None,
     )
     windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())
     return Compiled(program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes)

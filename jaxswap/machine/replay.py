@@ -78,6 +78,8 @@ class OneReplay:
                 [lane.policy, ",".join(f"{k}={v}" for k, v in lane.policy_params.items())]
             ).rstrip(":"),
         }
+        if lane.cpus > 1:
+            header["cpus"] = str(lane.cpus)
         if lane.limit is not None:
             header |= {"lru": "classic", "memory.max": f"{lane.limit >> 10}K"}
         killed = "CHILD DIED memory cgroup out of memory" if self.oom else ""
@@ -193,10 +195,11 @@ class Replay:
         swaps = {lane.devices for lane in lanes}
         if len(swaps) > 1:
             raise InputError("swap: all lanes of one replay have devices of the same size")
+        if len({lane.cpus for lane in lanes}) > 1:
+            raise InputError("cpus: all lanes of one replay have as many CPUs")
         self.workload, self.count = workload, len(lanes)
-        self.compiled = compile_workload(workload, _by_page(workload, PROFILES[profile]))
-        if self.compiled.processes > 1:
-            _check_processes(workload, profile)
+        rules = PROFILES[profile]
+        self.compiled = compile_workload(workload, _by_page(workload, rules), rules.gathers_calls)
         chosen = jax.devices()[:devices]
         on_cpu = chosen[0].platform == "cpu"
         each = -(-len(lanes) // len(chosen))
@@ -205,7 +208,8 @@ class Replay:
         self.groups = -(-groups // len(chosen)) * len(chosen)
         # The last lane is repeated to fill the groups up.
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
-        swapped_on = _swapon(swaps.pop(), profile, self.width)
+        cpus = max(lanes[0].cpus, int(workload.cpu.max(initial=0)) + 1)
+        swapped_on = _swapon(swaps.pop(), profile, self.width, cpus)
         begin = functools.partial(init, room(workload.npages), swapped_on, self.width)
         if self.compiled.by_page:
             begin = functools.partial(
@@ -281,17 +285,7 @@ def _by_page(workload: Workload, profile: Profile) -> bool:
     return not profile.free_after_map and bool((workload.kind == Kind.WILLNEED).any())
 
 
-def _check_processes(workload: Workload, profile: str) -> None:
-    """Raise InputError where several processes cannot be replayed."""
-    if PROFILES[profile].slot_cache:
-        line = int(workload.line[np.flatnonzero(workload.kind == Kind.FORK)[0]])
-        raise InputError(
-            f"{workload.path or workload.name}:{line}: FORK is not replayed with the rules of {profile}; "
-            "take 6.18 or later"
-        )
-
-
-def _swapon(devices: Sequence[Device], name: str, lanes: int) -> Clusters:
+def _swapon(devices: Sequence[Device], name: str, lanes: int, cpus: int) -> Clusters:
     """The devices as the kernel of a profile leaves them, in arrays for a power of two of clusters."""
     profile = PROFILES[name]
     room = max(LEAST_CLUSTERS, 1 << (sum(device.clusters for device in devices) - 1).bit_length())
@@ -302,6 +296,7 @@ def _swapon(devices: Sequence[Device], name: str, lanes: int) -> Clusters:
         columns=profile.columns,
         scans_to_end=profile.scans_to_end,
         stepped_priority=profile.stepped_priority,
+        cpus=cpus,
     )
 
 

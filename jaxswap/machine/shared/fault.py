@@ -39,7 +39,6 @@ from jaxswap.machine.shared.state import (
     EXCLUSIVE,
     KIND,
     LARGE,
-    MARKED,
     NONE,
     NONZERO,
     PRESENT,
@@ -334,7 +333,7 @@ def map_folio(
     state = sharing.set_folio(state, regs.folio, folio, on)
     # Until 6.18: read past the swap cache, the slots go at once.
     past = on & regs.past
-    state = slots.give_back_unused(state, params, first_slot, size, past)
+    state = slots.give_back_unused(state, params, first_slot, size, ~past, past)
     full = slots.vm_swap_full(state)
     early = ~past & (full | (access.write & alone))
     drops = on & jnp.where(rules.free_after_map, True, early)
@@ -388,7 +387,9 @@ def protected(
     pages, _ = repeat(lambda carry: own & (carry[1] < BLOCK), keep, (pages, jnp.zeros_like(base)))
     state = tables.split(sharing.put(state, pages=pages), base, whole & ~own)
     large = folio.order > 0
-    alone = jnp.where(large, (folio.maps > 1) & ~folio.has(MARKED), folio.maps == 1)
+    shared, state = rmap.maybe_shared(state, params, number, folio, on & large)
+    reusable = params.rules.reuse_large & (folio.maps > 1) & ~shared
+    alone = jnp.where(large, reusable, folio.maps == 1)
     regs = assign(regs, on, folio=number, at=At.COPY)
     regs = assign(regs, own, at=At.FAULT_END)
     return state, assign(regs, on & alone & ~own, drop=number, at=At.DROP, back_drop=At.REUSE)

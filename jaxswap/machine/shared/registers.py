@@ -59,6 +59,8 @@ class At(enum.IntEnum):
     PUT = enum.auto()
     PUT_CACHED = enum.auto()
     ALLOC = enum.auto()
+    ALLOC_HINT = enum.auto()
+    ALLOC_DRAW = enum.auto()
     ALLOC_LIST = enum.auto()
     ALLOC_FIND = enum.auto()
     ALLOC_RECLAIM = enum.auto()
@@ -87,8 +89,9 @@ class Registers:
     do; base: page of place 0. back_*: the place to return to.
 
     drop, dropped: folio to take out of the swap cache, whether it went. put_slot, put_end: slots whose
-    entries are gone. alloc_order, rank, device, visited, cluster, hinted, start, turn, slot: a search for
-    slots and its answer (start is also where advice began). out, out_done: folio to swap out, whether it
+    entries are gone. alloc_order, rank, device, visited, cluster, hinted, start, turn, scanned, most, fill,
+    slot: a search for slots and its answer (start is also where advice began; scanned, most: clusters tried
+    and to try at the tail of frag; fill: slots the CPU's hand still wants). out, out_done: folio to swap out, whether it
     found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split; before,
     active: its neighbour and its list. zaps_table: pages given back may take their page table along.
 
@@ -123,6 +126,9 @@ class Registers:
     hinted: Flag
     start: Lane
     turn: Lane
+    scanned: Lane
+    most: Lane
+    fill: Lane
     slot: Lane
     out: Lane
     out_done: Flag

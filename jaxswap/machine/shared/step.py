@@ -58,11 +58,13 @@ RULES: dict[At, Rule] = {
     At.OUT: swapout.out,
     At.PIECE: swapout.piece,
     At.ALLOC: alloc.begin,
+    At.ALLOC_HINT: alloc.hint,
     At.ALLOC_LIST: alloc.next_list,
     At.ALLOC_FIND: alloc.find,
     At.ALLOC_RECLAIM: alloc.reclaim,
     At.ALLOC_RECLAIMED: alloc.reclaimed,
     At.ALLOC_FULL: alloc.turn_full,
+    At.ALLOC_DRAW: alloc.draw,
     At.PIECE_PASSED: swapout.piece_passed,
     At.OUT_SLOTS: swapout.out_slots,
     At.OUT_UNMAP: swapout.out_unmap,
@@ -122,6 +124,8 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
     advises = spread((kind_ == program.PAGEOUT) | (kind_ == program.COLD))
     regs = registers(lanes)
     on = ~state.oom
+    if ops.cpu is not None:
+        state = replace(state, cpu=spread(ops.cpu[i]))
     regs = assign(
         regs, on, at=jnp.where(advises, At.CUT, begins), home=begins, cursor=spread(ops.start[i]),
         start=spread(ops.start[i]), stop=spread(ops.end[i]), base=spread(ops.block[i] * 512),

@@ -141,9 +141,10 @@ def split(
 def piece(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """The next piece: the first, then from the last down. What is none takes a slot all the same."""
+    """The next piece: the first, then from the last down (6.12: up). What is none takes a slot all the same."""
     some = on & (regs.piece < regs.pieces)
-    at = jnp.where(regs.piece == 0, 0, regs.pieces - regs.piece)
+    ascending = params.rules.ascending_pieces | (regs.piece == 0)
+    at = jnp.where(ascending, regs.piece, regs.pieces - regs.piece)
     number, pieces = load1(sharing.of(state).pieces, jnp.minimum(at, BLOCK - 1))
     state = sharing.put(state, pieces=pieces)
     nobodys = some & (number < 0)
@@ -157,7 +158,7 @@ def piece_passed(
 ) -> tuple[MachineState, Registers]:
     """A piece that only the reclaim holds gives its slot back unwritten."""
     found = on & (regs.slot >= 0)
-    state = slots.give_back(state, params, regs.slot, jnp.ones_like(regs.slot), found)
+    state = slots.give_back(state, params, regs.slot, jnp.ones_like(regs.slot), ~found, found)
     n = count(state.n, on & ~found, pgactivate=1)
     state = replace(state, n=n, age_at_end=state.age_at_end + (on & ~found))
     return state, assign(regs, on, at=At.PIECE)
@@ -251,6 +252,7 @@ def out_write(
         reclaimed=state.reclaimed + gone,
     )
     state = slots.uncache(state, folio.place, size, goes)
-    state = slots.give_back_unused(state, params, folio.place, size, goes)
+    used, state = slots.has_count(state, folio.place, size, goes)
+    state = slots.give_back_unused(state, params, folio.place, size, ~used & (folio.order > 0), goes)
     state = sharing.release_number(state, regs.out, goes)
     return state, assign(regs, on, at=regs.back_out)
