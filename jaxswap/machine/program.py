@@ -149,7 +149,9 @@ def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
     for i in np.flatnonzero(odd).tolist():
         where = f"{workload.path or workload.name}:{int(workload.line[i])}"
         if workload.cpu[i] >= CPUS:
-            raise InputError(f"{where}: @{workload.cpu[i]}: a machine has at most {CPUS} CPUs, @0 to @{CPUS - 1}")
+            raise InputError(
+                f"{where}: @{workload.cpu[i]}: a machine has at most {CPUS} CPUs, @0 to @{CPUS - 1}"
+            )
         try:
             written = number(*workload.text[i].split())
         except ValueError as wrong:
@@ -286,4 +288,6 @@ def compile_workload(workload: Workload, by_page: bool = False, gathers_calls: b
         cpu=padded(cpus, np.int32) if by_page else None,
     )
     windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())
-    return Compiled(program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes)
+    return Compiled(
+        program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes
+    )

@@ -60,13 +60,20 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
     return "\n".join(lines) + "\n"
 
 
-def random_forks(seed: int, operations: int, pages: int = 200, processes: int = 4) -> str:
-    """A workload of processes that come and go; its few pages are shared densely."""
+def random_forks(
+    seed: int, operations: int, pages: int = 200, processes: int = 4, cpus: int = 1, places: bool = False
+) -> str:
+    """A workload of processes that come and go, on some CPUs; its few pages are shared densely.
+
+    places: it has places for four processes whoever comes, so that all such workloads share a program.
+    """
     rng = random.Random(seed)
     advice = rng.choice(["plain", "huge", "plain"])
     lines, living = [f"REGION {pages} {advice}"], [0]
     if rng.random() < 0.4:
         lines.append(f"MADVNOHUGE {pages // 2} {pages // 4}")
+    if places:
+        lines += ["FORK 1", "p1 FORK 2", "p2 FORK 3", "p1 EXIT", "p2 EXIT", "p3 EXIT"]
     if rng.random() < 0.6:
         lines.append(f"FILL 0 {pages}")
         if rng.random() < 0.6:
@@ -76,7 +83,8 @@ def random_forks(seed: int, operations: int, pages: int = 200, processes: int = 
     kinds += ["ADVICE", "WHOLE", "MAP", "FORK", "EXIT"]
     for _ in range(operations):
         process = rng.choice(living)
-        prefix = f"p{process} " if process else ""
+        prefix = f"@{rng.randrange(cpus)} " if cpus > 1 else ""
+        prefix += f"p{process} " if process else ""
         kind = rng.choices(kinds, weights)[0]
         if rng.random() < 0.5:
             n, v = 16 * rng.choice([1, 1, 2, 4]), rng.randrange(pages // 16) * 16

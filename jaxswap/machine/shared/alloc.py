@@ -98,7 +98,9 @@ def hint(
     usable = on & ~rules.device_hints & (found > 0) & ((flag == NONFULL) | (flag == FRAG))
     usable = usable & ((order == 0) | (count == 0) | (owner == order))
     regs = assign(regs, on, rank=_PICK, visited=0, at=At.ALLOC_LIST)
-    regs = assign(regs, on & rules.device_hints & (c.free < jnp.int32(1) << order), fill=0, at=regs.back_alloc)
+    regs = assign(
+        regs, on & rules.device_hints & (c.free < jnp.int32(1) << order), fill=0, at=regs.back_alloc
+    )
     start = found & (CLUSTER - 1)
     regs = assign(regs, usable, cluster=cluster, start=start, hinted=True, at=At.ALLOC_FIND)
     return replace(state, clusters=c), regs
