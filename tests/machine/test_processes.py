@@ -144,5 +144,5 @@ def test_a_cpu_too_many_is_refused() -> None:
     workload = parse_workload("REGION 8 plain\nREAD 1\n@8 READ 2\n", "some.t")
     with pytest.raises(InputError, match=r"^some\.t:3: @8: a machine has at most 8 CPUs, @0 to @7$"):
         replay_one(workload, Lane())
-    with pytest.raises(InputError, match="^cpus: 9; a machine has 1 to 8$"):
+    with pytest.raises(InputError, match=r"^cpus: 9; a machine has 1 to 8$"):
         Lane(cpus=9).check()

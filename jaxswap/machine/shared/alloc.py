@@ -76,7 +76,7 @@ def _hint_at(state: MachineState, rules: SlotRules, device: Lane, order: Lane) -
 def begin(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """folio_alloc_swap; in 6.12 small folios get slots from the CPU's hand, which is filled if it is empty."""
+    """folio_alloc_swap; in 6.12 small folios get slots from the CPU's hand, filled first if it is empty."""
     by_hand = on & params.rules.slots.slot_cache & (regs.alloc_order == 0)
     c, active = slot_cache.check_active(state.clusters, by_hand)
     empty, c = slot_cache.empty(c, slot_cache.taken(c, state.cpu))
@@ -120,7 +120,8 @@ def _next_device(
 ) -> tuple[MachineState, Registers]:
     """The next device of swap_avail_head, moved behind its equals; the search ends if there is none.
 
-    At order 0 the other devices are asked where one has nothing. A hand that could not be filled is forgotten.
+    At order 0 the other devices are asked where one has nothing. If the hand stays empty, one slot is looked
+    for.
     """
     c = state.clusters
     number = np.arange(devices(c), dtype=np.int32)[:, None]

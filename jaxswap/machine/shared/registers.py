@@ -91,9 +91,9 @@ class Registers:
     drop, dropped: folio to take out of the swap cache, whether it went. put_slot, put_end: slots whose
     entries are gone. alloc_order, rank, device, visited, cluster, hinted, start, turn, scanned, most, fill,
     slot: a search for slots and its answer (start is also where advice began; scanned, most: clusters tried
-    and to try at the tail of frag; fill: slots the CPU's hand still wants). out, out_done: folio to swap out, whether it
-    found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split; before,
-    active: its neighbour and its list. zaps_table: pages given back may take their page table along.
+    and to try of nonfull and frag; fill: slots the CPU's hand still wants). out, out_done: folio to swap out,
+    whether it found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split;
+    before, active: its neighbour and its list. zaps_table: pages given back may take their page table along.
 
     begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused, reclaims,
     got: its charge. folio: that is mapped or copied; past: read past the swap cache. low, pages: what was

@@ -1,7 +1,8 @@
 """Mapping and unmapping pages of folios that several processes may map.
 
 Source of the rules: mm/rmap.c (__folio_add_rmap, __folio_remove_rmap), include/linux/rmap.h
-(folio_add_return_large_mapcount, folio_sub_return_large_mapcount), 6.15 to 7.3.
+(folio_add_return_large_mapcount, folio_sub_return_large_mapcount), 6.15 to 7.3; include/linux/mm.h
+(folio_likely_mapped_shared) of 6.12.
 """
 
 from dataclasses import replace

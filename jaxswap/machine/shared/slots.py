@@ -124,8 +124,8 @@ def put(
 ) -> tuple[MachineState, Registers]:
     """swap_put_entries_direct of put_slot .. put_end - 1: swapped entries in a row are gone.
 
-    The counts first, cluster by cluster; then folios of the swap cache that nobody counts on any more. In 6.12
-    only a whole run inside one cluster, of count 1 and not cached, goes past the CPU's hand.
+    The counts first, cluster by cluster; then folios of the swap cache that nobody counts on any more. In
+    6.12 only a whole run inside one cluster, of count 1 and not cached, goes past the CPU's hand.
     """
     last = regs.put_end - 1
     whole = on & (regs.put_slot < last) & (regs.put_slot >> CLUSTER_SHIFT == last >> CLUSTER_SHIFT)

@@ -141,7 +141,7 @@ def split(
 def piece(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """The next piece: the first, then from the last down (6.12: up). What is none takes a slot all the same."""
+    """The next piece: the first, then from the last down (6.12: up). What is none takes a slot too."""
     some = on & (regs.piece < regs.pieces)
     ascending = params.rules.ascending_pieces | (regs.piece == 0)
     at = jnp.where(ascending, regs.piece, regs.pieces - regs.piece)
