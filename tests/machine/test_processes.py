@@ -52,7 +52,8 @@ def check(text: str, lane: Lane, profile: str) -> None:
 def some_lane(seed: int, pages: int, limited: bool) -> Lane:
     rng = random.Random(seed)
     lane = random_lane(rng, False)
-    slots = rng.choice([pages * 3 // 4, pages * 3 // 2, pages * 4, pages * 13])
+    # Between 320 and 640 slots 6.12 has slots in hand while swap is more than half full.
+    slots = rng.choice([pages * 3 // 4, pages * 3 // 2, pages * 2, pages * 5 // 2, pages * 4, pages * 13])
     limit = rng.randint(60, max(500, pages * 3 // 2)) * 4096 if limited else None
     return dataclasses.replace(lane, swap=slots * 4096, limit=limit)
 

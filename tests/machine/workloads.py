@@ -79,8 +79,8 @@ def random_forks(
         if rng.random() < 0.6:
             lines.append(f"PAGEOUT 0 {pages}")
     kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD"]
-    weights = [20, 14, 14, 14, 12, 16, 6, 8, 3, 2, 2, 2, 7, 2]
-    kinds += ["ADVICE", "WHOLE", "MAP", "FORK", "EXIT"]
+    weights = [20, 14, 14, 14, 12, 16, 6, 8, 3, 2, 2, 2, 7, 2, 6]
+    kinds += ["ADVICE", "WHOLE", "MAP", "FORK", "EXIT", "AHEAD"]
     for _ in range(operations):
         process = rng.choice(living)
         prefix = f"@{rng.randrange(cpus)} " if cpus > 1 else ""
@@ -108,6 +108,10 @@ def random_forks(
         elif kind == "MAP":
             lines.append(f"{prefix}UNMAP {start} {length}")
             lines.append(f"{prefix}MAP {start} {length} {rng.choice(['plain', 'huge'])}")
+        elif kind == "AHEAD":
+            # Folios that keep their slots until 6.18.
+            lines += [f"{prefix}PAGEOUT {start} {length}", f"{prefix}WILLNEED {start} {length}"]
+            lines.append(f"{prefix}READN {start} {length}")
         elif kind == "WHOLE":
             block = rng.randrange(-(-pages // 512)) * 512
             call = rng.choice(["DONTNEED", "PAGEOUT", "FILL", "COLD", "READN"])
