@@ -123,12 +123,13 @@ def test_places_are_taken_again() -> None:
     assert children.tolist() == [1, 2, 0, 1, 0, 0] and processes == 4
 
 
-def test_lanes_side_by_side_come_out_as_one_by_one() -> None:
-    workload = parse_workload(random_forks(5, 80))
+@pytest.mark.parametrize("profile", ["6.12", "7.3"])
+def test_lanes_side_by_side_come_out_as_one_by_one(profile: str) -> None:
+    workload = parse_workload(random_forks(5, 80, cpus=2, places=True))
     lanes = [dataclasses.replace(some_lane(seed, 200, True), swap=700 * 4096) for seed in range(4)]
-    together = Replay(workload, lanes, width=4, devices=1)
+    together = Replay(workload, lanes, profile, width=4, devices=1)
     together.advance(0, together.compiled.ops)
-    apart = Replay(workload, lanes, width=1, devices=1)
+    apart = Replay(workload, lanes, profile, width=1, devices=1)
     apart.advance(0, apart.compiled.ops)
     assert (together.result().counters == apart.result().counters).all()
     assert apart.result().counters.any()
