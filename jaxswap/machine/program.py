@@ -14,7 +14,7 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
-from jaxswap.machine.settings import number
+from jaxswap.machine.settings import CLUSTER, number
 from jaxswap.machine.vmas import Vmas
 from jaxswap.workload import Kind, Workload
 
@@ -22,7 +22,8 @@ from jaxswap.workload import Kind, Workload
 STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT, DROP = range(12)
 FORK, FORK_TABLE, EXIT = range(12, 15)  # of a block, with several processes; the child + 1 is the end
 WINDOW_COPY = 15  # the readahead state of a VMA, from `start` to `vma`
-KINDS = 16
+WORKER = 16  # the kernel's workers run: discards
+KINDS = 17
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -140,7 +141,7 @@ def places_of(workload: Workload) -> tuple[Int32[np.ndarray, " ops"], Int32[np.n
 
 
 def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
-    """What each SET that changes something writes. Raises InputError for what no machine has."""
+    """What each SET writes. Raises InputError for what no machine has."""
     found = {}
     odd = (workload.kind == Kind.SET) | (workload.cpu > 0)
     for i in np.flatnonzero(odd).tolist():
@@ -148,17 +149,16 @@ def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
         if workload.kind[i] != Kind.SET or workload.cpu[i]:
             raise InputError(f"{where}: this machine has one CPU; leave @C away")
         try:
-            written = number(*workload.text[i].split())
+            found[i] = number(*workload.text[i].split())
         except ValueError as wrong:
             raise InputError(f"{where}: {wrong}") from None
-        if written is not None:
-            found[i] = written
     return found
 
 
-def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
+def compile_workload(workload: Workload, by_page: bool = False, worker: bool = False) -> Compiled:
     """Compile a workload, for the machine that goes page by page if it forks or that is asked for.
 
+    worker: the kernel's workers run after every operation of the workload, so that each is one of its own.
     Raises InputError for an operation that a machine does not have.
     """
     settings = _settings(workload)
@@ -180,7 +180,7 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
     waits = by_page or bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
     owners_of_runs = np.where(single, homes + 1, 0)
-    cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs)) + 1).tolist(), len(kinds)]
+    cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs) | worker) + 1).tolist(), len(kinds)]
     ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and owners_of_runs[a]}
     i = 0
     while i < len(kinds):
@@ -198,6 +198,8 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
             vmas.write(np.unique(owner[writes]).tolist())
             for at in range(done, done + len(pages), STREAM_ACCESSES):
                 ops.append((STREAM, 0, at, min(at + STREAM_ACCESSES, done + len(pages)), 0))
+            if worker:
+                ops.append((WORKER, 0, 0, 1, 0))
             done += len(pages)
             lane_operations += len(pages)
             i = stop
@@ -241,7 +243,7 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
                 for a in range(0, workload.npages, 512):
                     ops.append((turn, (a + base) // 512, 0, min(512, workload.npages - a), 0))
             lane_operations += 1
-        elif i in settings:
+        elif i in settings and (by_page or settings[i][0] <= CLUSTER):
             file, value = settings[i]
             ops.append((SET, file, 0, 1, value))
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
@@ -249,6 +251,8 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         copies = vmas.take_copies() if kind is not Kind.FORK else spaces[int(children[i])].vmas.take_copies()
         if by_page:
             ops += [(WINDOW_COPY, 0, old, old + 1, new) for old, new in copies]
+        if worker and kind not in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
+            ops.append((WORKER, 0, 0, 1, 0))
         i += 1
 
     def padded(values: list | np.ndarray, dtype: type, least: int = LEAST_OPERATIONS, more: int = 0) -> Array:
@@ -274,4 +278,6 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         vma_window=padded(vma_rows[:, 3], np.int32),
     )
     windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())
-    return Compiled(program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes)
+    return Compiled(
+        program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes
+    )

@@ -1,8 +1,7 @@
 """Slots for folios where the allocator may take them from the swap cache.
 
 Source of the rules: mm/swapfile.c (swap_alloc_fast, cluster_alloc_swap_entry, alloc_swap_scan_cluster,
-cluster_reclaim_range, swap_reclaim_full_clusters, relocate_cluster), 6.18 to 7.3; block devices without
-discard that do not rotate.
+cluster_reclaim_range, swap_reclaim_full_clusters, relocate_cluster), 6.18 to 7.3; block devices.
 """
 
 from dataclasses import replace
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxswap.machine.shared import devices as swaps
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.slots import slot_of, vm_swap_full
@@ -46,16 +46,20 @@ _PICK, _TURN = 0, 3  # ranks: choose a device; the list of full clusters
 
 
 def _ranks() -> np.ndarray:
-    """In which turn the slow path of an order looks at each list."""
-    ranks = np.full((MAX_ORDER + 1, LISTS), _NEVER, np.int32)
-    for order in range(MAX_ORDER + 1):
-        ranks[order, FREE_LIST], ranks[order, FULL_LIST] = 2, _TURN
-        if order < MAX_ORDER:
-            ranks[order, NONFULL_LIST + order], ranks[order, FRAG_LIST + order] = 1, 4
+    """In which turn the slow path of an order looks at each list: [device discards, order, list]."""
+    ranks = np.full((2, MAX_ORDER + 1, LISTS), _NEVER, np.int32)
+    ranks[:, :, FULL_LIST] = _TURN
+    for discards, (free, nonfull) in enumerate(((2, 1), (1, 2))):
+        ranks[discards, :, FREE_LIST] = free
+        for order in range(MAX_ORDER):
+            ranks[discards, order, NONFULL_LIST + order], ranks[discards, order, FRAG_LIST + order] = (
+                nonfull,
+                4,
+            )
     for stolen in range(1, MAX_ORDER + 1):
-        ranks[0, FRAG_LIST + stolen] = 3 + 2 * stolen
-        ranks[0, NONFULL_LIST + stolen] = 4 + 2 * stolen
-    return ranks
+        ranks[:, 0, FRAG_LIST + stolen] = 3 + 2 * stolen
+        ranks[:, 0, NONFULL_LIST + stolen] = 4 + 2 * stolen
+    return ranks.reshape(-1, LISTS)
 
 
 _RANKS = _ranks()
@@ -72,12 +76,17 @@ def begin(
     """swap_alloc_fast: the cluster of the hint, if it is of use."""
     order = regs.alloc_order
     hint, hints = load1(state.clusters.notes, _hint_at(state, order))
-    c = replace(state.clusters, notes=hints)
-    cluster = jnp.where(hint > 0, hint >> CLUSTER_SHIFT, 0)
-    count, owner, flag, c = cluster_table.state(c, cluster)
-    usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG))
-    usable = usable & ((order == 0) | (count == 0) | (owner == order))
+    state = replace(state, clusters=replace(state.clusters, notes=hints))
     regs = assign(regs, on, rank=_PICK, visited=0, slot=-1, at=At.ALLOC_LIST)
+    return _follow(state, regs, hint, on)
+
+
+def _follow(state: MachineState, regs: Registers, hint: Lane, on: Flag) -> tuple[MachineState, Registers]:
+    """cluster_is_usable: to the cluster of a hint, unless it is of no use."""
+    cluster = jnp.where(hint > 0, hint >> CLUSTER_SHIFT, 0)
+    count, owner, flag, c = cluster_table.state(state.clusters, cluster)
+    usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG))
+    usable = usable & ((regs.alloc_order == 0) | (count == 0) | (owner == regs.alloc_order))
     start = hint & (CLUSTER - 1)
     regs = assign(regs, on & usable, cluster=cluster, start=start, hinted=True, at=At.ALLOC_FIND)
     return replace(state, clusters=c), regs
@@ -86,7 +95,8 @@ def begin(
 def _next_device(state: MachineState, regs: Registers, on: Flag) -> tuple[MachineState, Registers]:
     """The next device of swap_avail_head, moved behind its equals; the search ends if there is none.
 
-    At order 0 the other devices are asked where one has nothing.
+    At order 0 the other devices are asked where one has nothing, and then discards are waited for. A device
+    that rotates has a hint of its own.
     """
     c = state.clusters
     number = np.arange(devices(c), dtype=np.int32)[:, None]
@@ -100,9 +110,15 @@ def _next_device(state: MachineState, regs: Registers, on: Flag) -> tuple[Machin
     device = jnp.sum(jnp.where(equal & (turns == turn[None]), number, 0), axis=0)
     picked = on & jnp.any(there, axis=0)
     c = take_turn(c, device, picked)
-    regs = assign(regs, on & ~picked, at=regs.back_alloc)
+    over = on & ~picked
+    waits = over & (regs.alloc_order == 0)
+    state, discarded = swaps.discard(replace(state, clusters=c), True, waits)
+    regs = assign(regs, over & ~discarded, at=regs.back_alloc)
+    regs = assign(regs, over & discarded, visited=0)
     visited = regs.visited | (jnp.int32(1) << device)
-    return replace(state, clusters=c), assign(regs, picked, device=device, visited=visited, rank=1)
+    regs = assign(regs, picked, device=device, visited=visited, rank=1)
+    hint, state = swaps.hint(state, device, regs.alloc_order)
+    return _follow(state, regs, hint, picked & swaps.has(state, device, swaps.ROTATIONAL))
 
 
 def next_list(
@@ -110,9 +126,11 @@ def next_list(
 ) -> tuple[MachineState, Registers]:
     """cluster_alloc_swap_entry: the first cluster of the next list that has one."""
     state, regs = _next_device(state, regs, on & (regs.rank == _PICK))
-    asked = on & (regs.at == At.ALLOC_LIST)
+    asked = on & (regs.at == At.ALLOC_LIST) & (regs.rank > _PICK)
     order, c = regs.alloc_order, state.clusters
-    ranks = jnp.take(jnp.asarray(_RANKS), order, axis=0, mode="clip").T
+    discards = swaps.has(state, regs.device, swaps.DISCARDS)
+    row = jnp.where(discards, MAX_ORDER + 1, 0) + order
+    ranks = jnp.take(jnp.asarray(_RANKS), row, axis=0, mode="clip").T
     sentinel = sentinels(c, regs.device)
     heads, next = load(c.next, sentinel, LISTS)
     c = replace(c, next=next)
@@ -122,7 +140,8 @@ def next_list(
     best = jnp.min(turn, axis=0)
     head = jnp.max(jnp.where(turn == best[None], heads, -1), axis=0)
     there, full = asked & (best < _NEVER), best == _TURN
-    once_only = (best == 2) | (best == _TURN) | (best == 4)
+    # A free cluster always has room, so there discards change nothing.
+    once_only = ((best == 2) & ~discards) | (best == _TURN) | (best == 4)
     regs = assign(regs, asked & ~there, rank=_PICK)
     regs = assign(
         regs, there, cluster=head, start=0, turn=0, hinted=False,
@@ -175,9 +194,11 @@ def find(
     limit = jnp.minimum(of_device(layout_of(c, BEHIND), device) - cluster * CLUSTER, CLUSTER)
     follows = taken & (count < CLUSTER) & (at + 2 * size <= limit)
     hint = jnp.where(follows, cluster * CLUSTER + at + size, 0)
+    rotates = swaps.has(state, device, swaps.ROTATIONAL)
+    state = swaps.set_hint(state, device, order, hint, ends & rotates)
     c = replace(
         c,
-        notes=store1(c.notes, _hint_at(state, order), hint, ends),
+        notes=store1(c.notes, _hint_at(state, order), hint, ends & ~rotates),
         left=at_device(c.left, device, of_device(c.left, device) - size, taken),
     )
     regs = assign(regs, ends, at=At.ALLOC_LIST)

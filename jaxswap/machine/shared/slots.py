@@ -10,11 +10,13 @@ import jax.numpy as jnp
 
 from jaxswap.machine import lru
 from jaxswap.machine.counters import count
+from jaxswap.machine.shared import devices
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import ACTIVE, DIRTY, LISTED, USED, Folio, fill, flagged
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
 from jaxswap.swaptable import clusters
+from jaxswap.swaptable.geometry import CLUSTER_SHIFT
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
 
@@ -26,7 +28,7 @@ def vm_swap_full(state: MachineState) -> Flag:
 def give_back(state: MachineState, params: MachineParams, slot: Lane, size: Lane, on: Flag) -> MachineState:
     """Slots of one cluster, without counts and not cached, are free."""
     freed = clusters.put(state.clusters, params.rules.slots, state.cpu, slot, size, on, on)
-    return replace(state, clusters=freed)
+    return devices.set_aside(replace(state, clusters=freed), slot >> CLUSTER_SHIFT, on)
 
 
 def slot_of(state: MachineState, slot: Lane) -> tuple[Lane, Lane, MachineState]:
