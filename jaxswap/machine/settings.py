@@ -48,7 +48,7 @@ Settings = UInt32[Array, "settings *lanes"]
 def start(
     always: Shaped[Array, "*lanes"],
     madvise: Shaped[Array, "*lanes"],
-    page_cluster: Shaped[Array, "*lanes"] | int = 3,
+    page_cluster: Shaped[Array | np.ndarray, "*lanes"] | int = 3,
 ) -> Settings:
     """As booted, but for sizes that are `always` and `madvise`, and page-cluster."""
     none = jnp.zeros_like(always)
