@@ -14,7 +14,7 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
-from jaxswap.machine.settings import number
+from jaxswap.machine.settings import CLUSTER, number
 from jaxswap.machine.vmas import Vmas
 from jaxswap.swaptable.clusters import CPUS
 from jaxswap.workload import Kind, Workload
@@ -23,7 +23,8 @@ from jaxswap.workload import Kind, Workload
 STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT, DROP = range(12)
 FORK, FORK_TABLE, EXIT = range(12, 15)  # of a block, with several processes; the child + 1 is the end
 WINDOW_COPY = 15  # the readahead state of a VMA, from `start` to `vma`
-KINDS = 16
+WORKER = 16  # the kernel's workers run: discards
+KINDS = 17
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -143,7 +144,7 @@ def places_of(workload: Workload) -> tuple[Int32[np.ndarray, " ops"], Int32[np.n
 
 
 def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
-    """What each SET that changes something writes. Raises InputError for what no machine has."""
+    """What each SET writes. Raises InputError for what no machine has."""
     found = {}
     odd = (workload.kind == Kind.SET) | (workload.cpu >= CPUS)
     for i in np.flatnonzero(odd).tolist():
@@ -153,19 +154,20 @@ def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
                 f"{where}: @{workload.cpu[i]}: a machine has at most {CPUS} CPUs, @0 to @{CPUS - 1}"
             )
         try:
-            written = number(*workload.text[i].split())
+            found[i] = number(*workload.text[i].split())
         except ValueError as wrong:
             raise InputError(f"{where}: {wrong}") from None
-        if written is not None:
-            found[i] = written
     return found
 
 
-def compile_workload(workload: Workload, by_page: bool = False, gathers_calls: bool = True) -> Compiled:
+def compile_workload(
+    workload: Workload, by_page: bool = False, gathers_calls: bool = True, worker: bool = False
+) -> Compiled:
     """Compile a workload, for the machine that goes page by page if it forks, if it has several CPUs or if
     that is asked for.
 
     gathers_calls: what becomes of unmapped folios waits for the end of a DONTNEED, else of each VMA in it.
+    worker: the kernel's workers run after every operation of the workload, so that each is one of its own.
     Raises InputError for an operation that a machine does not have.
     """
     settings = _settings(workload)
@@ -187,7 +189,7 @@ def compile_workload(workload: Workload, by_page: bool = False, gathers_calls: b
     waits = by_page or bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
     owners_of_runs = np.where(single, workload.cpu.astype(np.int32) << 8 | homes + 1, 0)
-    cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs)) + 1).tolist(), len(kinds)]
+    cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs) | worker) + 1).tolist(), len(kinds)]
     ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and owners_of_runs[a]}
     cpus: list[int] = []
     i = 0
@@ -207,6 +209,8 @@ def compile_workload(workload: Workload, by_page: bool = False, gathers_calls: b
             vmas.write(np.unique(owner[writes]).tolist())
             for at in range(done, done + len(pages), STREAM_ACCESSES):
                 ops.append((STREAM, 0, at, min(at + STREAM_ACCESSES, done + len(pages)), 0))
+            if worker:
+                ops.append((WORKER, 0, 0, 1, 0))
             done += len(pages)
             lane_operations += len(pages)
             i = stop
@@ -253,7 +257,7 @@ def compile_workload(workload: Workload, by_page: bool = False, gathers_calls: b
                 for a in range(0, workload.npages, 512):
                     ops.append((turn, (a + base) // 512, 0, min(512, workload.npages - a), 0))
             lane_operations += 1
-        elif i in settings:
+        elif i in settings and (by_page or settings[i][0] <= CLUSTER):
             file, value = settings[i]
             ops.append((SET, file, 0, 1, value))
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
@@ -261,6 +265,8 @@ def compile_workload(workload: Workload, by_page: bool = False, gathers_calls: b
         copies = vmas.take_copies() if kind is not Kind.FORK else spaces[int(children[i])].vmas.take_copies()
         if by_page:
             ops += [(WINDOW_COPY, 0, old, old + 1, new) for old, new in copies]
+        if worker and kind not in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
+            ops.append((WORKER, 0, 0, 1, 0))
         i += 1
 
     def padded(values: list | np.ndarray, dtype: type, least: int = LEAST_OPERATIONS, more: int = 0) -> Array:

@@ -2,7 +2,7 @@
 
 Source of the rules: mm/swapfile.c (swap_alloc_fast, cluster_alloc_swap_entry, alloc_swap_scan_cluster,
 cluster_reclaim_range, swap_reclaim_full_clusters, relocate_cluster; get_swap_pages of 6.12), mm/swap_slots.c
-of 6.12, 6.12 to 7.3; block devices without discard that do not rotate.
+of 6.12, 6.12 to 7.3; block devices.
 """
 
 from dataclasses import replace
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxswap.machine.shared import devices as swaps
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.slots import slot_of, vm_swap_full
@@ -50,14 +51,14 @@ _PICK, _HINTED, _LISTED = -1, 0, 1  # ranks: choose a device; the hint it keeps;
 
 
 def _ranks() -> np.ndarray:
-    """In which turn the slow path of an order looks at each list: [free or nonfull first, order, list]."""
-    ranks = np.full((2, MAX_ORDER + 1, LISTS), _NEVER, np.int32)
-    for first, (free_, full, nonfull) in enumerate(((1, 2, 3), (2, 3, 1))):
+    """In which turn the slow path of an order looks at each list: [6.12, later or discards, order, list]."""
+    ranks = np.full((3, MAX_ORDER + 1, LISTS), _NEVER, np.int32)
+    for row, (free_, full, nonfull) in enumerate(((1, 2, 3), (2, 3, 1), (1, 3, 2))):
         for order in range(MAX_ORDER + 1):
-            ranks[first, order, FREE_LIST], ranks[first, order, FULL_LIST] = free_, full
+            ranks[row, order, FREE_LIST], ranks[row, order, FULL_LIST] = free_, full
             if order < MAX_ORDER:
-                ranks[first, order, NONFULL_LIST + order] = nonfull
-                ranks[first, order, FRAG_LIST + order] = _OWN_FRAG
+                ranks[row, order, NONFULL_LIST + order] = nonfull
+                ranks[row, order, FRAG_LIST + order] = _OWN_FRAG
     for stolen in range(1, MAX_ORDER + 1):
         ranks[:, 0, FRAG_LIST + stolen] = 3 + 2 * stolen
         ranks[:, 0, NONFULL_LIST + stolen] = 4 + 2 * stolen
@@ -92,17 +93,21 @@ def hint(
     """swap_alloc_fast: the cluster of the hint, if it is of use. In 6.12 a device comes first."""
     rules, order = params.rules.slots, regs.alloc_order
     found, notes = load1(state.clusters.notes, _hint_at(state, rules, jnp.zeros_like(order), order))
-    c = replace(state.clusters, notes=notes)
-    cluster = jnp.where(found > 0, found >> CLUSTER_SHIFT, 0)
-    count, owner, flag, c = cluster_table.state(c, cluster)
-    usable = on & ~rules.device_hints & (found > 0) & ((flag == NONFULL) | (flag == FRAG))
-    usable = usable & ((order == 0) | (count == 0) | (owner == order))
+    state = replace(state, clusters=replace(state.clusters, notes=notes))
     regs = assign(regs, on, rank=_PICK, visited=0, at=At.ALLOC_LIST)
-    regs = assign(
-        regs, on & rules.device_hints & (c.free < jnp.int32(1) << order), fill=0, at=regs.back_alloc
-    )
-    start = found & (CLUSTER - 1)
-    regs = assign(regs, usable, cluster=cluster, start=start, hinted=True, at=At.ALLOC_FIND)
+    few = on & rules.device_hints & (state.clusters.free < jnp.int32(1) << order)
+    regs = assign(regs, few, fill=0, at=regs.back_alloc)
+    return _follow(state, regs, found, on & ~rules.device_hints)
+
+
+def _follow(state: MachineState, regs: Registers, hint: Lane, on: Flag) -> tuple[MachineState, Registers]:
+    """cluster_is_usable: to the cluster of a hint, unless it is of no use."""
+    cluster = jnp.where(hint > 0, hint >> CLUSTER_SHIFT, 0)
+    count, owner, flag, c = cluster_table.state(state.clusters, cluster)
+    usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG))
+    usable = usable & ((regs.alloc_order == 0) | (count == 0) | (owner == regs.alloc_order))
+    start = hint & (CLUSTER - 1)
+    regs = assign(regs, on & usable, cluster=cluster, start=start, hinted=True, at=At.ALLOC_FIND)
     return replace(state, clusters=c), regs
 
 
@@ -120,8 +125,8 @@ def _next_device(
 ) -> tuple[MachineState, Registers]:
     """The next device of swap_avail_head, moved behind its equals; the search ends if there is none.
 
-    At order 0 the other devices are asked where one has nothing. If the hand stays empty, one slot is looked
-    for.
+    At order 0 the other devices are asked where one has nothing, and then discards are waited for. If the
+    hand stays empty, one slot is looked for. A device that rotates has a hint of its own.
     """
     c = state.clusters
     number = np.arange(devices(c), dtype=np.int32)[:, None]
@@ -135,11 +140,17 @@ def _next_device(
     device = jnp.sum(jnp.where(equal & (turns == turn[None]), number, 0), axis=0)
     picked = on & jnp.any(there, axis=0)
     c = take_turn(c, device, picked)
-    ended = on & ~picked
+    over = on & ~picked
+    waits = over & (regs.alloc_order == 0)
+    state, discarded = swaps.discard(replace(state, clusters=c), True, waits)
+    ended = over & ~discarded
     regs = assign(regs, ended, at=jnp.where(regs.fill > 0, At.ALLOC_HINT, regs.back_alloc), fill=0)
+    regs = assign(regs, over & discarded, visited=0)
     visited = regs.visited | (jnp.int32(1) << device)
     rank = jnp.where(rules.device_hints, _HINTED, _LISTED)
-    return replace(state, clusters=c), assign(regs, picked, device=device, visited=visited, rank=rank)
+    regs = assign(regs, picked, device=device, visited=visited, rank=rank)
+    hint, state = swaps.hint(state, device, regs.alloc_order)
+    return _follow(state, regs, hint, picked & swaps.has(state, device, swaps.ROTATIONAL))
 
 
 def _length(c: Clusters, head: Lane, on: Flag) -> tuple[Lane, Clusters]:
@@ -169,7 +180,7 @@ def next_list(
     """
     rules, order = params.rules.slots, regs.alloc_order
     state, regs = _next_device(state, rules, regs, on & (regs.rank == _PICK))
-    asked = on & (regs.at == At.ALLOC_LIST)
+    asked = on & (regs.at == At.ALLOC_LIST) & (regs.rank > _PICK)
     hint_at = _hint_at(state, rules, regs.device, order)
     kept, notes = load1(state.clusters.notes, hint_at)
     c = replace(state.clusters, notes=notes)
@@ -181,7 +192,8 @@ def next_list(
     regs = assign(
         regs, hinted, cluster=kept >> CLUSTER_SHIFT, start=kept & (CLUSTER - 1), hinted=True, at=At.ALLOC_FIND
     )
-    row = jnp.where(rules.nonfull_first, MAX_ORDER + 1, 0) + order
+    row = jnp.where(rules.nonfull_first, 1, 0)
+    row = jnp.where(swaps.has(state, regs.device, swaps.DISCARDS), 2, row) * (MAX_ORDER + 1) + order
     ranks = jnp.take(jnp.asarray(_RANKS), row, axis=0, mode="clip").T
     sentinel = sentinels(c, regs.device)
     heads, next = load(c.next, sentinel, LISTS)
@@ -284,9 +296,11 @@ def find(
     c = cluster_table.move(c, cluster, target, owner, moves)
     follows = taken & (count < CLUSTER) & (at + 2 * size <= behind)
     hint = jnp.where(follows, cluster * CLUSTER + at + size, 0)
+    rotates = swaps.has(state, device, swaps.ROTATIONAL)
+    state = swaps.set_hint(state, device, order, hint, ends & rotates)
     c = replace(
         c,
-        notes=store1(c.notes, _hint_at(state, rules, device, order), hint, ends),
+        notes=store1(c.notes, _hint_at(state, rules, device, order), hint, ends & ~rotates),
         left=at_device(c.left, device, of_device(c.left, device) - size, taken),
     )
     slot = cluster * CLUSTER + at

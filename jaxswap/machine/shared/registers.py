@@ -32,6 +32,7 @@ class At(enum.IntEnum):
     EXIT = enum.auto()
     WINDOW_COPY = enum.auto()
     SET = enum.auto()
+    WORKER = enum.auto()
     SPLIT_BLOCK = enum.auto()
     ZAPPED = enum.auto()
     FORK_TABLES = enum.auto()
@@ -98,8 +99,8 @@ class Registers:
     begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused, reclaims,
     got: its charge. folio: that is mapped or copied; past: read past the swap cache. low, pages: what was
     mapped; fixes: it becomes exclusive if the swap cache lets go of the folio (while one goes out: it has
-    content). window: readahead state of the access's VMA; around, left, reading: first page of the window,
-    which of it are to be read, the next one.
+    content). window: readahead state of the access's VMA; around, left, reading: first page, or slot, of
+    the window, how many it has, the next one; source: the slot being read.
     """
 
     at: Lane
@@ -157,6 +158,7 @@ class Registers:
     around: Lane
     left: Lane
     reading: Lane
+    source: Lane
 
 
 def blank(annotation: Any, lanes: tuple[int, ...]) -> Any:

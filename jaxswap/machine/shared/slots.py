@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxswap.machine import lru
 from jaxswap.machine.counters import count
+from jaxswap.machine.shared import devices
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import ACTIVE, DIRTY, LISTED, USED, Folio, fill, flagged
@@ -29,7 +30,7 @@ def give_back(
 ) -> MachineState:
     """Slots of one cluster, without counts and not cached, are free; or, unless direct, in 6.12's hand."""
     freed = clusters.put(state.clusters, params.rules.slots, state.cpu, slot, size, direct, on)
-    return replace(state, clusters=freed)
+    return devices.set_aside(replace(state, clusters=freed), slot >> CLUSTER_SHIFT, on)
 
 
 def slot_of(state: MachineState, slot: Lane) -> tuple[Lane, Lane, MachineState]:

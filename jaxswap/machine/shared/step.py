@@ -14,7 +14,7 @@ from jaxtyping import Array, Int32
 from jaxswap.machine import program, settings
 from jaxswap.machine.fault import Access
 from jaxswap.machine.program import Program
-from jaxswap.machine.shared import alloc, calls, fault, readahead, reclaim, slots, swapout
+from jaxswap.machine.shared import alloc, calls, devices, fault, readahead, reclaim, slots, swapout
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign, registers
 from jaxswap.machine.shared.state import (
@@ -79,6 +79,7 @@ RULES: dict[At, Rule] = {
     At.MAPPED: fault.mapped,
     At.PROTECTED: fault.protected,
     At.WINDOW_COPY: readahead.copy_state,
+    At.WORKER: devices.work,
     At.REUSE: fault.reuse,
     At.COPY: fault.copy,
     At.COPIED: fault.copied,
@@ -107,6 +108,7 @@ for _kind, _at in (
     (program.FORK_TABLE, At.FORK_TABLES),
     (program.EXIT, At.EXIT),
     (program.WINDOW_COPY, At.WINDOW_COPY),
+    (program.WORKER, At.WORKER),
 ):
     _BEGINS[_kind] = _at
 
@@ -142,7 +144,7 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
 
         def write(c: tuple[MachineState, Registers]) -> tuple[MachineState, Registers]:
             state = replace(c[0], settings=settings.write(c[0].settings, ops.block[i], ops.vma[i]))
-            return state, assign(c[1], sets, at=At.DONE)
+            return devices.set_switch(state, ops.block[i], ops.vma[i]), assign(c[1], sets, at=At.DONE)
 
         carry = when(sets, write, carry)
         ahead = carry[1].at == At.AHEAD
