@@ -85,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--kernel", metavar="VERSION", help="kernel profile (default 7.3)")
     replay.add_argument("--mthp", metavar="SIZES", help='sizes in kB, m for madvise: "16 64m" (default none)')
-    replay.add_argument("--swap", metavar="SIZE", help="size of the zram device (default 128M)")
+    replay.add_argument(
+        "--swap",
+        metavar="DEVICE",
+        help='swap device, for example "virtio 64M rotational" (default zram 128M)',
+    )
     replay.add_argument("--limit", metavar="SIZE", help="memory.max of the cgroup (default none)")
     replay.add_argument(
         "--policy", metavar="NAME[:K=V,...]", default="kernel", help="order heuristic (default kernel)"

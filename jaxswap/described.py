@@ -6,8 +6,10 @@ from typing import NamedTuple
 from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
 from jaxswap.errors import InputError
 from jaxswap.machine import PROFILES, Lane
-from jaxswap.machine.lane import PAGE
-from jaxswap.swaptable.clusters import Device
+from jaxswap.machine.lane import PAGE, PAGE_CLUSTERS
+from jaxswap.machine.replay import LATER
+from jaxswap.swaptable.clusters import CPUS, Device
+from jaxswap.swaptable.swapon import KINDS
 from jaxswap.workload import Recording
 
 
@@ -24,7 +26,8 @@ def of_header(recording: Recording) -> dict[str, Setting]:
 
 
 def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple[Lane, str]:
-    """(lane, kernel profile) of some settings: kernel, mthp, swap, memory.max, lru, zswap, cpus.
+    """(lane, kernel profile) of the settings kernel, mthp, swap, memory.max, lru, zswap, cpus,
+    page-cluster.
 
     Raises InputError, saying where the setting stands, for what is no setting or not modelled.
     """
@@ -43,15 +46,29 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     swaps = _devices(chosen("swap", "128M"))
     text, where = chosen("memory.max", "max")
     limit = None if text == "max" else _size(text, where)
-    for key, modelled in (("lru", "classic"), ("zswap", "off")):
-        text, where = chosen(key, modelled)
-        if text != modelled and (key != "lru" or limit is not None):
-            limited = " with a limit" if key == "lru" else ""
-            raise InputError(f"{where}: {text}{limited} is not modelled; only {modelled} is")
+    text, where = chosen("lru", "classic")
+    if text != "classic" and limit is not None:
+        raise InputError(f"{where}: {text} with a limit is not modelled; only classic is")
+    text, where = chosen("zswap", "off")
+    if text not in ("on", "off"):
+        raise InputError(f"{where}: {text!r} is neither on nor off")
+    zswap = text == "on"
+    text, where = chosen("page-cluster", "3")
+    if not text.isdecimal() or int(text) not in PAGE_CLUSTERS:
+        raise InputError(f"{where}: {text!r} is no page-cluster; it is 0 to {PAGE_CLUSTERS[-1]}")
+    cpus, where = chosen("cpus", "1")
+    if not cpus.isdecimal() or not 1 <= int(cpus) <= CPUS:
+        raise InputError(f"{where}: {cpus!r}; a machine has 1 to {CPUS} CPUs")
     choice = parse_policy(policy)
-    return Lane(
-        mthp, choice.name, dict(choice.params), limit, swaps[0].slots * PAGE, swaps[1:] and swaps
-    ), kernel
+    lane = Lane(
+        mthp, choice.name, dict(choice.params), limit, swaps[0].slots * PAGE,
+        () if len(swaps) == 1 and swaps[0] == Device(swaps[0].slots) else swaps, int(cpus), int(text), zswap,
+    )  # fmt: skip
+    for key, special in lane.special.items():
+        if PROFILES[kernel].slot_cache:
+            where = chosen(key, "").where
+            raise InputError(f"{where}: {special} is not modelled with the rules of {kernel}; {LATER}")
+    return lane, kernel
 
 
 def _size(text: str, where: str) -> int:
@@ -62,7 +79,7 @@ def _size(text: str, where: str) -> int:
 
 
 def _devices(setting: Setting) -> tuple[Device, ...]:
-    """The devices of "zram 8M pri 5, zram 8M"; zram need not be said."""
+    """The devices of "zram 8M pri 5, virtio 8M rotational discard"; zram need not be said."""
     found = []
     for part in setting.text.split(","):
         words = part.split()
@@ -72,8 +89,12 @@ def _devices(setting: Setting) -> tuple[Device, ...]:
         if options[:1] == ["pri"] and len(options) > 1 and options[1].isdecimal():
             priority = int(options[1])
             del options[:2]
-        if kind != "zram" or options:
+        if kind not in KINDS or not {"rotational", "discard"}.issuperset(options):
             what = " ".join([kind, *options])
-            raise InputError(f"{setting.where}: swap on {what} is not modelled; only zram is")
-        found.append(Device(_size(size, setting.where) // PAGE, priority))
+            raise InputError(
+                f"{setting.where}: swap on {what} is not modelled; only {' and '.join(KINDS)} are, with "
+                "rotational, discard or neither"
+            )
+        slots = _size(size, setting.where) // PAGE
+        found.append(Device(slots, priority, kind, "rotational" in options, "discard" in options))
     return tuple(found)

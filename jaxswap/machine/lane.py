@@ -12,12 +12,13 @@ from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
 from jaxswap.machine.state import NO_LIMIT, MachineParams
 from jaxswap.policy import POLICIES
-from jaxswap.swaptable.clusters import Device
-from jaxswap.swaptable.swapon import MANY, PRIORITIES
+from jaxswap.swaptable.clusters import CPUS, Device
+from jaxswap.swaptable.swapon import KINDS, MANY, PRIORITIES
 
 PAGE = 4096
 SIZES = {4 << order: order for order in range(2, 10)}  # kB: order
 MOST_SWAP = 1 << 41  # bytes; slot numbers are 31 bits
+PAGE_CLUSTERS = range(32)
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Lane:
     """One simulated machine.
 
     mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
-    memory.max in bytes, None for none. swap: bytes of the zram device. swaps: several devices in its place
-    (see swap_devices).
+    memory.max in bytes, None for none. swap: bytes of the zram device. swaps: other devices, or several, in
+    its place (see swap_devices). cpus: CPUs online; a workload that names more has more. page_cluster:
+    exponent of the readahead window. zswap: it is on, and takes everything.
     """
 
     mthp: str = ""
@@ -35,6 +37,16 @@ class Lane:
     limit: int | None = None
     swap: int = 128 << 20
     swaps: tuple[Device, ...] = ()
+    cpus: int = 1
+    page_cluster: int = 3
+    zswap: bool = False
+
+    @property
+    def special(self) -> dict[str, str]:
+        """What only the machine of machine.shared has, and not with the rules of 6.12, by its setting."""
+        odd = [device for device in self.devices if not device.plain]
+        found = {"swap": swap_text(odd)} if odd else {}
+        return found | ({"zswap": "on"} if self.zswap else {})
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -95,10 +107,16 @@ class Lane:
                 raise InputError(
                     f"swap: {device.slots * PAGE} bytes; a device has at least {2 * PAGE} and at most {most}"
                 )
+            if device.kind not in KINDS:
+                raise InputError(f"swap: {device.kind!r} is none of {', '.join(KINDS)}")
             if device.priority is not None and device.priority not in PRIORITIES:
                 raise InputError(
                     f"swap: priority {device.priority}; it is {PRIORITIES[0]} to {PRIORITIES[-1]}"
                 )
+        if not 1 <= self.cpus <= CPUS:
+            raise InputError(f"cpus: {self.cpus}; a machine has 1 to {CPUS}")
+        if self.page_cluster not in PAGE_CLUSTERS:
+            raise InputError(f"page-cluster: {self.page_cluster}; it is 0 to {PAGE_CLUSTERS[-1]}")
         if self.limit is not None and not PAGE <= self.limit < NO_LIMIT * PAGE:
             raise InputError(
                 f"limit: {self.limit} bytes; memory.max is at least one page and below {NO_LIMIT * PAGE}"
@@ -106,19 +124,29 @@ class Lane:
 
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_DEVICE = re.compile(
+    rf"(?:(?P<kind>{'|'.join(KINDS)})\s+)?(?P<size>\d+)(?P<unit>[KMG]?)(?:\s+pri\s+(?P<priority>\d+))?"
+    r"(?P<options>(?:\s+(?:rotational|discard))*)"
+)
 
 
 def swap_devices(text: str) -> tuple[Device, ...]:
-    """Devices as in "8M pri 5, 8M": bytes, or with K, M, G, and the priority swapon is given."""
+    """Devices as in "8M pri 5, virtio 8M rotational discard": the kind (zram need not be said), bytes, or
+    with K, M, G, the priority swapon is given, what the device is.
+    """
     found = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)([KMG]?)(?:\s+pri\s+(\d+))?\s*", part)
-        if match is None:
+        match = _DEVICE.fullmatch(part.strip())
+        options = match["options"].split() if match else []
+        if match is None or len(options) > len(set(options)):
             raise InputError(
-                f"swap: {part.strip()!r} is no device; write a size and perhaps 'pri N': '8M pri 5, 8M'"
+                f"swap: {part.strip()!r} is no device; write perhaps a kind ({', '.join(KINDS)}), a size, "
+                "perhaps 'pri N', 'rotational', 'discard': 'zram 8M pri 5, virtio 8M'"
             )
-        slots = int(match[1]) * _UNITS[match[2]] // PAGE
-        found.append(Device(slots, None if match[3] is None else int(match[3])))
+        priority = None if match["priority"] is None else int(match["priority"])
+        slots = int(match["size"]) * _UNITS[match["unit"]] // PAGE
+        kind = match["kind"] or KINDS[0]
+        found.append(Device(slots, priority, kind, "rotational" in options, "discard" in options))
     return tuple(found)
 
 
@@ -127,8 +155,11 @@ def swap_text(devices: Sequence[Device]) -> str:
     parts = []
     for device in devices:
         kib = device.slots * (PAGE >> 10)
-        size = f"{kib}K" if kib % 1024 else f"{kib >> 10}M"
-        parts.append(size if device.priority is None else f"{size} pri {device.priority}")
+        words = [] if device.kind == KINDS[0] else [device.kind]
+        words.append(f"{kib}K" if kib % 1024 else f"{kib >> 10}M")
+        words += [] if device.priority is None else [f"pri {device.priority}"]
+        words += [name for name in ("rotational", "discard") if getattr(device, name)]
+        parts.append(" ".join(words))
     return ", ".join(parts)
 
 

@@ -14,15 +14,17 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
-from jaxswap.machine.settings import number
+from jaxswap.machine.settings import CLUSTER, number
 from jaxswap.machine.vmas import Vmas
+from jaxswap.swaptable.clusters import CPUS
 from jaxswap.workload import Kind, Workload
 
 # Kinds of compiled operations.
 STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT, DROP = range(12)
 FORK, FORK_TABLE, EXIT = range(12, 15)  # of a block, with several processes; the child + 1 is the end
 WINDOW_COPY = 15  # the readahead state of a VMA, from `start` to `vma`
-KINDS = 16
+WORKER = 16  # the kernel's workers run: discards
+KINDS = 17
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -51,7 +53,8 @@ class Program:
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
     table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in
     `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the
-    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state.
+    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state. cpu: that runs
+    each operation, None where the machine has but one.
     """
 
     kind: Int32[Array, " ops"]
@@ -65,6 +68,7 @@ class Program:
     vma_end: Int32[Array, " vmas"]
     vma_advice: Int32[Array, " vmas"]
     vma_window: Int32[Array, " vmas"]
+    cpu: Int32[Array, " ops"] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,30 +144,35 @@ def places_of(workload: Workload) -> tuple[Int32[np.ndarray, " ops"], Int32[np.n
 
 
 def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
-    """What each SET that changes something writes. Raises InputError for what no machine has."""
+    """What each SET writes. Raises InputError for what no machine has."""
     found = {}
-    odd = (workload.kind == Kind.SET) | (workload.cpu > 0)
+    odd = (workload.kind == Kind.SET) | (workload.cpu >= CPUS)
     for i in np.flatnonzero(odd).tolist():
         where = f"{workload.path or workload.name}:{int(workload.line[i])}"
-        if workload.kind[i] != Kind.SET or workload.cpu[i]:
-            raise InputError(f"{where}: this machine has one CPU; leave @C away")
+        if workload.cpu[i] >= CPUS:
+            raise InputError(
+                f"{where}: @{workload.cpu[i]}: a machine has at most {CPUS} CPUs, @0 to @{CPUS - 1}"
+            )
         try:
-            written = number(*workload.text[i].split())
+            found[i] = number(*workload.text[i].split())
         except ValueError as wrong:
             raise InputError(f"{where}: {wrong}") from None
-        if written is not None:
-            found[i] = written
     return found
 
 
-def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
-    """Compile a workload, for the machine that goes page by page if it forks or that is asked for.
+def compile_workload(
+    workload: Workload, by_page: bool = False, gathers_calls: bool = True, worker: bool = False
+) -> Compiled:
+    """Compile a workload, for the machine that goes page by page if it forks, if it has several CPUs or if
+    that is asked for.
 
+    gathers_calls: what becomes of unmapped folios waits for the end of a DONTNEED, else of each VMA in it.
+    worker: the kernel's workers run after every operation of the workload, so that each is one of its own.
     Raises InputError for an operation that a machine does not have.
     """
     settings = _settings(workload)
     homes, children, processes = places_of(workload)
-    by_page = by_page or processes > 1
+    by_page = by_page or processes > 1 or bool(workload.cpu.any())
     room = pages_of_process(workload.npages) if by_page else 0
     vmas = Vmas()
     if workload.starts_mapped:
@@ -176,14 +185,14 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
     chunk_vmas: list[np.ndarray] = []
     done = lane_operations = 0
     kinds, firsts, lengths = workload.kind, workload.v.astype(np.int64), workload.n.astype(np.int64)
-    # Page by page every mapped folio may be in the swap cache.
-    waits = by_page or bool((kinds == Kind.WILLNEED).any())
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
-    owners_of_runs = np.where(single, homes + 1, 0)
-    cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs)) + 1).tolist(), len(kinds)]
+    owners_of_runs = np.where(single, workload.cpu.astype(np.int32) << 8 | homes + 1, 0)
+    cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs) | worker) + 1).tolist(), len(kinds)]
     ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and owners_of_runs[a]}
+    cpus: list[int] = []
     i = 0
     while i < len(kinds):
+        cpus += [int(workload.cpu[i - 1])] * (len(ops) - len(cpus))
         table = spaces[int(homes[i])]
         vmas, base = table.vmas, table.base
         if i in ends:
@@ -198,6 +207,8 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
             vmas.write(np.unique(owner[writes]).tolist())
             for at in range(done, done + len(pages), STREAM_ACCESSES):
                 ops.append((STREAM, 0, at, min(at + STREAM_ACCESSES, done + len(pages)), 0))
+            if worker:
+                ops.append((WORKER, 0, 0, 1, 0))
             done += len(pages)
             lane_operations += len(pages)
             i = stop
@@ -206,11 +217,14 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         if kind in _KINDS:
             pieces = list(vmas.cut(v, v + n))
             turns = [_KINDS[kind]]
-            # Without readahead no folio of the swap cache is mapped, so none waits for the end of the call.
-            if turns[0] in (DONTNEED, UNMAP) and waits:
+            # Page by page a mapped folio may be in the swap cache, and waits for the end of the call.
+            if turns[0] in (DONTNEED, UNMAP) and by_page:
                 turns.append(DROP)
-            for turn in turns:
-                for place, a, b in pieces:
+            calls = [pieces]
+            if kind is Kind.DONTNEED and not gathers_calls:
+                calls = [list(of_vma) for _, of_vma in itertools.groupby(pieces, lambda piece: piece[0])]
+            for call, turn in itertools.product(calls, turns):
+                for place, a, b in call:
                     block = a // 512
                     there = block + base // 512
                     ops.append((turn, there, a - block * 512, b - block * 512, table.first + place))
@@ -241,7 +255,7 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
                 for a in range(0, workload.npages, 512):
                     ops.append((turn, (a + base) // 512, 0, min(512, workload.npages - a), 0))
             lane_operations += 1
-        elif i in settings:
+        elif i in settings and (by_page or settings[i][0] <= CLUSTER):
             file, value = settings[i]
             ops.append((SET, file, 0, 1, value))
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
@@ -249,6 +263,8 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         copies = vmas.take_copies() if kind is not Kind.FORK else spaces[int(children[i])].vmas.take_copies()
         if by_page:
             ops += [(WINDOW_COPY, 0, old, old + 1, new) for old, new in copies]
+        if worker and kind not in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
+            ops.append((WORKER, 0, 0, 1, 0))
         i += 1
 
     def padded(values: list | np.ndarray, dtype: type, least: int = LEAST_OPERATIONS, more: int = 0) -> Array:
@@ -256,6 +272,7 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         size = max(least, 1 << (len(data) + more - 1).bit_length())
         return jnp.asarray(np.concatenate([data, np.zeros(size - len(data), dtype)]))
 
+    cpus += [int(workload.cpu[-1])] * (len(ops) - len(cpus)) if len(kinds) else []
     columns = np.array(ops, np.int32).reshape(-1, 5)
     vma_rows = np.array(rows, np.int32).reshape(-1, 4)
     accesses = np.concatenate([*chunks, np.zeros(0, np.uint32)])
@@ -272,6 +289,7 @@ def compile_workload(workload: Workload, by_page: bool = False) -> Compiled:
         vma_end=padded(vma_rows[:, 1], np.int32),
         vma_advice=padded(vma_rows[:, 2], np.int32),
         vma_window=padded(vma_rows[:, 3], np.int32),
+        cpu=padded(cpus, np.int32) if by_page else None,
     )
     windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())
     return Compiled(

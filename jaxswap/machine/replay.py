@@ -22,6 +22,7 @@ from jaxswap.machine import counters, observe, settings
 from jaxswap.machine.lane import Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, Profile, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
+from jaxswap.machine.shared import devices as shared_devices
 from jaxswap.machine.shared import observe as shared_observe
 from jaxswap.machine.shared import state as shared
 from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
@@ -30,6 +31,7 @@ from jaxswap.swaptable.clusters import Clusters, Device, swapon
 from jaxswap.workload import Kind, Workload, write_recording
 
 CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
+LATER = "take 6.18 or later"  # what to do where the rules of 6.12 are not modelled
 Progress = Callable[[int, int], None]
 
 
@@ -73,11 +75,19 @@ class OneReplay:
             "model": f"jaxswap {model_version(self.profile)}",
             "workload": self.workload.name,
             "mthp": lane.mthp,
-            "swap": f"zram {swap_text(lane.devices)}",
+            "swap": ", ".join(
+                ("zram " if device.kind == "zram" else "") + swap_text([device]) for device in lane.devices
+            ),
             "policy": ":".join(
                 [lane.policy, ",".join(f"{k}={v}" for k, v in lane.policy_params.items())]
             ).rstrip(":"),
         }
+        if lane.cpus > 1:
+            header["cpus"] = str(lane.cpus)
+        if lane.zswap:
+            header["zswap"] = "on"
+        if lane.page_cluster != 3:
+            header["page-cluster"] = str(lane.page_cluster)
         if lane.limit is not None:
             header |= {"lru": "classic", "memory.max": f"{lane.limit >> 10}K"}
         killed = "CHILD DIED memory cgroup out of memory" if self.oom else ""
@@ -193,10 +203,15 @@ class Replay:
         swaps = {lane.devices for lane in lanes}
         if len(swaps) > 1:
             raise InputError("swap: all lanes of one replay have devices of the same size")
+        if len({lane.cpus for lane in lanes}) > 1:
+            raise InputError("cpus: all lanes of one replay have as many CPUs")
         self.workload, self.count = workload, len(lanes)
-        self.compiled = compile_workload(workload, _by_page(workload, PROFILES[profile]))
-        if self.compiled.processes > 1:
-            _check_processes(workload, profile)
+        _check_devices(lanes, workload, profile)
+        rules = PROFILES[profile]
+        by_page = _by_page(workload, rules) or any(lane.special for lane in lanes)
+        devices_of_all = swaps.pop()
+        discards = any(device.discard for device in devices_of_all)
+        self.compiled = compile_workload(workload, by_page, rules.gathers_calls, worker=discards)
         chosen = jax.devices()[:devices]
         on_cpu = chosen[0].platform == "cpu"
         each = -(-len(lanes) // len(chosen))
@@ -205,7 +220,8 @@ class Replay:
         self.groups = -(-groups // len(chosen)) * len(chosen)
         # The last lane is repeated to fill the groups up.
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
-        swapped_on = _swapon(swaps.pop(), profile, self.width)
+        cpus = max(lanes[0].cpus, int(workload.cpu.max(initial=0)) + 1)
+        swapped_on = _swapon(devices_of_all, profile, self.width, cpus)
         begin = functools.partial(init, room(workload.npages), swapped_on, self.width)
         if self.compiled.by_page:
             begin = functools.partial(
@@ -225,8 +241,14 @@ class Replay:
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
             jax.device_get(begin()),
         )
-        booted = jax.device_get(settings.start(params.always, params.madvise))
+        page_cluster, zswap = (
+            self._grouped(np.array([getattr(lane, name) for lane in filled], np.uint32))
+            for name in ("page_cluster", "zswap")
+        )
+        booted = jax.device_get(settings.start(params.always, params.madvise, page_cluster))
         start = replace(start, settings=np.moveaxis(booted, 0, 1))
+        if start.sharing is not None:
+            start = replace(start, sharing=shared_devices.online(start.sharing, devices_of_all, zswap != 0))
         self.states: MachineState = jax.device_put(start, spread)
         self.params: MachineParams = jax.device_put(params, spread)
         self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))
@@ -277,21 +299,31 @@ class Replay:
 
 
 def _by_page(workload: Workload, profile: Profile) -> bool:
-    """Whether slots of mapped folios may stay in the swap cache, even without forks."""
-    return not profile.free_after_map and bool((workload.kind == Kind.WILLNEED).any())
+    """Whether slots of mapped folios may stay in the swap cache, even without forks; or zswap is used."""
+    kept = not profile.free_after_map and bool((workload.kind == Kind.WILLNEED).any())
+    return kept or _zswap_line(workload) > 0
 
 
-def _check_processes(workload: Workload, profile: str) -> None:
-    """Raise InputError where several processes cannot be replayed."""
-    if PROFILES[profile].slot_cache:
-        line = int(workload.line[np.flatnonzero(workload.kind == Kind.FORK)[0]])
-        raise InputError(
-            f"{workload.path or workload.name}:{line}: FORK is not replayed with the rules of {profile}; "
-            "take 6.18 or later"
-        )
+def _zswap_line(workload: Workload) -> int:
+    """Line of the first SET that switches zswap on; 0 if none does."""
+    places = np.flatnonzero(workload.kind == Kind.SET).tolist()
+    found = (int(workload.line[i]) for i in places if workload.text[i].split() == [settings.ZSWAP, "Y"])
+    return next(found, 0)
 
 
-def _swapon(devices: Sequence[Device], name: str, lanes: int) -> Clusters:
+def _check_devices(lanes: Sequence[Lane], workload: Workload, profile: str) -> None:
+    """Raise InputError where devices, or zswap, cannot be replayed."""
+    if not PROFILES[profile].slot_cache:
+        return
+    for lane in lanes:
+        for key, special in lane.special.items():
+            raise InputError(f"{key}: {special} is not modelled with the rules of {profile}; {LATER}")
+    if line := _zswap_line(workload):
+        where = f"{workload.path or workload.name}:{line}"
+        raise InputError(f"{where}: zswap is not modelled with the rules of {profile}; {LATER}")
+
+
+def _swapon(devices: Sequence[Device], name: str, lanes: int, cpus: int) -> Clusters:
     """The devices as the kernel of a profile leaves them, in arrays for a power of two of clusters."""
     profile = PROFILES[name]
     room = max(LEAST_CLUSTERS, 1 << (sum(device.clusters for device in devices) - 1).bit_length())
@@ -303,6 +335,7 @@ def _swapon(devices: Sequence[Device], name: str, lanes: int) -> Clusters:
         scans_to_end=profile.scans_to_end,
         stepped_priority=profile.stepped_priority,
         slot_cache=profile.slot_cache > 0,
+        cpus=cpus,
     )
 
 

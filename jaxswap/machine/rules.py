@@ -15,6 +15,8 @@ _SWITCHES = (
     "ascending_pieces",
     "keep_huge_zero",
     "reclaim_tables",
+    "reuse_large",
+    "remembers_owners",
     "counts_swpin",
     "counts_fallback",
 )
@@ -55,6 +57,16 @@ class Rules:
     def reclaim_tables(self) -> jax.Array:
         """DONTNEED of a whole block gives its page table back."""
         return self._has("reclaim_tables")
+
+    @property
+    def reuse_large(self) -> jax.Array:
+        """A write to a page of a large folio may use it in place."""
+        return self._has("reuse_large")
+
+    @property
+    def remembers_owners(self) -> jax.Array:
+        """Whether a large folio is shared is read off the owners it remembers, not guessed."""
+        return self._has("remembers_owners")
 
     @property
     def counts_swpin(self) -> jax.Array:

@@ -1,7 +1,8 @@
 """Files of sysfs and sysctl that a running workload may write (SET): which sizes of folios are enabled.
 
 Source: mm/huge_memory.c (enabled_store, anon_enabled_store), include/linux/huge_mm.h
-(thp_vma_allowable_orders), kernel/sysctl.c (page-cluster), mm/zswap.c; 6.12 to 7.3.
+(thp_vma_allowable_orders), kernel/sysctl.c (page-cluster), mm/zswap.c (zswap_enabled_param_set),
+mm/swap_state.c (vma_ra_enabled_store); 6.12 to 7.3.
 """
 
 import enum
@@ -14,11 +15,14 @@ from jaxtyping import Array, Int32, Shaped, UInt32
 THP = "/sys/kernel/mm/transparent_hugepage/"
 PAGE_CLUSTER = "/proc/sys/vm/page-cluster"
 ZSWAP = "/sys/module/zswap/parameters/enabled"
+VMA_READAHEAD = "/sys/kernel/mm/swap/vma_ra_enabled"
 MODES = ("never", "madvise", "always", "inherit")
 NEVER, MADVISE, ALWAYS, INHERIT = range(4)
-# Numbers of the files: hugepages-*kB/enabled has its order, then come THP enabled and page-cluster.
+# Numbers of the files: hugepages-*kB/enabled has its order, then come THP enabled and page-cluster. Those
+# behind change nothing but for the machine of machine.shared.
 SIZES = {4 << order: order for order in range(2, 10)}
 GLOBAL, CLUSTER = 16, 17
+ZSWAP_FILE, VMA_READAHEAD_FILE = 18, 19
 
 
 class Setting(enum.IntEnum):
@@ -41,10 +45,15 @@ class Setting(enum.IntEnum):
 Settings = UInt32[Array, "settings *lanes"]
 
 
-def start(always: Shaped[Array, "*lanes"], madvise: Shaped[Array, "*lanes"]) -> Settings:
-    """As booted, but for sizes that are `always` and `madvise`."""
+def start(
+    always: Shaped[Array, "*lanes"],
+    madvise: Shaped[Array, "*lanes"],
+    page_cluster: Shaped[Array | np.ndarray, "*lanes"] | int = 3,
+) -> Settings:
+    """As booted, but for sizes that are `always` and `madvise`, and page-cluster."""
     none = jnp.zeros_like(always)
-    return _settled([none, none, always, madvise, none, none + np.uint32(ALWAYS), none + np.uint32(3)])
+    cluster = none + jnp.asarray(page_cluster, jnp.uint32)
+    return _settled([none, none, always, madvise, none, none + np.uint32(ALWAYS), cluster])
 
 
 def _settled(words: list[UInt32[Array, "*lanes"]]) -> Settings:
@@ -55,8 +64,8 @@ def _settled(words: list[UInt32[Array, "*lanes"]]) -> Settings:
     return jnp.stack([plain, huge, *words[2:]])
 
 
-def number(path: str, value: str) -> tuple[int, int] | None:
-    """(number of a file, value to write); None where nothing changes.
+def number(path: str, value: str) -> tuple[int, int]:
+    """(number of a file, value to write).
 
     Raises ValueError for what a machine does not have, saying what it has.
     """
@@ -67,12 +76,14 @@ def number(path: str, value: str) -> tuple[int, int] | None:
         return GLOBAL, MODES.index(value)
     if path == PAGE_CLUSTER and re.fullmatch(r"[0-9]|[12][0-9]|3[01]", value):
         return CLUSTER, int(value)
-    if path == ZSWAP and value == "N":
-        return None
+    if path == ZSWAP and value in ("N", "Y"):
+        return ZSWAP_FILE, int(value == "Y")
+    if path == VMA_READAHEAD and value in ("false", "true"):
+        return VMA_READAHEAD_FILE, int(value == "true")
     raise ValueError(
         f"SET {path} {value}: a machine can set {THP}hugepages-SIZEkB/enabled (SIZE {min(SIZES)} to "
         f"{max(SIZES)}; {', '.join(MODES)}), {THP}enabled ({', '.join(MODES[:INHERIT])}), "
-        f"{PAGE_CLUSTER} (0 to 31) and {ZSWAP} (N)"
+        f"{PAGE_CLUSTER} (0 to 31), {ZSWAP} (N, Y) and {VMA_READAHEAD} (false, true)"
     )
 
 

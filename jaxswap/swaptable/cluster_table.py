@@ -22,15 +22,16 @@ Lane = Int32[Array, " L"]
 Mask = UInt32[Array, " L"]
 Flag = Bool[Array, " L"]
 
-# A cluster's words: for every 32 slots a row of three sets of slots, then count, order and flag.
-USED, CACHED, ZERO, ROW = 0, 1, 2, 4
+# A cluster's words: for every 32 slots a row of sets of slots, then count, order and flag. STORED (in zswap)
+# and DISCARD (emptied, not discarded yet) are for machine.shared only.
+USED, CACHED, ZERO, STORED, ROW = 0, 1, 2, 3, 4
 COUNT, ORDER, FLAG, STRIDE = 64, 65, 66, 68
-FREE, NONFULL, FRAG, FULL = 1, 2, 3, 4
+FREE, NONFULL, FRAG, FULL, DISCARD = 1, 2, 3, 4, 5
 
-# Lists of a device: free, full, nonfull[0..9], frag[0..9]; all sentinels follow all clusters in the link
-# tables.
+# Lists of a device: free, full, nonfull[0..9], frag[0..9], discard; all sentinels follow all clusters in the
+# link tables.
 LISTS = 32
-FREE_LIST, FULL_LIST, NONFULL_LIST, FRAG_LIST = 0, 1, 2, 12
+FREE_LIST, FULL_LIST, NONFULL_LIST, FRAG_LIST, DISCARD_LIST = 0, 1, 2, 12, 22
 
 CPUS = 8  # CPUs there is room for
 HINTS = 16  # hints of a CPU (and device): one an order

@@ -30,20 +30,37 @@ from jaxswap.swaptable.lanes import SPARE
 
 MANY = 4  # devices there is room for where there is more than one
 PRIORITIES = range(-1, 32768)  # that swapon can be given
+KINDS = ("zram", "virtio")  # of devices: synchronous, and not
 _NOWHERE = 1 << 22  # the first cluster of a device that is not there
 
 
 @dataclass(frozen=True)
 class Device:
-    """A swap device. slots: its bad header slot included. priority: None if swapon is given none."""
+    """A swap device. slots: its bad header slot included. priority: None if swapon is given none.
+
+    kind: of KINDS. rotational: the block layer says so. discard: swapon --discard=pages.
+    """
 
     slots: int
     priority: int | None = None
+    kind: str = "zram"
+    rotational: bool = False
+    discard: bool = False
 
     @property
     def clusters(self) -> int:
         """Clusters, a ragged last one included."""
         return -(-self.slots // CLUSTER)
+
+    @property
+    def synchronous(self) -> bool:
+        """SWP_SYNCHRONOUS_IO: reads are done at once."""
+        return self.kind == "zram"
+
+    @property
+    def plain(self) -> bool:
+        """Synchronous, without discard, not rotational."""
+        return self.synchronous and not self.rotational and not self.discard
 
 
 def bases(devices: Sequence[Device]) -> list[int]:

@@ -79,7 +79,11 @@ def test_like_takes_the_header(recorded: tuple[Path, Path], capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("# swap virtio 4M", "swap on virtio is not modelled"),
+        ("# swap brd 4M", "swap on brd is not modelled; only zram and virtio are"),
+        ("# swap virtio 4M\n# kernel 6.12", "header swap: virtio 4M is not modelled with the rules of 6.12"),
+        ("# swap virtio 4M fast", "swap on virtio fast is not modelled"),
+        ("# swap zram 4M\n# page-cluster 40", "header page-cluster: '40' is no page-cluster; it is 0 to 31"),
+        ("# swap zram 4M\n# zswap yes", "header zswap: 'yes' is neither on nor off"),
         ("# swap zram lots", "'lots' is not a size"),
         ("# swap zram 4M\n# lru mglru\n# memory.max 1M", "header lru: mglru with a limit is not modelled"),
         ("# swap zram 4M\n# kernel 5.4", "no profile of kernel '5.4'"),

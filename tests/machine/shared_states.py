@@ -1,5 +1,6 @@
 """One form for the state of both machines where several processes share folios."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from jaxswap.machine.tables import HUGE, TABLE
 from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload
 from tests.machine.states import SCALARS, _clusters, _walk
-from tests.machine.states import of_reference as plain
 from tests.reference.folio import Folio as ReferenceFolio
 from tests.reference.machine import Machine
+from tests.swaptable.slot_machine import of_jax, of_plain
 
 KINDS = ("none", "zero", "present", "swapped")
 FLAGS = ("dirty", "partial", "used", "marked_shared", "active", "referenced", "workingset")
@@ -41,7 +42,12 @@ def _owners(pairs: list) -> list:
 
 def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
     """Pages of all processes, folios in list order, slots, clusters, scalars of the reference machine."""
-    found = plain(machine)
+    devices = machine.swap.devices
+    bases = [0, *np.cumsum([len(device.clusters) for device in devices]) * 512]
+
+    def number(place: tuple[int, int]) -> int:
+        return int(bases[place[0]] + place[1])
+
     numbers: dict[int, int] = {}
 
     def describe(folio: ReferenceFolio) -> tuple:
@@ -49,51 +55,55 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
         owners = [
             (place[k] if k is not None else -1, n) for k, n in zip(folio.owners, folio.owned, strict=True)
         ]
-        row = (folio.base, folio.order, folio.place[1] if folio.place else -1, folio.mapcount)
+        row = (folio.base, folio.order, number(folio.place) if folio.place else -1, folio.mapcount)
         flags = tuple(bool(getattr(folio, name)) for name in FLAGS)
         return (*row, flags, _owners(owners) if folio.order else None)
 
     lists = [[describe(f) for f in machine.lists.order(k)] for k in (0, 1)]
     pages = {}
-    for number, process in machine.processes.items():
+    for k, process in machine.processes.items():
         rows = []
         for page in process.pages:
             if page.state == "present":
                 flags = (page.nonzero, page.young, page.touched, page.swapped_in, page.large)
                 rows.append(("present", page.exclusive, numbers[id(page.folio)], flags))
             elif page.state == "swapped":
-                rows.append(("swapped", page.exclusive, page.slot, page.nonzero))
+                rows.append(("swapped", page.exclusive, number((page.device, page.slot)), page.nonzero))
             else:
                 rows.append((page.state,))
-        pages[place[number]] = rows
-    device = machine.swap.devices[0]
+        pages[place[k]] = rows
+    clusters = [c for device in devices for c in device.clusters]
     slots = [
         (
             c.counts[i],
             c.shadow[i] if c.counts[i] and c.cache[i] is None else None,
             numbers[id(c.cache[i])] if c.cache[i] else -1,
         )
-        for c in device.clusters
+        for c in clusters
         for i in range(512)
     ]
+    sets = [
+        (tuple(map(bool, c.used)), tuple(x is not None for x in c.cache), tuple(c.zero)) for c in clusters
+    ]
+    scalars = {name: getattr(machine, name) for name in SCALARS}
+    scalars |= {"used": machine.usage, "free": machine.swap.free_slots, "oom": machine.oom}
     return {
         "processes": sorted(pages),
         **{f"pages {k}": pages[k] for k in sorted(pages)},
         "inactive": lists[0],
         "active": lists[1],
-        "sizes": found["sizes"],
+        "sizes": (machine.lists.inactive_nr, machine.lists.active_nr),
         "slots": slots,
-        "clusters": found["clusters"],
-        "lists": found["lists"],
-        "hints": found["hints"],
+        "sets": sets,
+        "swap": of_plain(SimpleNamespace(swap=machine.swap, bases=bases, number=number)),  # type: ignore[arg-type]
         "tables": sorted((place[k], block) for k, p in machine.processes.items() for block in p.tables),
         "huge": sorted((place[k], block) for k, p in machine.processes.items() for block in p.huge),
-        "memory": found["memory"],
-        "scalars": found["scalars"],
+        "memory": list(machine.policy_memory),
+        "scalars": scalars,
     }
 
 
-def of_machine(state: MachineState, npages: int, living: list[int]) -> dict[str, Any]:
+def of_machine(state: MachineState, npages: int, living: list[int], devices: int = 1) -> dict[str, Any]:
     """The same of a machine with one lane."""
     s = sharing.of(state)
     folios = np.asarray(s.folios)[:-SPARE, 0].reshape(-1, sharing.FIELDS)
@@ -126,7 +136,8 @@ def of_machine(state: MachineState, npages: int, living: list[int]) -> dict[str,
                 rows.append((kind,))
         pages[k] = rows
         assert k in living or all(row == ("none",) for row in rows)
-    slot_count = len(_clusters(state.clusters)["clusters"]) * 512
+    sets = [row[:3] for row in _clusters(state.clusters)["clusters"]]
+    slot_count = len(sets) * 512
     counts, cache = np.asarray(s.counts)[:slot_count, 0], np.asarray(s.cache)[:slot_count, 0]
     shadows = np.asarray(state.shadows)[:slot_count, 0]
     slots = [
@@ -145,7 +156,8 @@ def of_machine(state: MachineState, npages: int, living: list[int]) -> dict[str,
         "active": lists[1],
         "sizes": (int(np.asarray(state.inactive)[0]), int(np.asarray(state.active)[0])),
         "slots": slots,
-        **_clusters(state.clusters),
+        "sets": sets,
+        "swap": of_jax(state.clusters, devices),
         "tables": [(int(t) // blocks, int(t) % blocks) for t in tables],
         "huge": [(int(t) // blocks, int(t) % blocks) for t in huge],
         "memory": np.asarray(state.memory)[:4, 0].tolist(),

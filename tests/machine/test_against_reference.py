@@ -15,6 +15,7 @@ from tests.machine.states import differences, of_machine, of_reference
 from tests.machine.workloads import random_text
 from tests.reference.machine import Machine
 from tests.reference.run import Runner
+from tests.reference.slots import Device
 
 
 def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machine:
@@ -25,7 +26,8 @@ def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machin
         always=always,
         madvise=madvise,
         limit=None if lane.limit is None else lane.limit // 4096,
-        swap_slots=lane.slots,
+        devices=[Device(device.slots, device.priority) for device in lane.devices],
+        cpus=max(lane.cpus, int(workload.cpu.max(initial=0)) + 1),
         policy=lane.policy,
         policy_params=tuple(lane.parameters()),
         profile=PROFILES[profile],

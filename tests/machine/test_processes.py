@@ -12,6 +12,7 @@ from jaxswap.errors import InputError
 from jaxswap.machine import COUNTERS, Lane, replay_one
 from jaxswap.machine.program import compile_workload, places_of
 from jaxswap.machine.replay import Replay
+from jaxswap.swaptable.clusters import Device
 from jaxswap.validate import hold
 from jaxswap.workload import parse_workload
 from tests.machine.shared_states import of_machine, of_reference, places
@@ -20,16 +21,16 @@ from tests.machine.test_against_reference import random_lane, reference_of, run_
 from tests.machine.workloads import random_forks
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
-KERNELS = ("6.18.15", "7.0.13", "7.1.13", "7.2.12", "7.3.4")
+KERNELS = ("6.12.95", "6.18.15", "7.0.13", "7.1.13", "7.2.12", "7.3.4")
 NAMES = ("fork-1", "fork-2", "fork-3", "rand-fork-1", "rand-fork-2")
-PROFILES = ("6.18", "7.0", "7.1", "7.2", "7.3")
+PROFILES = ("6.12", "6.18", "7.0", "7.1", "7.2", "7.3")
 
 
 def check(text: str, lane: Lane, profile: str) -> None:
     """Every page, folio, slot, cluster, list and counter is the same on both machines."""
     workload = parse_workload(text)
     replay = Replay(workload, [lane], profile, devices=1)
-    if replay.compiled.processes == 1:
+    if replay.states.sharing is None:
         return
     replay.advance(0, replay.compiled.ops)
     machine = reference_of(workload, lane, profile)
@@ -39,7 +40,7 @@ def check(text: str, lane: Lane, profile: str) -> None:
     if machine.oom:
         # The killer's moment is the same; what a fork under way still charges is not looked at.
         return
-    mine = of_machine(state, workload.npages, sorted(place.values()))
+    mine = of_machine(state, workload.npages, sorted(place.values()), len(lane.devices))
     found = differences(of_reference(machine, place), mine)
     assert not found, found[:4]
     wanted = machine.final_counters()
@@ -51,7 +52,8 @@ def check(text: str, lane: Lane, profile: str) -> None:
 def some_lane(seed: int, pages: int, limited: bool) -> Lane:
     rng = random.Random(seed)
     lane = random_lane(rng, False)
-    slots = rng.choice([pages * 3 // 4, pages * 3 // 2, pages * 4, pages * 13])
+    # Between 320 and 640 slots 6.12 has slots in hand while swap is more than half full.
+    slots = rng.choice([pages * 3 // 4, pages * 3 // 2, pages * 2, pages * 5 // 2, pages * 4, pages * 13])
     limit = rng.randint(60, max(500, pages * 3 // 2)) * 4096 if limited else None
     return dataclasses.replace(lane, swap=slots * 4096, limit=limit)
 
@@ -63,7 +65,27 @@ def test_equals_the_reference(profile: str, seed: int, operations: int, limited:
     check(random_forks(seed, operations), some_lane(seed, 200, limited), profile)
 
 
-@pytest.mark.parametrize("profile", ["6.18", "7.3"])
+def several_devices(seed: int, lane: Lane) -> Lane:
+    """The lane with its swap cut in two or three devices of some priority."""
+    rng = random.Random(seed)
+    number = rng.choice([2, 2, 3])
+    cuts = [lane.slots // number + rng.randrange(-20, 20) for _ in range(number)]
+    swaps = tuple(Device(slots, rng.choice([None, None, 0, 5])) for slots in cuts)
+    return dataclasses.replace(lane, swaps=swaps)
+
+
+@pytest.mark.parametrize("profile", ["6.12", "6.18", "7.3"])
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 120), limited=st.booleans())
+@settings(max_examples=20)
+def test_equals_the_reference_on_cpus_and_devices(
+    profile: str, seed: int, operations: int, limited: bool
+) -> None:
+    text = random_forks(seed, operations, cpus=1 + seed % 3, places=True)
+    lane = several_devices(seed, some_lane(seed, 200, limited))
+    check(text, dataclasses.replace(lane, cpus=1 + seed % 4), profile)
+
+
+@pytest.mark.parametrize("profile", ["6.12", "6.18", "7.3"])
 @given(seed=st.integers(0, 2**32), limited=st.booleans())
 @settings(max_examples=10)
 def test_equals_the_reference_with_2_mib(profile: str, seed: int, limited: bool) -> None:
@@ -101,18 +123,28 @@ def test_places_are_taken_again() -> None:
     assert children.tolist() == [1, 2, 0, 1, 0, 0] and processes == 4
 
 
-def test_lanes_side_by_side_come_out_as_one_by_one() -> None:
-    workload = parse_workload(random_forks(5, 80))
+@pytest.mark.parametrize("profile", ["6.12", "7.3"])
+def test_lanes_side_by_side_come_out_as_one_by_one(profile: str) -> None:
+    workload = parse_workload(random_forks(5, 80, cpus=2, places=True))
     lanes = [dataclasses.replace(some_lane(seed, 200, True), swap=700 * 4096) for seed in range(4)]
-    together = Replay(workload, lanes, width=4, devices=1)
+    together = Replay(workload, lanes, profile, width=4, devices=1)
     together.advance(0, together.compiled.ops)
-    apart = Replay(workload, lanes, width=1, devices=1)
+    apart = Replay(workload, lanes, profile, width=1, devices=1)
     apart.advance(0, apart.compiled.ops)
     assert (together.result().counters == apart.result().counters).all()
     assert apart.result().counters.any()
 
 
-def test_6_12_says_that_it_does_not_fork() -> None:
-    workload = parse_workload("REGION 8 plain\nREAD 1\nFORK 1\n", "some.t")
-    with pytest.raises(InputError, match=r"^some\.t:3: FORK is not replayed with the rules of 6\.12"):
-        replay_one(workload, Lane(), "6.12")
+@pytest.mark.parametrize("kernel", ["6.12.95", "6.18.15", "7.3.4"])
+def test_two_cpus_equal_the_kernel(kernel: str) -> None:
+    held = hold(DATA / "workloads" / "cpus-1.t.gz", DATA / kernel / "cpus-1.txt.gz")
+    assert held.found is not None, held.refused
+    assert held.found.equal, str(held.found)
+
+
+def test_a_cpu_too_many_is_refused() -> None:
+    workload = parse_workload("REGION 8 plain\nREAD 1\n@8 READ 2\n", "some.t")
+    with pytest.raises(InputError, match=r"^some\.t:3: @8: a machine has at most 8 CPUs, @0 to @7$"):
+        replay_one(workload, Lane())
+    with pytest.raises(InputError, match=r"^cpus: 9; a machine has 1 to 8$"):
+        Lane(cpus=9).check()

@@ -91,7 +91,8 @@ def test_settings_are_operations_that_count_for_nothing() -> None:
         (f"{THP}enabled", "inherit"),
         (f"{THP}defrag", "never"),
         ("/proc/sys/vm/page-cluster", "32"),
-        ("/sys/module/zswap/parameters/enabled", "Y"),
+        ("/sys/module/zswap/parameters/enabled", "maybe"),
+        ("/sys/kernel/mm/swap/vma_ra_enabled", "1"),
     ],
 )
 def test_other_settings_are_refused_before_anything_runs(path: str, value: str) -> None:

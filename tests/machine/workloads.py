@@ -60,23 +60,31 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
     return "\n".join(lines) + "\n"
 
 
-def random_forks(seed: int, operations: int, pages: int = 200, processes: int = 4) -> str:
-    """A workload of processes that come and go; its few pages are shared densely."""
+def random_forks(
+    seed: int, operations: int, pages: int = 200, processes: int = 4, cpus: int = 1, places: bool = False
+) -> str:
+    """A workload of processes that come and go, on some CPUs; its few pages are shared densely.
+
+    places: it has places for four processes whoever comes, so that all such workloads share a program.
+    """
     rng = random.Random(seed)
     advice = rng.choice(["plain", "huge", "plain"])
     lines, living = [f"REGION {pages} {advice}"], [0]
     if rng.random() < 0.4:
         lines.append(f"MADVNOHUGE {pages // 2} {pages // 4}")
+    if places:
+        lines += ["FORK 1", "p1 FORK 2", "p2 FORK 3", "p1 EXIT", "p2 EXIT", "p3 EXIT"]
     if rng.random() < 0.6:
         lines.append(f"FILL 0 {pages}")
         if rng.random() < 0.6:
             lines.append(f"PAGEOUT 0 {pages}")
     kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD"]
-    weights = [20, 14, 14, 14, 12, 16, 6, 8, 3, 2, 2, 2, 7, 2]
-    kinds += ["ADVICE", "WHOLE", "MAP", "FORK", "EXIT"]
+    weights = [20, 14, 14, 14, 12, 16, 6, 8, 3, 2, 2, 2, 7, 2, 6]
+    kinds += ["ADVICE", "WHOLE", "MAP", "FORK", "EXIT", "AHEAD"]
     for _ in range(operations):
         process = rng.choice(living)
-        prefix = f"p{process} " if process else ""
+        prefix = f"@{rng.randrange(cpus)} " if cpus > 1 else ""
+        prefix += f"p{process} " if process else ""
         kind = rng.choices(kinds, weights)[0]
         if rng.random() < 0.5:
             n, v = 16 * rng.choice([1, 1, 2, 4]), rng.randrange(pages // 16) * 16
@@ -100,6 +108,10 @@ def random_forks(seed: int, operations: int, pages: int = 200, processes: int = 
         elif kind == "MAP":
             lines.append(f"{prefix}UNMAP {start} {length}")
             lines.append(f"{prefix}MAP {start} {length} {rng.choice(['plain', 'huge'])}")
+        elif kind == "AHEAD":
+            # Folios that keep their slots until 6.18.
+            lines += [f"{prefix}PAGEOUT {start} {length}", f"{prefix}WILLNEED {start} {length}"]
+            lines.append(f"{prefix}READN {start} {length}")
         elif kind == "WHOLE":
             block = rng.randrange(-(-pages // 512)) * 512
             call = rng.choice(["DONTNEED", "PAGEOUT", "FILL", "COLD", "READN"])

@@ -6,6 +6,7 @@ read_swap_cache_async), mm/madvise.c (swapin_walk_pmd_entry); 6.12 to 7.3.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import memcg, swapin
@@ -14,6 +15,8 @@ from .folio import BLOCK, Folio, Process, Vma
 if TYPE_CHECKING:
     from .machine import Machine
 
+# Pages and their slots, each looked up when its turn comes: what was read before may have made room.
+Places = Iterator[tuple[int, tuple[int, int]]]
 CEILING = 5  # SWAP_RA_ORDER_CEILING
 MOST_HITS = 63
 FIRST_HITS = 4
@@ -63,16 +66,16 @@ def swap_in(m: Machine, process: Process, v: int, vma: Vma) -> Folio | None:
     return m.swap.devices[page.device].cached(page.slot)
 
 
-def vma_window(m: Machine, process: Process, v: int, vma: Vma) -> list[tuple[int, tuple[int, int]]]:
+def vma_window(m: Machine, process: Process, v: int, vma: Vma) -> Places:
     """swap_vma_ra_win: the swapped pages around page v, in its VMA and 2 MiB block."""
     most = 1 << min(m.page_cluster, CEILING)
     if most == 1:
-        return []
+        return
     previous, last, hits = vma.readahead or (None, 0, FIRST_HITS)
     size = window(previous, v, hits, most, last)
     vma.readahead = (v, size, 0)
     if size == 1:
-        return []
+        return
     if previous is not None and v == previous + 1:
         start = v
     elif previous is not None and previous == v + 1:
@@ -82,26 +85,30 @@ def vma_window(m: Machine, process: Process, v: int, vma: Vma) -> list[tuple[int
     block = v // BLOCK * BLOCK
     end = min(start + size, vma.end, block + BLOCK)
     start = max(start, vma.start, block)
-    pages = ((q, process.pages[q]) for q in range(start, end))
-    return [(q, (page.device, page.slot)) for q, page in pages if page.state == "swapped"]
+    for q in range(start, end):
+        page = process.pages[q]
+        if page.state == "swapped":
+            yield q, (page.device, page.slot)
 
 
-def cluster_window(m: Machine, number: int, slot: int) -> list[tuple[int, tuple[int, int]]]:
+def cluster_window(m: Machine, number: int, slot: int) -> Places:
     """swap_cluster_readahead: the slots around this one. State of the machine, not of a VMA."""
     most = 1 << m.page_cluster
     if most == 1:
-        return []
+        return
     hits, m.readahead_hits = m.readahead_hits, 0
     size = window(m.readahead_offset, slot, hits, most, m.readahead_last)
     if not hits:
         m.readahead_offset = slot
     m.readahead_last = size
     if size == 1:
-        return []
+        return
     device = m.swap.devices[number]
     first = max(slot & ~(size - 1), 1)
     last = min(slot | (size - 1), device.nslots - 1)
-    return [(m.page_of(number, at), (number, at)) for at in range(first, last + 1) if device.count(at)]
+    for at in range(first, last + 1):
+        if device.count(at):
+            yield m.page_of(number, at), (number, at)
 
 
 def read_async(m: Machine, base: int, place: tuple[int, int]) -> Folio | None:

@@ -184,12 +184,12 @@ class SwapDevice:
         cluster, size = self.clusters[index], 1 << order
         if cluster.count + size > CLUSTER:
             return None, 0
-        free, full = bytes(size), self.full()
+        free = bytes(size)
         position = start
         while position + size <= CLUSTER:
             if cluster.used[position : position + size] == free:
                 return position, 0
-            if full and self._only_cached(index, position, size):
+            if self.full() and self._only_cached(index, position, size):
                 self._reclaim_range(cluster, position, size)
                 if not self._still_usable(index, order):
                     return None, 0

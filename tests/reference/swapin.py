@@ -130,6 +130,7 @@ def read(
     """A new folio with the content of its slots: refault, LRU, read; cached unless `past_cache`."""
     folio = Folio(base, order, dirty=False, used=False)
     cluster, i = m.swap.devices[target[0]].at(target[1])
+    folio.nonzero = not cluster.zero[i]
     memcg.refault(m, folio, cluster.shadow[i])
     if not past_cache:
         m.swap.insert(folio, place)

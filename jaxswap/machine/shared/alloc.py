@@ -1,8 +1,8 @@
 """Slots for folios where the allocator may take them from the swap cache.
 
 Source of the rules: mm/swapfile.c (swap_alloc_fast, cluster_alloc_swap_entry, alloc_swap_scan_cluster,
-cluster_reclaim_range, swap_reclaim_full_clusters, relocate_cluster), 6.18 to 7.3; block devices without
-discard that do not rotate.
+cluster_reclaim_range, swap_reclaim_full_clusters, relocate_cluster; get_swap_pages of 6.12), mm/swap_slots.c
+of 6.12, 6.12 to 7.3; block devices.
 """
 
 from dataclasses import replace
@@ -11,15 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxswap.machine.shared import devices as swaps
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.slots import slot_of, vm_swap_full
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
-from jaxswap.swaptable import bits, cluster_table
+from jaxswap.swaptable import bits, cluster_table, slot_cache
 from jaxswap.swaptable.cluster_table import (
+    BASE,
     BEHIND,
     FRAG,
     FRAG_LIST,
+    FREE,
     FREE_LIST,
     FULL,
     FULL_LIST,
@@ -29,6 +32,8 @@ from jaxswap.swaptable.cluster_table import (
     NONFULL_LIST,
     PRIORITY,
     USED,
+    Clusters,
+    SlotRules,
     at_device,
     device_of,
     devices,
@@ -39,54 +44,93 @@ from jaxswap.swaptable.cluster_table import (
     take_turn,
 )
 from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT, MAX_ORDER
-from jaxswap.swaptable.lanes import load, load1, store1
+from jaxswap.swaptable.lanes import load, load1, repeat, store1, surely
 
-_NEVER = 99
-_PICK, _TURN = 0, 3  # ranks: choose a device; the list of full clusters
+_NEVER, _OWN_FRAG = 99, 4
+_PICK, _HINTED, _LISTED = -1, 0, 1  # ranks: choose a device; the hint it keeps; its lists
 
 
 def _ranks() -> np.ndarray:
-    """In which turn the slow path of an order looks at each list."""
-    ranks = np.full((MAX_ORDER + 1, LISTS), _NEVER, np.int32)
-    for order in range(MAX_ORDER + 1):
-        ranks[order, FREE_LIST], ranks[order, FULL_LIST] = 2, _TURN
-        if order < MAX_ORDER:
-            ranks[order, NONFULL_LIST + order], ranks[order, FRAG_LIST + order] = 1, 4
+    """In which turn the slow path of an order looks at each list: [6.12, later or discards, order, list]."""
+    ranks = np.full((3, MAX_ORDER + 1, LISTS), _NEVER, np.int32)
+    for row, (free_, full, nonfull) in enumerate(((1, 2, 3), (2, 3, 1), (1, 3, 2))):
+        for order in range(MAX_ORDER + 1):
+            ranks[row, order, FREE_LIST], ranks[row, order, FULL_LIST] = free_, full
+            if order < MAX_ORDER:
+                ranks[row, order, NONFULL_LIST + order] = nonfull
+                ranks[row, order, FRAG_LIST + order] = _OWN_FRAG
     for stolen in range(1, MAX_ORDER + 1):
-        ranks[0, FRAG_LIST + stolen] = 3 + 2 * stolen
-        ranks[0, NONFULL_LIST + stolen] = 4 + 2 * stolen
-    return ranks
+        ranks[:, 0, FRAG_LIST + stolen] = 3 + 2 * stolen
+        ranks[:, 0, NONFULL_LIST + stolen] = 4 + 2 * stolen
+    return ranks.reshape(-1, LISTS)
 
 
 _RANKS = _ranks()
 
 
-def _hint_at(state: MachineState, order: Lane) -> Lane:
-    """Where the CPU's hint of an order is kept: once for all devices."""
-    return state.cpu * devices(state.clusters) * HINTS + order
+def _hint_at(state: MachineState, rules: SlotRules, device: Lane, order: Lane) -> Lane:
+    """Where the CPU's hint of an order is kept: once for all devices, or by each."""
+    own = jnp.where(rules.device_hints, device, 0)
+    return (state.cpu * devices(state.clusters) + own) * HINTS + order
 
 
 def begin(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """swap_alloc_fast: the cluster of the hint, if it is of use."""
-    order = regs.alloc_order
-    hint, hints = load1(state.clusters.notes, _hint_at(state, order))
-    c = replace(state.clusters, notes=hints)
+    """folio_alloc_swap; in 6.12 small folios get slots from the CPU's hand, filled first if it is empty."""
+    regs = assign(regs, on, slot=-1, fill=0, at=At.ALLOC_HINT)
+    if not slot_cache.present(state.clusters):
+        return state, regs
+    by_hand = on & (regs.alloc_order == 0)
+    c, active = slot_cache.check_active(state.clusters, by_hand)
+    empty, c = slot_cache.empty(c, slot_cache.taken(c, state.cpu))
+    fills = by_hand & active & empty
+    regs = assign(regs, fills, fill=jnp.minimum(slot_cache.BATCH, c.free))
+    return replace(state, clusters=c), assign(regs, by_hand & active & ~empty, at=At.ALLOC_DRAW)
+
+
+def hint(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """swap_alloc_fast: the cluster of the hint, if it is of use. In 6.12 a device comes first."""
+    rules, order = params.rules.slots, regs.alloc_order
+    found, notes = load1(state.clusters.notes, _hint_at(state, rules, jnp.zeros_like(order), order))
+    state = replace(state, clusters=replace(state.clusters, notes=notes))
+    regs = assign(regs, on, rank=_PICK, visited=0, at=At.ALLOC_LIST)
+    few = on & rules.device_hints & (state.clusters.free < jnp.int32(1) << order)
+    regs = assign(regs, few, fill=0, at=regs.back_alloc)
+    return _follow(state, regs, found, on & ~rules.device_hints)
+
+
+def _follow(state: MachineState, regs: Registers, hint: Lane, on: Flag) -> tuple[MachineState, Registers]:
+    """cluster_is_usable: to the cluster of a hint, unless it is of no use."""
     cluster = jnp.where(hint > 0, hint >> CLUSTER_SHIFT, 0)
-    count, owner, flag, c = cluster_table.state(c, cluster)
+    count, owner, flag, c = cluster_table.state(state.clusters, cluster)
     usable = (hint > 0) & ((flag == NONFULL) | (flag == FRAG))
-    usable = usable & ((order == 0) | (count == 0) | (owner == order))
-    regs = assign(regs, on, rank=_PICK, visited=0, slot=-1, at=At.ALLOC_LIST)
+    usable = usable & ((regs.alloc_order == 0) | (count == 0) | (owner == regs.alloc_order))
     start = hint & (CLUSTER - 1)
     regs = assign(regs, on & usable, cluster=cluster, start=start, hinted=True, at=At.ALLOC_FIND)
     return replace(state, clusters=c), regs
 
 
-def _next_device(state: MachineState, regs: Registers, on: Flag) -> tuple[MachineState, Registers]:
+def draw(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """The next slot of the CPU's hand."""
+    if not slot_cache.present(state.clusters):
+        return state, regs
+    hand = slot_cache.taken(state.clusters, state.cpu)
+    c, slot, _ = slot_cache.pop(state.clusters, hand, jnp.ones_like(hand), on)
+    return replace(state, clusters=c), assign(regs, on, slot=slot, at=regs.back_alloc)
+
+
+def _next_device(
+    state: MachineState, rules: SlotRules, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
     """The next device of swap_avail_head, moved behind its equals; the search ends if there is none.
 
-    At order 0 the other devices are asked where one has nothing.
+    At order 0 the other devices are asked where one has nothing, and then discards are waited for. If the
+    hand stays empty, one slot is looked for. A device that rotates has a hint of its own.
     """
     c = state.clusters
     number = np.arange(devices(c), dtype=np.int32)[:, None]
@@ -100,44 +144,113 @@ def _next_device(state: MachineState, regs: Registers, on: Flag) -> tuple[Machin
     device = jnp.sum(jnp.where(equal & (turns == turn[None]), number, 0), axis=0)
     picked = on & jnp.any(there, axis=0)
     c = take_turn(c, device, picked)
-    regs = assign(regs, on & ~picked, at=regs.back_alloc)
+    over = on & ~picked
+    waits = over & (regs.alloc_order == 0)
+    state, discarded = swaps.discard(replace(state, clusters=c), True, waits)
+    ended = over & ~discarded
+    regs = assign(regs, ended, at=jnp.where(regs.fill > 0, At.ALLOC_HINT, regs.back_alloc), fill=0)
+    regs = assign(regs, over & discarded, visited=0)
     visited = regs.visited | (jnp.int32(1) << device)
-    return replace(state, clusters=c), assign(regs, picked, device=device, visited=visited, rank=1)
+    rank = jnp.where(rules.device_hints, _HINTED, _LISTED)
+    regs = assign(regs, picked, device=device, visited=visited, rank=rank)
+    hint, state = swaps.hint(state, device, regs.alloc_order)
+    return _follow(state, regs, hint, picked & swaps.has(state, device, swaps.ROTATIONAL))
+
+
+def _length(c: Clusters, head: Lane, on: Flag) -> tuple[Lane, Clusters]:
+    """How many clusters are on a list."""
+
+    def more(carry: tuple[Clusters, Lane, Lane]) -> Flag:
+        return on & (carry[1] != head)
+
+    def turn(carry: tuple[Clusters, Lane, Lane]) -> tuple[Clusters, Lane, Lane]:
+        c, at, size = carry
+        following, next = load1(c.next, at)
+        active = surely(more(carry))
+        return replace(c, next=next), jnp.where(active, following, at), size + active
+
+    first, next = load1(c.next, head)
+    c, _, size = repeat(more, turn, (replace(c, next=next), first, jnp.zeros_like(head)))
+    return size, c
 
 
 def next_list(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """cluster_alloc_swap_entry: the first cluster of the next list that has one."""
-    state, regs = _next_device(state, regs, on & (regs.rank == _PICK))
-    asked = on & (regs.at == At.ALLOC_LIST)
-    order, c = regs.alloc_order, state.clusters
-    ranks = jnp.take(jnp.asarray(_RANKS), order, axis=0, mode="clip").T
+    """cluster_alloc_swap_entry: the first cluster of the next list that has one.
+
+    In 6.12 a nonfull or frag cluster goes to the tail of frag before it is scanned, and frag is gone through
+    once, but for clusters that this search put there.
+    """
+    rules, order = params.rules.slots, regs.alloc_order
+    state, regs = _next_device(state, rules, regs, on & (regs.rank == _PICK))
+    asked = on & (regs.at == At.ALLOC_LIST) & (regs.rank > _PICK)
+    hint_at = _hint_at(state, rules, regs.device, order)
+    kept, notes = load1(state.clusters.notes, hint_at)
+    c = replace(state.clusters, notes=notes)
+    begins = asked & (regs.rank == _HINTED)
+    regs = assign(regs, asked & (regs.rank <= _LISTED), scanned=0, most=-1)
+    regs = assign(regs, begins, rank=_LISTED)
+    hinted = begins & (kept > 0)
+    asked = asked & ~hinted
+    regs = assign(
+        regs, hinted, cluster=kept >> CLUSTER_SHIFT, start=kept & (CLUSTER - 1), hinted=True, at=At.ALLOC_FIND
+    )
+    row = jnp.where(rules.nonfull_first, 1, 0)
+    row = jnp.where(swaps.has(state, regs.device, swaps.DISCARDS), 2, row) * (MAX_ORDER + 1) + order
+    ranks = jnp.take(jnp.asarray(_RANKS), row, axis=0, mode="clip").T
     sentinel = sentinels(c, regs.device)
     heads, next = load(c.next, sentinel, LISTS)
     c = replace(c, next=next)
-    empty = heads == sentinel + jnp.arange(LISTS, dtype=jnp.int32)[:, None]
-    turn = jnp.where(empty | (ranks < regs.rank[None]), _NEVER, ranks)
-    turn = jnp.where((ranks == _TURN) & ~vm_swap_full(state)[None], _NEVER, turn)
+    number = np.arange(LISTS, dtype=np.int32)[:, None]
+    full_list = number == FULL_LIST
+    turn = jnp.where((heads == sentinel + number) | (ranks < regs.rank[None]), _NEVER, ranks)
+    turn = jnp.where(full_list & ~vm_swap_full(state)[None], _NEVER, turn)
     best = jnp.min(turn, axis=0)
-    head = jnp.max(jnp.where(turn == best[None], heads, -1), axis=0)
-    there, full = asked & (best < _NEVER), best == _TURN
-    once_only = (best == 2) | (best == _TURN) | (best == 4)
-    regs = assign(regs, asked & ~there, rank=_PICK)
+    chosen = turn == best[None]
+    head = jnp.max(jnp.where(chosen, heads, -1), axis=0)
+    which = jnp.max(jnp.where(chosen, number, -1), axis=0)
+    there, full = asked & (best < _NEVER), which == FULL_LIST
+    own_frag = there & (best == _OWN_FRAG)
+    all_frag = own_frag & rules.scan_all_frag
+    size, c = _length(c, sentinel + FRAG_LIST + order, all_frag & (regs.most < 0))
+    regs = assign(regs, all_frag & (regs.most < 0), most=size)
+    passed = all_frag & (regs.scanned >= regs.most)
+    regs = assign(regs, passed, rank=_OWN_FRAG + 1)
+    scans = there & ~passed
+    in_turn = scans & rules.fill_nonfull & (own_frag | (which == NONFULL_LIST + order)) & (best <= _OWN_FRAG)
+    head = jnp.where(scans, head, 0)
+    count, owner, flag, c = cluster_table.state(c, head)
+    c = cluster_table.set_state(c, head, count, owner, jnp.full_like(flag, FRAG), in_turn)
+    c = cluster_table.move(c, head, jnp.full_like(flag, FRAG), owner, in_turn)
+    regs = assign(regs, in_turn, scanned=regs.scanned + 1)
+    # The device has nothing. In 6.12 its hint is gone; what the hand got from it is enough.
+    nothing = asked & ~there
+    c = replace(c, notes=store1(c.notes, hint_at, jnp.zeros_like(kept), nothing & rules.device_hints))
+    regs = assign(regs, nothing, rank=_PICK)
+    if slot_cache.present(c):
+        empty, c = slot_cache.empty(c, slot_cache.taken(c, state.cpu))
+        regs = assign(regs, nothing & (regs.fill > 0) & ~empty, fill=0, at=At.ALLOC_DRAW)
+    once_only = (which == FREE_LIST) | full | (own_frag & ~rules.scan_all_frag)
+    once_only = once_only | ((best > _OWN_FRAG) & rules.fill_nonfull)
     regs = assign(
-        regs, there, cluster=head, start=0, turn=0, hinted=False,
+        regs, scans, cluster=head, start=0, turn=0, hinted=False,
         rank=jnp.where(once_only, best + 1, best), at=jnp.where(full, At.ALLOC_FULL, At.ALLOC_FIND),
     )  # fmt: skip
     return replace(state, clusters=c), regs
 
 
-def _reclaimable(state: MachineState, cluster: Lane) -> bits.Bits:
-    """Cached slots of a cluster that have no count."""
+def _only_cached(state: MachineState, cluster: Lane) -> tuple[bits.Bits, bits.Bits]:
+    """Slots of a cluster that have no count: those with a folio in the swap cache, and all of them."""
     counts, _ = load(sharing.of(state).counts, cluster * CLUSTER, CLUSTER)
     cache, _ = load(sharing.of(state).cache, cluster * CLUSTER, CLUSTER)
-    found = ((counts == 0) & (cache >= 0)).reshape(16, 32, -1)
     place = np.uint32(1) << np.arange(32, dtype=np.uint32)[None, :, None]
-    return jnp.sum(jnp.where(found, place, np.uint32(0)), axis=1, dtype=jnp.uint32)
+
+    def packed(members: Flag) -> bits.Bits:
+        words = members.reshape(16, 32, -1)
+        return jnp.sum(jnp.where(words, place, np.uint32(0)), axis=1, dtype=jnp.uint32)
+
+    return packed((counts == 0) & (cache >= 0)), packed(counts == 0)
 
 
 def _used(state: MachineState, cluster: Lane) -> tuple[bits.Bits, MachineState]:
@@ -148,13 +261,25 @@ def _used(state: MachineState, cluster: Lane) -> tuple[bits.Bits, MachineState]:
 def find(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """alloc_swap_scan_cluster from `start` on: take slots, or drop folios from the swap cache, or give up."""
-    order, cluster = regs.alloc_order, regs.cluster
+    """alloc_swap_scan_cluster from `start` on: take slots, or drop folios from the swap cache, or give up.
+
+    To 6.12 a slot in a hand, taken and without a count, looks like a cached one.
+    """
+    rules, order, cluster = params.rules.slots, regs.alloc_order, regs.cluster
     size = jnp.int32(1) << order
     count, owner, flag, c = cluster_table.state(state.clusters, cluster)
     used, state = _used(replace(state, clusters=c), cluster)
     full = on & vm_swap_full(state)
-    dropped = lax.cond(jnp.any(full), lambda: _reclaimable(state, cluster), lambda: jnp.zeros_like(used))
+    device = device_of(c, cluster)
+    behind = jnp.minimum(of_device(layout_of(c, BEHIND), device) - cluster * CLUSTER, CLUSTER)
+
+    def looks() -> bits.Bits:
+        cached, uncounted = _only_cached(state, cluster)
+        header = cluster == of_device(layout_of(c, BASE), device)
+        good = bits.span(jnp.where(header, 1, 0), behind)
+        return jnp.where(rules.fill_nonfull, uncounted & good, cached)
+
+    dropped = lax.cond(jnp.any(full), looks, lambda: jnp.zeros_like(used))
     (dropped, used), s = lax.optimization_barrier(((bits.only(dropped, full), used), sharing.of(state)))
     state = replace(state, sharing=s)
     fits = count + size <= CLUSTER
@@ -166,22 +291,31 @@ def find(
     ends = taken | (on & (at >= CLUSTER))
     owner = jnp.where(taken & (count == 0), order, owner)
     count = jnp.where(taken, count + size, count)
-    target = jnp.where(count == CLUSTER, FULL, FRAG)
-    moves = ends & (count > 0) & (~regs.hinted | (flag != target))
+    # Where it goes: 6.18 and later FRAG; 6.12 NONFULL if it was free, else it stays where it is.
+    keeps = jnp.where(flag == FREE, NONFULL, flag)
+    target = jnp.where(count == CLUSTER, FULL, jnp.where(rules.fill_nonfull, keeps, FRAG))
+    again = jnp.where(rules.fill_nonfull, False, ~regs.hinted)
+    moves = ends & (count > 0) & (again | (flag != target))
     c = cluster_table.set_state(state.clusters, cluster, count, owner, jnp.where(moves, target, flag), ends)
     c = cluster_table.change(c, cluster, at, at + size, {USED: True}, taken)
     c = cluster_table.move(c, cluster, target, owner, moves)
-    device = device_of(c, cluster)
-    limit = jnp.minimum(of_device(layout_of(c, BEHIND), device) - cluster * CLUSTER, CLUSTER)
-    follows = taken & (count < CLUSTER) & (at + 2 * size <= limit)
+    follows = taken & (count < CLUSTER) & (at + 2 * size <= behind)
     hint = jnp.where(follows, cluster * CLUSTER + at + size, 0)
+    rotates = swaps.has(state, device, swaps.ROTATIONAL)
+    state = swaps.set_hint(state, device, order, hint, ends & rotates)
     c = replace(
         c,
-        notes=store1(c.notes, _hint_at(state, order), hint, ends),
+        notes=store1(c.notes, _hint_at(state, rules, device, order), hint, ends & ~rotates),
         left=at_device(c.left, device, of_device(c.left, device) - size, taken),
     )
+    slot = cluster * CLUSTER + at
+    held = taken & (regs.fill > 0)
     regs = assign(regs, ends, at=At.ALLOC_LIST)
-    regs = assign(regs, taken, slot=cluster * CLUSTER + at, at=regs.back_alloc)
+    regs = assign(regs, taken & ~held, slot=slot, at=regs.back_alloc)
+    if slot_cache.present(c):
+        c = slot_cache.push(c, slot_cache.taken(c, state.cpu), slot, jnp.ones_like(slot), held)
+        regs = assign(regs, held, fill=regs.fill - 1, rank=_HINTED)
+        regs = assign(regs, held & (regs.fill == 0), at=At.ALLOC_DRAW)
     return replace(state, clusters=c), assign(regs, reclaims, start=at, turn=at, at=At.ALLOC_RECLAIM)
 
 
@@ -205,7 +339,10 @@ def reclaim(
     count, owner, _, c = cluster_table.state(state.clusters, regs.cluster)
     usable = (count > 0) & ((regs.alloc_order == 0) | (owner == regs.alloc_order))
     free = bits.has(bits.free_blocks(used, regs.alloc_order), jnp.minimum(regs.start, CLUSTER - 1))
-    start = jnp.where(usable, jnp.where(free, regs.start, regs.start + size), CLUSTER)
+    start = jnp.where(free, regs.start, regs.start + size)
+    # Its lock was dropped. 6.12 goes on whatever the cluster has become, the others where it is of use still.
+    same = params.rules.slots.fill_nonfull
+    start = jnp.where(same & (count == 0), 0, jnp.where(same | usable, start, CLUSTER))
     return replace(state, clusters=c), assign(regs, done, start=start, at=At.ALLOC_FIND)
 
 
@@ -220,7 +357,8 @@ def turn_full(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """swap_reclaim_full_clusters: one full cluster's cached slots that nobody counts on are given back."""
-    ready = bits.from_on(bits.once(_reclaimable(state, regs.cluster)), jnp.minimum(regs.turn, CLUSTER))
+    cached, _ = _only_cached(state, regs.cluster)
+    ready = bits.from_on(bits.once(cached), jnp.minimum(regs.turn, CLUSTER))
     ready, s = lax.optimization_barrier((ready, sharing.of(state)))
     state = replace(state, sharing=s)
     goes = on & (ready < CLUSTER)

@@ -20,7 +20,6 @@ from jaxswap.machine.shared.state import (
     EXCLUSIVE,
     KIND,
     LISTED,
-    MARKED,
     NONE,
     PRESENT,
     REFERENCED,
@@ -176,7 +175,9 @@ def cut(
         folio, state = sharing.folio(state, jnp.where(present, number, 0))
         large = present & (folio.order > 0)
         batch, state = _batch(state, v, regs.base + regs.stop, large)
-        splits = large & (batch < folio.size) & ~(folio.has(MARKED) & (folio.maps > 1))
+        part = large & (batch < folio.size)
+        shared, state = rmap.maybe_shared(state, params, number, folio, part)
+        splits = part & ~shared
         return state, cursor + jnp.where(active & ~splits, batch, 0), stopped | splits
 
     state, cursor, splits = repeat(going, turn, (state, regs.cursor, jnp.zeros_like(on)))

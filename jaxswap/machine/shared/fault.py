@@ -29,7 +29,7 @@ from jaxswap.machine.huge import TOP, wanted
 from jaxswap.machine.reclaim import try_charge
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.settings import Setting
-from jaxswap.machine.shared import readahead, rmap, slots
+from jaxswap.machine.shared import devices, readahead, rmap, slots
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.read import read
 from jaxswap.machine.shared.registers import At, Registers, assign
@@ -39,7 +39,6 @@ from jaxswap.machine.shared.state import (
     EXCLUSIVE,
     KIND,
     LARGE,
-    MARKED,
     NONE,
     NONZERO,
     PRESENT,
@@ -90,13 +89,16 @@ def begin(
     swapin, touch = swapped & ~cached, none & access.write
     zeropage = here & (kind(word) == ZEROPAGE) & access.write
     protected = here & (kind(word) == PRESENT)
-    # In 6.18 (and 6.12) slots of count 1 are read past the swap cache, others with those around.
-    bypass = swapin & ~access.willneed & ~params.rules.free_after_map
-    past, around = bypass & (number == 1), bypass & (number > 1)
+    # From a synchronous device; until 6.18 past the swap cache, and only slots of count 1. Others are read
+    # with those around.
+    faults, at_once = swapin & ~access.willneed, devices.synchronous(state, slot)
+    past = faults & at_once & ~params.rules.free_after_map & (number == 1)
+    around = faults & ~past & ~(at_once & params.rules.free_after_map)
     swapin = swapin & ~around
     swapin, touch = once((swapin, touch))
 
-    allowed = only(orders_of_vma & ANON_ORDERS, touch | (swapin & ~access.willneed))
+    large = swapin & ~access.willneed & ~devices.zswap_ever(state)
+    allowed = only(orders_of_vma & ANON_ORDERS, touch | large)
     allowed = once(allowed)
     empty = jnp.zeros_like(allowed)
     found, table = lax.optimization_barrier(
@@ -334,10 +336,12 @@ def map_folio(
     state = sharing.set_folio(state, regs.folio, folio, on)
     # Until 6.18: read past the swap cache, the slots go at once.
     past = on & regs.past
-    state = slots.give_back_unused(state, params, first_slot, size, past)
+    state = slots.give_back_unused(state, params, first_slot, size, ~past, past)
     full = slots.vm_swap_full(state)
     early = ~past & (full | (access.write & alone))
-    drops = on & jnp.where(rules.free_after_map, True, early)
+    # should_try_to_free_swap
+    late = full | devices.synchronous(state, slot) | (access.write & ~exclusive & alone)
+    drops = on & jnp.where(rules.free_after_map, late, early)
     regs = assign(
         regs, on, at=At.MAPPED, low=low, pages=size, fixes=~rules.free_after_map & alone & ~exclusive
     )
@@ -388,7 +392,9 @@ def protected(
     pages, _ = repeat(lambda carry: own & (carry[1] < BLOCK), keep, (pages, jnp.zeros_like(base)))
     state = tables.split(sharing.put(state, pages=pages), base, whole & ~own)
     large = folio.order > 0
-    alone = jnp.where(large, (folio.maps > 1) & ~folio.has(MARKED), folio.maps == 1)
+    shared, state = rmap.maybe_shared(state, params, number, folio, on & large)
+    reusable = params.rules.reuse_large & (folio.maps > 1) & ~shared
+    alone = jnp.where(large, reusable, folio.maps == 1)
     regs = assign(regs, on, folio=number, at=At.COPY)
     regs = assign(regs, own, at=At.FAULT_END)
     return state, assign(regs, on & alone & ~own, drop=number, at=At.DROP, back_drop=At.REUSE)

@@ -32,6 +32,7 @@ class At(enum.IntEnum):
     EXIT = enum.auto()
     WINDOW_COPY = enum.auto()
     SET = enum.auto()
+    WORKER = enum.auto()
     SPLIT_BLOCK = enum.auto()
     ZAPPED = enum.auto()
     FORK_TABLES = enum.auto()
@@ -59,6 +60,8 @@ class At(enum.IntEnum):
     PUT = enum.auto()
     PUT_CACHED = enum.auto()
     ALLOC = enum.auto()
+    ALLOC_HINT = enum.auto()
+    ALLOC_DRAW = enum.auto()
     ALLOC_LIST = enum.auto()
     ALLOC_FIND = enum.auto()
     ALLOC_RECLAIM = enum.auto()
@@ -87,16 +90,17 @@ class Registers:
     do; base: page of place 0. back_*: the place to return to.
 
     drop, dropped: folio to take out of the swap cache, whether it went. put_slot, put_end: slots whose
-    entries are gone. alloc_order, rank, device, visited, cluster, hinted, start, turn, slot: a search for
-    slots and its answer (start is also where advice began). out, out_done: folio to swap out, whether it
-    found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split; before,
-    active: its neighbour and its list. zaps_table: pages given back may take their page table along.
+    entries are gone. alloc_order, rank, device, visited, cluster, hinted, start, turn, scanned, most, fill,
+    slot: a search for slots and its answer (start is also where advice began; scanned, most: clusters tried
+    and to try of nonfull and frag; fill: slots the CPU's hand still wants). out, out_done: folio to swap out,
+    whether it found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split;
+    before, active: its neighbour and its list. zaps_table: pages given back may take their page table along.
 
     begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused, reclaims,
     got: its charge. folio: that is mapped or copied; past: read past the swap cache. low, pages: what was
     mapped; fixes: it becomes exclusive if the swap cache lets go of the folio (while one goes out: it has
-    content). window: readahead state of the access's VMA; around, left, reading: first page of the window,
-    which of it are to be read, the next one.
+    content). window: readahead state of the access's VMA; around, left, reading: first page, or slot, of
+    the window, how many it has, the next one; source: the slot being read.
     """
 
     at: Lane
@@ -123,6 +127,9 @@ class Registers:
     hinted: Flag
     start: Lane
     turn: Lane
+    scanned: Lane
+    most: Lane
+    fill: Lane
     slot: Lane
     out: Lane
     out_done: Flag
@@ -151,6 +158,7 @@ class Registers:
     around: Lane
     left: Lane
     reading: Lane
+    source: Lane
 
 
 def blank(annotation: Any, lanes: tuple[int, ...]) -> Any:

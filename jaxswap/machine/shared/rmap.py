@@ -1,7 +1,8 @@
 """Mapping and unmapping pages of folios that several processes may map.
 
 Source of the rules: mm/rmap.c (__folio_add_rmap, __folio_remove_rmap), include/linux/rmap.h
-(folio_add_return_large_mapcount, folio_sub_return_large_mapcount), 6.15 to 7.3.
+(folio_add_return_large_mapcount, folio_sub_return_large_mapcount), 6.15 to 7.3; include/linux/mm.h
+(folio_likely_mapped_shared) of 6.12.
 """
 
 from dataclasses import replace
@@ -31,7 +32,7 @@ from jaxswap.machine.shared.state import (
     kind,
     set_page,
 )
-from jaxswap.machine.state import Flag, Lane, MachineState, Mask
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
 from jaxswap.swaptable.lanes import repeat, surely
 
 
@@ -93,6 +94,32 @@ def mapped_by_someone(state: MachineState, number: Lane, v: Lane, on: Flag) -> t
 
     state, _, found = repeat(more, turn, (state, jnp.zeros_like(v), jnp.zeros_like(on)))
     return state, found
+
+
+def maybe_shared(
+    state: MachineState, params: MachineParams, number: Lane, folio: Folio, on: Flag
+) -> tuple[Flag, MachineState]:
+    """folio_maybe_mapped_shared of a large folio.
+
+    folio_likely_mapped_shared of 6.12 guesses: more mappings than pages, or its first page mapped twice.
+    """
+    pages = sharing.room(state)
+    several = on & (folio.maps > 1)
+    guesses = several & ~params.rules.remembers_owners
+
+    def more(carry: tuple[MachineState, Lane, Lane]) -> Flag:
+        return guesses & (carry[1] < sharing.processes(state))
+
+    def turn(carry: tuple[MachineState, Lane, Lane]) -> tuple[MachineState, Lane, Lane]:
+        state, k, found = carry
+        word, owner, state = sharing.page(state, k * pages + folio.base)
+        mine = surely(more(carry)) & (kind(word) == PRESENT) & (owner == number)
+        return state, k + 1, found + mine
+
+    zero = jnp.zeros_like(number)
+    state, _, first = repeat(more, turn, (state, zero, zero))
+    guess = (folio.maps > folio.size) | (first > 1)
+    return several & jnp.where(params.rules.remembers_owners, folio.has(MARKED), guess), state
 
 
 def leave(state: MachineState, word: Mask, on: Flag) -> MachineState:

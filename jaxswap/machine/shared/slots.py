@@ -1,7 +1,7 @@
 """Counts of slots, the swap cache, slots given back.
 
 Source of the rules: mm/swapfile.c (swap_put_entries_direct, folio_free_swap, __try_to_reclaim_swap),
-mm/swap_state.c (__swap_cache_del_folio), 6.18 to 7.3.
+mm/swap_state.c (__swap_cache_del_folio), 6.18 to 7.3; free_swap_and_cache_nr, put_swap_folio of 6.12.
 """
 
 from dataclasses import replace
@@ -10,11 +10,13 @@ import jax.numpy as jnp
 
 from jaxswap.machine import lru
 from jaxswap.machine.counters import count
+from jaxswap.machine.shared import devices
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import ACTIVE, DIRTY, LISTED, USED, Folio, fill, flagged
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
-from jaxswap.swaptable import clusters
+from jaxswap.swaptable import clusters, slot_cache
+from jaxswap.swaptable.geometry import CLUSTER_SHIFT
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
 
@@ -23,10 +25,12 @@ def vm_swap_full(state: MachineState) -> Flag:
     return clusters.vm_swap_full(state.clusters)
 
 
-def give_back(state: MachineState, params: MachineParams, slot: Lane, size: Lane, on: Flag) -> MachineState:
-    """Slots of one cluster, without counts and not cached, are free."""
-    freed = clusters.put(state.clusters, state.cpu, slot, size, on, on)
-    return replace(state, clusters=freed)
+def give_back(
+    state: MachineState, params: MachineParams, slot: Lane, size: Lane, direct: Flag, on: Flag
+) -> MachineState:
+    """Slots of one cluster, without counts and not cached, are free; or, unless direct, in 6.12's hand."""
+    freed = clusters.put(state.clusters, state.cpu, slot, size, direct, on)
+    return devices.set_aside(replace(state, clusters=freed), slot >> CLUSTER_SHIFT, on)
 
 
 def slot_of(state: MachineState, slot: Lane) -> tuple[Lane, Lane, MachineState]:
@@ -56,8 +60,23 @@ def uncache(state: MachineState, slot: Lane, size: Lane, on: Flag) -> MachineSta
     return replace(state, clusters=table)
 
 
+def has_count(state: MachineState, slot: Lane, size: Lane, on: Flag) -> tuple[Flag, MachineState]:
+    """Whether one of some slots has a count."""
+
+    def unused(carry: tuple[MachineState, Lane, Flag]) -> Flag:
+        return on & (carry[1] < size) & ~carry[2]
+
+    def look(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
+        state, i, found = carry
+        number, _, state = slot_of(state, slot + i)
+        return state, i + 1, found | (surely(unused(carry)) & (number > 0))
+
+    state, _, found = repeat(unused, look, (state, jnp.zeros_like(slot), jnp.zeros_like(on)))
+    return found, state
+
+
 def give_back_unused(
-    state: MachineState, params: MachineParams, slot: Lane, size: Lane, on: Flag
+    state: MachineState, params: MachineParams, slot: Lane, size: Lane, direct: Flag, on: Flag
 ) -> MachineState:
     """Of some slots of one cluster that are not cached, those without a count are free."""
 
@@ -68,7 +87,7 @@ def give_back_unused(
         state, i = carry
         number, _, state = slot_of(state, slot + i)
         gone = surely(more(carry)) & (number == 0)
-        return give_back(state, params, slot + i, jnp.ones_like(slot), gone), i + 1
+        return give_back(state, params, slot + i, jnp.ones_like(slot), direct, gone), i + 1
 
     return repeat(more, turn, (state, jnp.zeros_like(slot)))[0]
 
@@ -88,25 +107,14 @@ def drop(
     """folio_free_swap of `drop`: out of the swap cache, unless some slot of the folio has a count."""
     folio, state = sharing.folio(state, regs.drop)
     cached = on & (folio.place >= 0)
-
-    def unused(carry: tuple[MachineState, Lane]) -> Flag:
-        return cached & (carry[1] < folio.size)
-
-    def look(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-        state, i = carry
-        number, _, state = slot_of(state, folio.place + i)
-        beyond = jnp.where(number > 0, 2 * folio.size, i + 1)
-        return state, jnp.where(unused(carry), beyond, i)
-
-    state, i = repeat(unused, look, (state, jnp.zeros_like(regs.drop)))
-    freed = cached & (i == folio.size)
-    state = sharing.put(
-        state,
-        cache=fill(sharing.of(state).cache, folio.place, folio.size, jnp.full_like(i, -1), freed),
-    )
-    state = give_back(state, params, folio.place, folio.size, freed)
+    used, state = has_count(state, folio.place, folio.size, cached)
+    freed = cached & ~used
+    state = uncache(state, folio.place, folio.size, freed)
+    # What the allocator reclaims goes past 6.12's hands, like large folios.
+    reclaimed = (regs.back_drop == At.ALLOC_RECLAIMED) | (regs.back_drop == At.ALLOC_FULL)
+    state = give_back(state, params, folio.place, folio.size, reclaimed | (folio.order > 0), freed)
     gone = freed & (folio.maps == 0)
-    after = flagged(folio._replace(place=jnp.full_like(i, -1)), DIRTY, freed)
+    after = flagged(folio._replace(place=jnp.full_like(regs.drop, -1)), DIRTY, freed)
     state = sharing.set_folio(state, regs.drop, after, freed & ~gone)
     state = forget(state, regs.drop, folio, gone)
     return state, assign(regs, on, at=regs.back_drop, dropped=freed)
@@ -117,8 +125,24 @@ def put(
 ) -> tuple[MachineState, Registers]:
     """swap_put_entries_direct of put_slot .. put_end - 1: swapped entries in a row are gone.
 
-    The counts first, cluster by cluster; then folios of the swap cache that nobody counts on any more.
+    The counts first, cluster by cluster; then folios of the swap cache that nobody counts on any more. In
+    6.12 only a whole run inside one cluster, of count 1 and not cached, goes past the CPU's hand.
     """
+    last = regs.put_end - 1
+    whole = on & (regs.put_slot < last) & (regs.put_slot >> CLUSTER_SHIFT == last >> CLUSTER_SHIFT)
+
+    def alike(carry: tuple[MachineState, Lane, Flag]) -> Flag:
+        return carry[2] & (carry[1] < regs.put_end)
+
+    def compare(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
+        state, slot, direct = carry
+        number, cached, state = slot_of(state, slot)
+        same = ((number == 1) & (cached < 0)) | ~surely(alike(carry))
+        return state, slot + 1, direct & same
+
+    direct = whole
+    if slot_cache.present(state.clusters):
+        state, _, direct = repeat(alike, compare, (state, regs.put_slot, whole))
 
     def more(carry: tuple[MachineState, Lane]) -> Flag:
         return on & (carry[1] < regs.put_end)
@@ -129,7 +153,7 @@ def put(
         number, cached, state = slot_of(state, slot)
         state = add_count(state, slot, -1, active)
         gone = active & (number == 1) & (cached < 0)
-        return give_back(state, params, slot, jnp.ones_like(slot), gone), slot + 1
+        return give_back(state, params, slot, jnp.ones_like(slot), direct, gone), slot + 1
 
     state, _ = repeat(more, turn, (state, regs.put_slot))
     return state, assign(regs, on, at=At.PUT_CACHED)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.machine import state as machine
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask
+from jaxswap.swaptable.cluster_table import HINTS, devices
 from jaxswap.swaptable.clusters import Clusters, capacity
 from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, surely
 
@@ -26,9 +27,11 @@ EXCLUSIVE, NONZERO, YOUNG, TOUCHED, CAMEBACK, LARGE = 4, 8, 16, 32, 64, 128
 # Flags of a folio.
 DIRTY, PARTIAL, AHEAD, USED, MARKED = 1, 2, 4, 8, 16
 ACTIVE, REFERENCED, WORKINGSET, LISTED = 32, 64, 128, 256
+CONTENT = 512  # nobody maps it, and it is not all zeros
 
 FIELDS = 16  # words of a folio
 STRAYS = 1024  # folios there is room for beside one a page
+FIRST_HITS = 4  # of readahead, before any
 BLOCK = 512
 
 
@@ -43,6 +46,10 @@ class Sharing:
     mapping in the call under way, linked; -1 for none. ahead: three words a readahead state of a VMA: page
     of the last fault + 1 (0 before the first), window, hits. processes: nothing but a row each of the
     processes there is room for, so that the shape tells how many.
+
+    devices: what each device is. hints: where each that is rotational goes on, HINTS words each. homes: page
+    of the region that each slot was taken for. around: state of swap_cluster_readahead: slot of its device
+    + 1, window, hits. switches: of readahead and zswap. See machine.shared.devices.
     """
 
     pages: UInt32[Array, "pages L"]
@@ -56,6 +63,11 @@ class Sharing:
     last: Lane
     ahead: Int32[Array, "words L"]
     processes: Int32[Array, "processes L"]
+    devices: Int32[Array, "devices L"]
+    hints: Int32[Array, "hints L"]
+    homes: Int32[Array, "slots L"]
+    around: Int32[Array, "words L"]
+    switches: Lane
 
 
 class Folio(NamedTuple):
@@ -84,8 +96,8 @@ class Folio(NamedTuple):
         return self.flags & flag != 0
 
 
-def start(processes: int, room: int, slots: int, windows: int, lanes: int) -> Sharing:
-    """Nothing mapped; `room` pages a process, a multiple of 512."""
+def start(processes: int, room: int, slots: int, windows: int, devices: int, lanes: int) -> Sharing:
+    """Nothing mapped; `room` pages a process, a multiple of 512; plain devices."""
     folios = processes * room + STRAYS
     spare = np.arange(folios + SPARE, dtype=np.int32)[:, None].repeat(lanes, axis=1)
     none = jnp.full((lanes,), -1, jnp.int32)
@@ -101,6 +113,11 @@ def start(processes: int, room: int, slots: int, windows: int, lanes: int) -> Sh
         last=none,
         ahead=jnp.zeros((3 * windows + SPARE, lanes), jnp.int32),
         processes=jnp.zeros((processes, lanes), jnp.int32),
+        devices=jnp.ones((devices, lanes), jnp.int32),
+        hints=jnp.zeros((devices * HINTS + SPARE, lanes), jnp.int32),
+        homes=jnp.zeros((slots + SPARE, lanes), jnp.int32),
+        around=jnp.zeros((3, lanes), jnp.int32).at[2].set(FIRST_HITS),
+        switches=jnp.ones((lanes,), jnp.int32),
     )
 
 
@@ -116,7 +133,7 @@ def init(processes: int, room: int, windows: int, swap: Clusters, lanes: int) ->
         tables=jnp.zeros((pages // BLOCK + SPARE, lanes), jnp.int32),
         next=links,
         prev=links,
-        sharing=start(processes, room, slot_room, windows, lanes),
+        sharing=start(processes, room, slot_room, windows, devices(swap), lanes),
     )
 
 
@@ -221,6 +238,16 @@ def fill(table: Array, start: Lane, size: Lane, value: Lane, on: Flag) -> Array:
     def turn(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
         table, i = carry
         return store1(table, start + i, value, surely(on & (i < size))), i + 1
+
+    return repeat(lambda carry: on & (carry[1] < size), turn, (table, jnp.zeros_like(start)))[0]
+
+
+def count_up(table: Array, start: Lane, size: Lane, value: Lane, on: Flag) -> Array:
+    """Write value, value + 1, .. into some consecutive words."""
+
+    def turn(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
+        table, i = carry
+        return store1(table, start + i, value + i, surely(on & (i < size))), i + 1
 
     return repeat(lambda carry: on & (carry[1] < size), turn, (table, jnp.zeros_like(start)))[0]
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int32
 from jaxswap.machine import program, settings
 from jaxswap.machine.fault import Access
 from jaxswap.machine.program import Program
-from jaxswap.machine.shared import alloc, calls, fault, readahead, reclaim, slots, swapout
+from jaxswap.machine.shared import alloc, calls, devices, fault, readahead, reclaim, slots, swapout
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign, registers
 from jaxswap.machine.shared.state import (
@@ -58,11 +58,13 @@ RULES: dict[At, Rule] = {
     At.OUT: swapout.out,
     At.PIECE: swapout.piece,
     At.ALLOC: alloc.begin,
+    At.ALLOC_HINT: alloc.hint,
     At.ALLOC_LIST: alloc.next_list,
     At.ALLOC_FIND: alloc.find,
     At.ALLOC_RECLAIM: alloc.reclaim,
     At.ALLOC_RECLAIMED: alloc.reclaimed,
     At.ALLOC_FULL: alloc.turn_full,
+    At.ALLOC_DRAW: alloc.draw,
     At.PIECE_PASSED: swapout.piece_passed,
     At.OUT_SLOTS: swapout.out_slots,
     At.OUT_UNMAP: swapout.out_unmap,
@@ -77,6 +79,7 @@ RULES: dict[At, Rule] = {
     At.MAPPED: fault.mapped,
     At.PROTECTED: fault.protected,
     At.WINDOW_COPY: readahead.copy_state,
+    At.WORKER: devices.work,
     At.REUSE: fault.reuse,
     At.COPY: fault.copy,
     At.COPIED: fault.copied,
@@ -105,6 +108,7 @@ for _kind, _at in (
     (program.FORK_TABLE, At.FORK_TABLES),
     (program.EXIT, At.EXIT),
     (program.WINDOW_COPY, At.WINDOW_COPY),
+    (program.WORKER, At.WORKER),
 ):
     _BEGINS[_kind] = _at
 
@@ -122,6 +126,8 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
     advises = spread((kind_ == program.PAGEOUT) | (kind_ == program.COLD))
     regs = registers(lanes)
     on = ~state.oom
+    if ops.cpu is not None:
+        state = replace(state, cpu=spread(ops.cpu[i]))
     regs = assign(
         regs, on, at=jnp.where(advises, At.CUT, begins), home=begins, cursor=spread(ops.start[i]),
         start=spread(ops.start[i]), stop=spread(ops.end[i]), base=spread(ops.block[i] * 512),
@@ -138,7 +144,7 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
 
         def write(c: tuple[MachineState, Registers]) -> tuple[MachineState, Registers]:
             state = replace(c[0], settings=settings.write(c[0].settings, ops.block[i], ops.vma[i]))
-            return state, assign(c[1], sets, at=At.DONE)
+            return devices.set_switch(state, ops.block[i], ops.vma[i]), assign(c[1], sets, at=At.DONE)
 
         carry = when(sets, write, carry)
         ahead = carry[1].at == At.AHEAD

@@ -1,7 +1,7 @@
 """Folios that are to go: slots, split on failure, unmapped in every process, shadows.
 
 Source of the rules: mm/vmscan.c (shrink_folio_list, __remove_mapping), mm/page_io.c (swap_writeout),
-mm/huge_memory.c (__folio_split, remap_page), mm/rmap.c (try_to_unmap_one), 6.18 to 7.3, synchronous device.
+mm/huge_memory.c (__folio_split, remap_page), mm/rmap.c (try_to_unmap_one), 6.18 to 7.3.
 """
 
 from dataclasses import replace
@@ -10,12 +10,13 @@ import jax.numpy as jnp
 
 from jaxswap.machine import lru, tables
 from jaxswap.machine.counters import count, count_order
-from jaxswap.machine.shared import rmap, slots
+from jaxswap.machine.shared import devices, rmap, slots
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import (
     ACTIVE,
     BLOCK,
+    CONTENT,
     DIRTY,
     EXCLUSIVE,
     LISTED,
@@ -141,9 +142,10 @@ def split(
 def piece(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """The next piece: the first, then from the last down. What is none takes a slot all the same."""
+    """The next piece: the first, then from the last down (6.12: up). What is none takes a slot too."""
     some = on & (regs.piece < regs.pieces)
-    at = jnp.where(regs.piece == 0, 0, regs.pieces - regs.piece)
+    ascending = params.rules.ascending_pieces | (regs.piece == 0)
+    at = jnp.where(ascending, regs.piece, regs.pieces - regs.piece)
     number, pieces = load1(sharing.of(state).pieces, jnp.minimum(at, BLOCK - 1))
     state = sharing.put(state, pieces=pieces)
     nobodys = some & (number < 0)
@@ -157,7 +159,7 @@ def piece_passed(
 ) -> tuple[MachineState, Registers]:
     """A piece that only the reclaim holds gives its slot back unwritten."""
     found = on & (regs.slot >= 0)
-    state = slots.give_back(state, params, regs.slot, jnp.ones_like(regs.slot), found)
+    state = slots.give_back(state, params, regs.slot, jnp.ones_like(regs.slot), ~found, found)
     n = count(state.n, on & ~found, pgactivate=1)
     state = replace(state, n=n, age_at_end=state.age_at_end + (on & ~found))
     return state, assign(regs, on, at=At.PIECE)
@@ -192,6 +194,9 @@ def out_slots(
     folio = folio._replace(place=regs.slot, flags=folio.flags | DIRTY)
     state = sharing.set_folio(state, regs.out, folio, found)
     state = slots.insert(state, regs.out, regs.slot, folio.size, found)
+    state = sharing.put(
+        state, homes=sharing.count_up(sharing.of(state).homes, regs.slot, folio.size, folio.base, found)
+    )
     regs = assign(regs, on, out_done=False, at=regs.back_out)
     return state, assign(regs, found, at=At.OUT_UNMAP)
 
@@ -213,9 +218,10 @@ def out_unmap(
         return state, nonzero | (on & has(word, NONZERO))
 
     state, nonzero = each_mapping(state, regs.out, folio, unmap, jnp.zeros_like(on), on)
+    nonzero = jnp.where(folio.maps > 0, nonzero, folio.has(CONTENT))
     none = jnp.zeros_like(folio.maps)
     folio = folio._replace(maps=none, owner0=none - 1, owner1=none - 1, owned0=none, owned1=none)
-    folio = flagged(folio, MARKED, jnp.zeros_like(on))
+    folio = flagged(flagged(folio, MARKED, jnp.zeros_like(on)), CONTENT, nonzero)
     state = sharing.set_folio(state, regs.out, folio, on)
     dirty = on & folio.has(DIRTY)
     regs = assign(regs, on, fixes=nonzero, out_done=True, dropped=False, at=At.OUT_WRITE)
@@ -227,14 +233,20 @@ def out_write(
 ) -> tuple[MachineState, Registers]:
     """swap_writeout, __remove_mapping: out of the swap cache, a shadow for every slot, the memory free.
 
-    Nothing is left to do where nobody had the folio: then it is gone.
+    Nothing is left to do where nobody had the folio: then it is gone. While a device that is not synchronous
+    writes, the folio stays in the swap cache and goes back to its list.
     """
     goes, nonzero = on & ~regs.dropped, regs.fixes
     folio, state = sharing.folio(state, jnp.maximum(regs.out, 0))
     size = folio.size
     written = goes & folio.has(DIRTY)
-    zero, real = written & ~nonzero, written & nonzero
+    stored = written & nonzero & devices.zswap(state)
+    zero, real = written & ~nonzero, written & nonzero & ~stored
+    waits = real & ~devices.synchronous(state, folio.place)
+    once_stored = written & devices.zswap_ever(state)
+    state = devices.store_in_zswap(state, folio.place, size, stored, once_stored)
     table = clusters.set_plane(state.clusters, clusters.ZERO, folio.place, size, ~nonzero, written)
+    goes = goes & ~waits
     n = count(state.n, written, swpout_zero=jnp.where(zero, size, 0), pswpout=jnp.where(real, size, 0))
     n = count_order(n, "swpout", folio.order, real)
     shadow = (state.age & 0x7FFF_FFFF) << 1 | folio.has(WORKINGSET)
@@ -251,6 +263,13 @@ def out_write(
         reclaimed=state.reclaimed + gone,
     )
     state = slots.uncache(state, folio.place, size, goes)
-    state = slots.give_back_unused(state, params, folio.place, size, goes)
+    used, state = slots.has_count(state, folio.place, size, goes)
+    state = slots.give_back_unused(state, params, folio.place, size, ~used & (folio.order > 0), goes)
     state = sharing.release_number(state, regs.out, goes)
+    clean = folio._replace(flags=folio.flags & ~DIRTY | LISTED)
+    state = sharing.set_folio(state, regs.out, clean, waits)
+    state = lru.add(state, regs.out, folio.has(ACTIVE), size, waits)
+    # It is at the head of the list again: a scan under way ends where it began.
+    kept = jnp.where(waits & (regs.work.kept < 0), regs.out, regs.work.kept)
+    regs = replace(regs, work=replace(regs.work, kept=kept))
     return state, assign(regs, on, at=regs.back_out)
