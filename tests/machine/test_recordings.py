@@ -1,4 +1,5 @@
-"""The machine equals a real kernel: recordings of 7.3.4, page by page, folio by folio, counter by counter."""
+"""The machine equals real kernels: every recording of the tree, page by page, folio by folio, counter by
+counter; those of a few kinds in every run, the others when slow tests run."""
 
 import copy
 import gzip
@@ -10,6 +11,7 @@ import pytest
 
 from jaxswap.cli import main
 from jaxswap.machine import Lane, compare, replay_one
+from jaxswap.validate import hold
 from jaxswap.workload import read_recording, read_workload, write_recording
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
@@ -31,6 +33,8 @@ SHOWN = {
 }
 """Page maps, folio lists and counter blocks of each recording."""
 COUNTERS_OF_A_BLOCK = 66
+STORED = sorted((path.parent.name, path.name.removesuffix(".txt.gz")) for path in DATA.glob("*/*.txt.gz"))
+QUICK = ("basic64", "orders", "reuse", "frag", "fallback", "flags-2", "rand-huge-1", "rand-mixed-2", "set-1")
 
 
 def paths(name: str) -> tuple[str, str]:
@@ -50,6 +54,23 @@ def test_equals_the_kernel(name: str) -> None:
     assert (found.maps, found.folios, found.counters) == ((maps, maps), (folios, folios), (counted, counted))
     assert replay.counters["pswpin"] > 0 and replay.counters["pswpout"] > 0
     assert recording.stats()[-1][1]["vmstat"]["pswpout"] == replay.counters["pswpout"]
+
+
+def quick(kernel: str, name: str) -> bool:
+    """Whether a recording is held in every run: in one whose pages go one by one, compilation takes long."""
+    by_page = name.startswith("flags") and kernel.startswith("6.")
+    return (name in QUICK or (name in LANES and kernel != "7.3.4")) and not by_page
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [pytest.param(*one, marks=[] if quick(*one) else pytest.mark.slow) for one in STORED],
+)
+def test_equals_every_kernel(kernel: str, name: str) -> None:
+    held = hold(DATA / "workloads" / f"{name}.t.gz", DATA / kernel / f"{name}.txt.gz")
+    assert held.found is not None, held.refused
+    assert held.found.equal, str(held.found)
+    assert held.found.maps[1] > 0 and held.found.counters[1] > 0
 
 
 @pytest.mark.parametrize("name", ["basic64", "fallback", "flags-1"])
