@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from jaxswap.workload import parse_workload
 from tests.machine.shared_states import of_machine, of_reference, places
 from tests.machine.states import differences
 from tests.machine.test_against_reference import random_lane, reference_of, run_reference
-from tests.machine.workloads import random_forks
+from tests.machine.workloads import random_forks, random_text
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
 KERNELS = ("6.12.95", "6.18.15", "7.0.13", "7.1.13", "7.2.12", "7.3.4")
@@ -114,6 +115,21 @@ def test_a_process_alone_is_the_plain_machine() -> None:
     workload = parse_workload("REGION 64 plain\nFILL 0 64\nPAGEOUT 0 64\n")
     assert compile_workload(workload).processes == 1
     assert Replay(workload, [Lane()]).states.sharing is None
+
+
+@pytest.mark.parametrize("limited", [False, True], ids=["free", "limited"])
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 120))
+@settings(max_examples=15)
+def test_page_by_page_comes_out_as_row_by_row(limited: bool, seed: int, operations: int) -> None:
+    """The two machines are one machine on whatever both can do."""
+    workload = parse_workload(random_text(seed, operations, mapped=False) + "DUMP end\nFOLIOS end\n")
+    lane = random_lane(random.Random(seed), limited)
+    by_row = replay_one(workload, lane)
+    with mock.patch("jaxswap.machine.replay._by_page", lambda *_: True):
+        assert Replay(workload, [lane]).states.sharing is not None
+        by_page = replay_one(workload, lane)
+    assert by_page.counters == by_row.counters
+    assert by_page.blocks == by_row.blocks
 
 
 def test_places_are_taken_again() -> None:
