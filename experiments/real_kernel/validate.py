@@ -33,7 +33,7 @@ def held_against(workload: Path, recording: Path) -> Outcome:
 def validate(releases: Sequence[str], seeds: Sequence[int], kinds: tuple[str, ...], keep: Path | None) -> int:
     """Records and compares every seed on every kernel, printing a row for each; 1 if any differs.
 
-    keep: where workloads and recordings stay; None: nowhere."""
+    keep: where workloads and recordings stay, as `jaxswap validate` reads them; None: nowhere."""
     kernels = [debian_kernel(release) for release in releases]
     with tempfile.TemporaryDirectory(prefix="real-kernel-") as scratch:
         folder = keep or Path(scratch)
@@ -44,7 +44,8 @@ def validate(releases: Sequence[str], seeds: Sequence[int], kinds: tuple[str, ..
         notes = []
         for seed in seeds:
             case = random_case(seed, kinds)
-            workload = folder / f"{case.name}.t.gz"
+            workload = folder / "workloads" / f"{case.name}.t.gz"
+            workload.parent.mkdir(exist_ok=True)
             write(workload, case.workload)
             row = [case.name, str(case.pages), str(case.operations), case.machine.mthp]
             row.append(", ".join(map(str, case.machine.swap)))
