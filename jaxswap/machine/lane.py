@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -167,11 +168,12 @@ def params_of(lanes: Sequence[Lane], profile: Profile) -> MachineParams:
     """MachineParams of some lanes as numpy, the lane axis first: [lanes] and [lanes, parameters]."""
     masks = [lane.masks() for lane in lanes]
     values = [lane.parameters() for lane in lanes]
-    return MachineParams(
-        always=np.array([mask[0] for mask in masks], np.uint32),
-        madvise=np.array([mask[1] for mask in masks], np.uint32),
-        limit=np.array([NO_LIMIT if lane.limit is None else lane.limit // PAGE for lane in lanes], np.int32),
-        policy=np.array([NUMBER[lane.policy] for lane in lanes], np.int32),
-        policy_params=np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
-        rules=rules_of(profile, len(lanes)),
-    )
+    limits = [NO_LIMIT if lane.limit is None else lane.limit // PAGE for lane in lanes]
+    fields: dict[str, Any] = {
+        "always": np.array([mask[0] for mask in masks], np.uint32),
+        "madvise": np.array([mask[1] for mask in masks], np.uint32),
+        "limit": np.array(limits, np.int32),
+        "policy": np.array([NUMBER[lane.policy] for lane in lanes], np.int32),
+        "policy_params": np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
+    }
+    return MachineParams(**fields, rules=rules_of(profile, len(lanes)))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64, UInt32
 
 from jaxswap.machine.counters import COUNTERS
-from jaxswap.machine.state import PLANES, MachineState, Plane
+from jaxswap.machine.state import ORDER, PLANES, MachineState, Plane
 from jaxswap.machine.tables import HUGE
 from jaxswap.swaptable.cluster_table import BASE, layout_of
 from jaxswap.swaptable.geometry import CLUSTER, SIZE_NAMES
@@ -35,9 +35,8 @@ class Pages:
     @property
     def order(self) -> np.ndarray:
         """Order of each present page's folio."""
-        return sum(
-            self[plane].astype(np.int64) << i for i, plane in enumerate(list(Plane)[Plane.O0 : Plane.O3 + 1])
-        )
+        bits = [self[plane].astype(np.int64) << i for i, plane in enumerate(ORDER)]
+        return np.bitwise_or.reduce(bits)
 
 
 def pages_of(state: MachineState, npages: int) -> Pages:

@@ -4,6 +4,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,7 @@ def compilations() -> Iterator[list[str]]:
     """Names of the programs compiled while a test runs."""
     found: list[str] = []
 
-    def note(event: str, seconds: float, **more: object) -> None:
+    def note(event: str, seconds: float, **more: str | int) -> None:
         if event == COMPILED:
             found.append(str(more.get("fun_name", event)))
 
@@ -89,7 +90,8 @@ def compilations() -> Iterator[list[str]]:
 
 def test_workloads_lanes_and_kernels_of_one_shape_compile_once(compilations: list[str]) -> None:
     """Contents of any kind are values: three workloads, sets of lanes and both profiles make one program."""
-    before = advance._cache_size()
+    jitted: Any = advance
+    before = jitted._cache_size()
     for seed, profile in ((11, "7.3"), (12, "7.2"), (13, "7.3")):
         rng = random.Random(seed)
         lanes = [
@@ -104,7 +106,7 @@ def test_workloads_lanes_and_kernels_of_one_shape_compile_once(compilations: lis
         ]
         replay_lanes(parse_workload(random_text(seed, 60 + seed)), lanes, profile=profile)
     # No other test has eleven lanes, so exactly one program is made here.
-    assert advance._cache_size() - before == 1
+    assert jitted._cache_size() - before == 1
     assert sum("advance" in name for name in compilations) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 BLOCK = 512  # pages of a page table, 2 MiB
 TOP_ORDER = 9  # of a 2 MiB folio
@@ -44,11 +45,11 @@ class Folio:
     referenced: bool = False
     workingset: bool = False
     refs: int = 0
-    gen: int | None = None
+    gen: Any = None
     waits: bool = False
     nonzero: bool = False
-    prev: Folio | None = None
-    next: Folio | None = None
+    prev: Any = None
+    next: Any = None
 
     @property
     def nr(self) -> int:

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from jaxswap.machine.profile import PROFILES, Profile
 
@@ -86,7 +87,7 @@ class Machine:
         self.swap.slot_cache.cpus = self.cpus
         self.swap.freed = self.slots_freed
         self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
-        self.lists = (
+        self.lists: Any = (
             Generations(Folio, self.lru_batch) if self.lru == "mglru" else Lists(Folio, self.lru_batch)
         )
         self.usage, self.stock = self.kernel_pages, STOCK - self.kernel_pages if self.kernel_pages else 0

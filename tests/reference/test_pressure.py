@@ -1,5 +1,7 @@
 """The reference machine under a memory limit, against what Linux 7.3.4 counted (classic LRU, 32 MiB)."""
 
+from typing import Any
+
 import pytest
 
 from jaxswap.workload import parse_workload
@@ -33,7 +35,8 @@ HOT 8192 4096 922 50000 307 404
 def run(text: str, **options) -> Machine:
     """The machine after a workload."""
     workload = parse_workload(text)
-    machine = Machine(workload.npages, **{"limit": LIMIT, "swap_slots": 65536} | options)
+    settings: dict[str, Any] = {"limit": LIMIT, "swap_slots": 65536} | options
+    machine = Machine(workload.npages, **settings)
     for _ in Runner(workload, machine).blocks():
         pass
     return machine
