@@ -79,9 +79,9 @@ def compilations() -> Iterator[list[str]]:
     """Names of the programs compiled while a test runs."""
     found: list[str] = []
 
-    def note(event: str, seconds: float, **more: str | int) -> None:
+    def note(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == COMPILED:
-            found.append(str(more.get("fun_name", event)))
+            found.append(str(kwargs.get("fun_name", event)))
 
     jax.monitoring.register_event_duration_secs_listener(note)
     yield found
