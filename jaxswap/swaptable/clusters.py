@@ -198,11 +198,19 @@ def turn_full(c: Clusters, device: Lane, on: Flag) -> Clusters:
 
 
 def _search(
-    c: Clusters, rules: SlotRules, cpu: Lane, order: Lane, want: Lane, pinned: Lane, on: Flag
+    c: Clusters,
+    rules: SlotRules,
+    cpu: Lane,
+    order: Lane,
+    want: Lane,
+    pinned: Lane,
+    on: Flag,
+    promised: Lane | int = 0,
 ) -> tuple[Clusters, _Search]:
     """Slots for one folio of 2^order, or at order 0 for up to `want`, one behind the other.
 
-    pinned: the only device to look at, -1 for any.
+    pinned: the only device to look at, -1 for any. promised: what get_swap_pages of 6.12 took off the free
+    slots.
     """
     several = devices(c) > 1
     size = jnp.int32(1) << order
@@ -245,7 +253,7 @@ def _search(
         asks = (of_device(c.left, s.device) > 0) | (pinned >= 0)
         # vm_swap_full: one turn of the full clusters behind the free list, or behind nonfull too.
         past = jnp.where(rules.nonfull_first, 2, 1)
-        turns = active & ~hinted & (rank <= past) & (best > past) & asks & vm_swap_full(c)
+        turns = active & ~hinted & (rank <= past) & (best > past) & asks & vm_swap_full(c, promised)
         turns = bits.once(turns)
         c = turn_full(c, s.device, turns)
         cluster = bits.once(jnp.where(hinted, hint_here >> CLUSTER_SHIFT, jnp.where(there, head, 0)))
@@ -311,6 +319,11 @@ def _search(
     return repeat(lambda carry: carry[1].active, scan, (c, search))
 
 
+def _promised(rules: SlotRules, slots: Lane) -> Lane:
+    """What get_swap_pages of 6.12 takes off the free slots before it looks for them."""
+    return jnp.where(rules.device_hints, slots, 0)
+
+
 def _from_hand(
     c: Clusters, rules: SlotRules, cpu: Lane, want: Lane, on: Flag
 ) -> tuple[Clusters, Lane, Lane, Flag]:
@@ -324,7 +337,7 @@ def _from_hand(
     def fill(carry: tuple[Clusters, Lane, Lane, Flag]) -> tuple[Clusters, Lane, Lane, Flag]:
         c, left, pinned, going = carry
         going = surely(going)
-        c, s = _search(c, rules, cpu, zero, left, pinned, going)
+        c, s = _search(c, rules, cpu, zero, left, pinned, going, _promised(rules, left))
         held = going & (s.got > 0)
         c = when(held, lambda c: slot_cache.push(c, hand, s.first, s.got, surely(held)), c)
         left = left - s.got
@@ -366,7 +379,8 @@ def alloc(
         lambda carry: _from_hand(carry[0], rules, cpu, want, surely(by_hand)),
         (c, none, jnp.zeros_like(order), jnp.zeros_like(on)),
     )
-    c, s = _search(c, rules, cpu, order, many, none, on & ~drawn)
+    promised = _promised(rules, jnp.int32(1) << order)
+    c, s = _search(c, rules, cpu, order, many, none, on & ~drawn, promised)
     return c, jnp.where(drawn, first, s.first), jnp.where(drawn, got, s.got)
 
 

@@ -38,6 +38,7 @@ class Swap:
             device.reclaim = self._reclaim_slot
         self.total = sum(device.free_slots for device in devices)
         self.slot_cache = SlotCache(self, profile.slot_cache)
+        self.promised = 0
 
     @property
     def free_slots(self) -> int:
@@ -45,8 +46,8 @@ class Swap:
         return sum(device.free_slots for device in self.devices)
 
     def full(self) -> bool:
-        """vm_swap_full: less than half is free."""
-        return self.free_slots * 2 < self.total
+        """vm_swap_full: less than half is free, without what take_from_devices is looking for."""
+        return (self.free_slots - self.promised) * 2 < self.total
 
     def _enlist(self, number: int) -> None:
         """plist_add: behind the last of the same priority."""
@@ -119,7 +120,10 @@ class Swap:
         return found
 
     def take_from_devices(self, order: int, cpu: int, goal: int) -> list[Place]:
-        """get_swap_pages of 6.12: up to `goal` slots, all of one device."""
+        """get_swap_pages of 6.12: up to `goal` slots, all of one device.
+
+        The whole goal is taken off the free slots (nr_swap_pages) before the first is looked for.
+        """
         if self.free_slots < 1 << order:
             return []
         goal = min(goal, self.free_slots >> order)
@@ -128,8 +132,11 @@ class Swap:
             device = self.devices[number]
             assert isinstance(device, SwapDevice612)
             found: list[Place] = []
+            self.promised = goal << order
             while len(found) < goal and (offset := device.alloc_on(cpu, order)) is not None:
                 found.append((number, offset))
+                self.promised -= 1 << order
+            self.promised = 0
             if not device.free_slots and number in self.available:
                 self.available.remove(number)
             if found or order:

@@ -14,7 +14,7 @@ from jax import lax
 from jaxswap.machine.shared import devices as swaps
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
-from jaxswap.machine.shared.slots import slot_of, vm_swap_full
+from jaxswap.machine.shared.slots import slot_of
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
 from jaxswap.swaptable import bits, cluster_table, slot_cache
 from jaxswap.swaptable.cluster_table import (
@@ -100,6 +100,16 @@ def hint(
     few = on & rules.device_hints & (state.clusters.free < jnp.int32(1) << order)
     regs = assign(regs, few, fill=0, at=regs.back_alloc)
     return _follow(state, regs, found, on & ~rules.device_hints)
+
+
+def _swap_full(c: Clusters, rules: SlotRules, regs: Registers) -> Flag:
+    """vm_swap_full as the allocator sees it: get_swap_pages of 6.12 has taken what it looks for, a whole hand
+    or one folio's slots, off the free ones.
+    """
+    if not slot_cache.present(c):
+        return cluster_table.vm_swap_full(c)
+    goal = jnp.where(regs.fill > 0, regs.fill, jnp.int32(1) << regs.alloc_order)
+    return cluster_table.vm_swap_full(c, jnp.where(rules.device_hints, goal, 0))
 
 
 def _follow(state: MachineState, regs: Registers, hint: Lane, on: Flag) -> tuple[MachineState, Registers]:
@@ -205,7 +215,7 @@ def next_list(
     number = np.arange(LISTS, dtype=np.int32)[:, None]
     full_list = number == FULL_LIST
     turn = jnp.where((heads == sentinel + number) | (ranks < regs.rank[None]), _NEVER, ranks)
-    turn = jnp.where(full_list & ~vm_swap_full(state)[None], _NEVER, turn)
+    turn = jnp.where(full_list & ~_swap_full(c, rules, regs)[None], _NEVER, turn)
     best = jnp.min(turn, axis=0)
     chosen = turn == best[None]
     head = jnp.max(jnp.where(chosen, heads, -1), axis=0)
@@ -269,7 +279,7 @@ def find(
     size = jnp.int32(1) << order
     count, owner, flag, c = cluster_table.state(state.clusters, cluster)
     used, state = _used(replace(state, clusters=c), cluster)
-    full = on & vm_swap_full(state)
+    full = on & _swap_full(c, rules, regs)
     device = device_of(c, cluster)
     behind = jnp.minimum(of_device(layout_of(c, BEHIND), device) - cluster * CLUSTER, CLUSTER)
 
