@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from jaxswap.errors import InputError
 from jaxswap.machine.profile import PROFILES
 from jaxswap.swaptable.clusters import Device, swapon
+from tests.reference.slots import FULL
 from tests.swaptable.slot_machine import (
+    ALLOC,
     NOTHING,
     ROOM,
     Op,
@@ -101,6 +103,20 @@ def test_lanes_side_by_side_have_their_own_kernels_devices_and_operations(count:
         theirs, ours = of_plain(plain), of_jax(one, count)
         for key, value in theirs.items():
             assert value == ours[key], (key, names[i])
+
+
+@pytest.mark.parametrize(("used", "order"), [(11, 0), (14, 5)], ids=["a hand", "a large folio"])
+def test_what_is_asked_for_is_not_free_in_6_12(used: int, order: int) -> None:
+    """get_swap_pages: a search that starts just above half turns the full clusters."""
+    profile, devices = PROFILES["6.12"], [Device(2560)]
+    plain = Plain(profile, devices, 1)
+    orders = [9, 9, 4, 3, *[4] * used, order]
+    wanted = [slot for each in orders for slot in plain.alloc(0, each, 1)]
+    assert plain.swap.devices[0].lists[FULL, 0] == [2, 1]
+    ops = fill_up([(ALLOC, 0, each, 1) for each in orders])
+    c, found, number = run(*fresh(profile, devices, 1), jnp.asarray(ops, jnp.int32)[:, :, None])
+    assert np.asarray(found)[: int(number[0]), 0].tolist() == wanted
+    assert of_plain(plain) == of_jax(c, 1)
 
 
 def test_contents_and_rules_are_values_of_one_program() -> None:
