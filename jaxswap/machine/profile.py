@@ -106,7 +106,7 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             "6.12",
-            1,
+            2,
             "clusters by order with swap_map; checked against Debian's 6.12.95",
             columns=32,
             nonfull_first=False,
@@ -134,7 +134,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "6.18",
-            1,
+            2,
             "swap table phase I; checked against Debian's 6.18.15",
             scans_to_end=True,
             stepped_priority=True,
