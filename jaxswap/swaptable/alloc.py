@@ -165,19 +165,19 @@ def make_requests(table_slots: int, slots, orders, frames=None, charges=None, fo
     slots, below 2**25 (default: the index of the request, modulo 2**25). Scalars hold for all requests.
     InputError on wrong dtype, shape or range.
     """
-    asked = checked_integers("slots", slots, None, 0, table_slots - 1, jnp.uint32)
+    asked = checked_integers("slots", slots, None, table_slots - 1, jnp.uint32)
     n = asked.shape[0]
 
     def mask(name: str, given) -> Array:
         values = ALL_ORDERS if given is None else given
         if np.ndim(values) == 0:
             values = np.full(n, values)
-        return checked_integers(name, values, n, 0, 2**32 - 1, jnp.uint32)
+        return checked_integers(name, values, n, 2**32 - 1, jnp.uint32)
 
     if folios is None:
         numbers = jnp.arange(n, dtype=jnp.uint32) & VALUE_MAX
     else:
-        numbers = checked_integers("folios", folios, n, 0, VALUE_MAX, jnp.uint32)
+        numbers = checked_integers("folios", folios, n, VALUE_MAX, jnp.uint32)
     return Requests(asked, mask("orders", orders), mask("frames", frames), mask("charges", charges), numbers)
 
 

@@ -87,8 +87,8 @@ def check_second_table(table: SwapTable, slots: UInt32[Array, "n"], orders: Int3
     return check_second_kept(table, slots, orders, lax.optimization_barrier(check_row(planes, second=True)))
 
 
-def checked_integers(name: str, values, length: int | None, low: int, high: int, dtype) -> Array:
-    """One-dimensional integers in low .. high as ``dtype``, or InputError that names the first wrong one."""
+def checked_integers(name: str, values, length: int | None, high: int, dtype) -> Array:
+    """One-dimensional integers in 0 .. high as ``dtype``, or InputError that names the first wrong one."""
     given = values if isinstance(values, jax.Array) else np.asarray(values)
     if given.dtype.kind not in "iu":
         raise InputError(f"{name}: need an integer dtype, got {given.dtype}")
@@ -97,27 +97,25 @@ def checked_integers(name: str, values, length: int | None, low: int, high: int,
         raise InputError(f"{name}: need shape {need}, got {list(given.shape)}")
     if given.shape[0]:
         if isinstance(given, np.ndarray):
-            wrong = given.min() < low or given.max() > high
+            wrong = given.min() < 0 or given.max() > high
         else:
-            wrong = int(_outside(given, np.uint32(low), np.uint32(high - low))) > 0
+            most = np.asarray(min(high, np.iinfo(given.dtype).max), given.dtype)
+            wrong = int(_outside(given, most)) > 0
         if wrong:
-            at = int(np.argmax((np.asarray(given) < low) | (np.asarray(given) > high)))
-            raise InputError(f"{name}: entry {at} is {int(given[at])}, outside {low} .. {high}")
+            at = int(np.argmax((np.asarray(given) < 0) | (np.asarray(given) > high)))
+            raise InputError(f"{name}: entry {at} is {int(given[at])}, outside 0 .. {high}")
     return jnp.asarray(given.astype(dtype))
 
 
 @jax.jit
-def _outside(
-    values: Integer[Array, "n"], low: UInt32[Array, ""], span: UInt32[Array, ""]
-) -> Int32[Array, ""]:
-    """How many lie outside low .. low + span. A sum: XLA:CPU adds side by side, but takes a maximum one by
-    one."""
-    return jnp.sum(((values.astype(jnp.uint32) - low) > span).astype(jnp.int32))
+def _outside(values: Integer[Array, "n"], most: Integer[Array, ""]) -> Int32[Array, ""]:
+    """How many lie outside 0 .. most. A sum: XLA:CPU adds side by side, but takes a maximum one by one."""
+    return jnp.sum(((values < 0) | (values > most)).astype(jnp.int32))
 
 
 def _inputs(slots_in_table: int, slots, orders) -> tuple[Array, Array]:
-    asked = checked_integers("slots", slots, None, 0, slots_in_table - 1, jnp.uint32)
-    return asked, checked_integers("orders", orders, asked.shape[0], 0, MAX_ORDER, jnp.int32)
+    asked = checked_integers("slots", slots, None, slots_in_table - 1, jnp.uint32)
+    return asked, checked_integers("orders", orders, asked.shape[0], MAX_ORDER, jnp.int32)
 
 
 def add_check(source: SwapTable | CheckPlanes, slots, orders, second: bool = False) -> Int32[Array, "n"]:

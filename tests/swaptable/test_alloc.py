@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -194,6 +195,8 @@ def test_shadows_of_failed_charges_travel_in_index_order():
     ("change", "message"),
     [
         ({"slots": np.array([SLOTS])}, f"slots: entry 0 is {SLOTS}, outside 0"),
+        ({"slots": jnp.array([0, SLOTS])}, f"slots: entry 1 is {SLOTS}, outside 0"),
+        ({"orders": jnp.array([-1])}, "orders: entry 0 is -1, outside 0"),
         ({"slots": np.array([0.0])}, "slots: need an integer dtype"),
         ({"orders": np.array([-1])}, "orders: entry 0 is -1"),
         ({"orders": np.array([1, 1])}, r"orders: need shape \[1\], got \[2\]"),
