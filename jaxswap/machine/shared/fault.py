@@ -336,7 +336,7 @@ def map_folio(
     state = sharing.set_folio(state, regs.folio, folio, on)
     # Until 6.18: read past the swap cache, the slots go at once.
     past = on & regs.past
-    state = slots.give_back_unused(state, params, first_slot, size, ~past, past)
+    state = slots.give_back_unused(state, first_slot, size, ~past, past)
     full = slots.vm_swap_full(state)
     early = ~past & (full | (access.write & alone))
     # should_try_to_free_swap

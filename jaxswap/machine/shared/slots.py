@@ -25,9 +25,7 @@ def vm_swap_full(state: MachineState) -> Flag:
     return clusters.vm_swap_full(state.clusters)
 
 
-def give_back(
-    state: MachineState, params: MachineParams, slot: Lane, size: Lane, direct: Flag, on: Flag
-) -> MachineState:
+def give_back(state: MachineState, slot: Lane, size: Lane, direct: Flag, on: Flag) -> MachineState:
     """Slots of one cluster, without counts and not cached, are free; or, unless direct, in 6.12's hand."""
     freed = clusters.put(state.clusters, state.cpu, slot, size, direct, on)
     return devices.set_aside(replace(state, clusters=freed), slot >> CLUSTER_SHIFT, on)
@@ -75,9 +73,7 @@ def has_count(state: MachineState, slot: Lane, size: Lane, on: Flag) -> tuple[Fl
     return found, state
 
 
-def give_back_unused(
-    state: MachineState, params: MachineParams, slot: Lane, size: Lane, direct: Flag, on: Flag
-) -> MachineState:
+def give_back_unused(state: MachineState, slot: Lane, size: Lane, direct: Flag, on: Flag) -> MachineState:
     """Of some slots of one cluster that are not cached, those without a count are free."""
 
     def more(carry: tuple[MachineState, Lane]) -> Flag:
@@ -87,7 +83,7 @@ def give_back_unused(
         state, i = carry
         number, _, state = slot_of(state, slot + i)
         gone = surely(more(carry)) & (number == 0)
-        return give_back(state, params, slot + i, jnp.ones_like(slot), direct, gone), i + 1
+        return give_back(state, slot + i, jnp.ones_like(slot), direct, gone), i + 1
 
     return repeat(more, turn, (state, jnp.zeros_like(slot)))[0]
 
@@ -112,7 +108,7 @@ def drop(
     state = uncache(state, folio.place, folio.size, freed)
     # What the allocator reclaims goes past 6.12's hands, like large folios.
     reclaimed = (regs.back_drop == At.ALLOC_RECLAIMED) | (regs.back_drop == At.ALLOC_FULL)
-    state = give_back(state, params, folio.place, folio.size, reclaimed | (folio.order > 0), freed)
+    state = give_back(state, folio.place, folio.size, reclaimed | (folio.order > 0), freed)
     gone = freed & (folio.maps == 0)
     after = flagged(folio._replace(place=jnp.full_like(regs.drop, -1)), DIRTY, freed)
     state = sharing.set_folio(state, regs.drop, after, freed & ~gone)
@@ -153,7 +149,7 @@ def put(
         number, cached, state = slot_of(state, slot)
         state = add_count(state, slot, -1, active)
         gone = active & (number == 1) & (cached < 0)
-        return give_back(state, params, slot, jnp.ones_like(slot), direct, gone), slot + 1
+        return give_back(state, slot, jnp.ones_like(slot), direct, gone), slot + 1
 
     state, _ = repeat(more, turn, (state, regs.put_slot))
     return state, assign(regs, on, at=At.PUT_CACHED)

@@ -159,7 +159,7 @@ def piece_passed(
 ) -> tuple[MachineState, Registers]:
     """A piece that only the reclaim holds gives its slot back unwritten."""
     found = on & (regs.slot >= 0)
-    state = slots.give_back(state, params, regs.slot, jnp.ones_like(regs.slot), ~found, found)
+    state = slots.give_back(state, regs.slot, jnp.ones_like(regs.slot), ~found, found)
     n = count(state.n, on & ~found, pgactivate=1)
     state = replace(state, n=n, age_at_end=state.age_at_end + (on & ~found))
     return state, assign(regs, on, at=At.PIECE)
@@ -264,7 +264,7 @@ def out_write(
     )
     state = slots.uncache(state, folio.place, size, goes)
     used, state = slots.has_count(state, folio.place, size, goes)
-    state = slots.give_back_unused(state, params, folio.place, size, ~used & (folio.order > 0), goes)
+    state = slots.give_back_unused(state, folio.place, size, ~used & (folio.order > 0), goes)
     state = sharing.release_number(state, regs.out, goes)
     clean = folio._replace(flags=folio.flags & ~DIRTY | LISTED)
     state = sharing.set_folio(state, regs.out, clean, waits)
