@@ -10,6 +10,7 @@ from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.state import Folio
 from jaxswap.machine.state import MachineState, pages_room
 from jaxswap.machine.tables import HUGE, TABLE
+from jaxswap.swaptable.cluster_table import ROW, STORED, STRIDE, USED
 from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload
 from tests.machine.states import SCALARS, _clusters, _walk
@@ -38,6 +39,40 @@ def places(workload: Workload) -> dict[int, int]:
 
 def _owners(pairs: list) -> list:
     return [(owner, number) if owner not in (None, -1) else (-1, 0) for owner, number in pairs]
+
+
+def _readahead_of_reference(machine: Machine) -> dict:
+    """What readahead, rotational devices and zswap remember."""
+    device = machine.swap.devices[0]
+    offset = machine.readahead_offset
+    return {
+        "marks": [[f.readahead for f in machine.lists.order(k)] for k in (0, 1)],
+        "around": [0 if offset is None else offset + 1, machine.readahead_last, machine.readahead_hits],
+        "device hints": [device.hints.get(order, 0) for order in range(10)],
+        "stored": sorted(slot for _, slot in machine.zswap_slots),
+        "switches": (machine.vma_readahead, machine.zswap, machine.zswap_ever),
+        "page cluster": machine.page_cluster,
+    }
+
+
+def _readahead_of_machine(state: MachineState) -> dict:
+    """The same of a machine with one lane."""
+    s = sharing.of(state)
+    flags = np.asarray(s.folios)[:-SPARE, 0].reshape(-1, sharing.FIELDS)[:, Folio._fields.index("flags")]
+    links = np.asarray(state.next)[:, 0]
+    lists = [_walk(links, pages_room(state) + k) for k in (0, 1)]
+    rows = np.asarray(state.clusters.words)[:-SPARE, 0].reshape(-1, STRIDE)[:, : 16 * ROW].reshape(-1, ROW)
+    # A slot that is free has no content, whatever is said of it.
+    words = np.ascontiguousarray(rows[:, STORED] & rows[:, USED])
+    switches = int(s.switches[0])
+    return {
+        "marks": [[bool(flags[number] & sharing.AHEAD) for number in numbers] for numbers in lists],
+        "around": np.asarray(s.around)[:, 0].tolist(),
+        "device hints": np.asarray(s.hints)[:10, 0].tolist(),
+        "stored": np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist(),
+        "switches": tuple(bool(switches >> i & 1) for i in range(3)),
+        "page cluster": int(state.settings[6, 0]),
+    }
 
 
 def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
@@ -100,6 +135,7 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
         "huge": sorted((place[k], block) for k, p in machine.processes.items() for block in p.huge),
         "memory": list(machine.policy_memory),
         "scalars": scalars,
+        **_readahead_of_reference(machine),
     }
 
 
@@ -136,7 +172,7 @@ def of_machine(state: MachineState, npages: int, living: list[int], devices: int
                 rows.append((kind,))
         pages[k] = rows
         assert k in living or all(row == ("none",) for row in rows)
-    sets = [row[:3] for row in _clusters(state.clusters)["clusters"]]
+    sets = [row[:3] for row in _clusters(state.clusters)]
     slot_count = len(sets) * 512
     counts, cache = np.asarray(s.counts)[:slot_count, 0], np.asarray(s.cache)[:slot_count, 0]
     shadows = np.asarray(state.shadows)[:slot_count, 0]
@@ -162,4 +198,5 @@ def of_machine(state: MachineState, npages: int, living: list[int], devices: int
         "huge": [(int(t) // blocks, int(t) % blocks) for t in huge],
         "memory": np.asarray(state.memory)[:4, 0].tolist(),
         "scalars": scalars,
+        **_readahead_of_machine(state),
     }

@@ -1,5 +1,6 @@
 """One form for the state of both machines, so that they can be compared page by page and list by list."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,11 @@ import numpy as np
 from jaxswap.machine.observe import pages_of
 from jaxswap.machine.state import MachineState, Plane, pages_room
 from jaxswap.machine.tables import HUGE, TABLE
-from jaxswap.swaptable.clusters import COUNT, FLAG, LISTS, ORDER, ROW, STRIDE, Clusters
+from jaxswap.swaptable.clusters import COUNT, FLAG, ORDER, ROW, STRIDE, Clusters
 from jaxswap.swaptable.lanes import SPARE
 from tests.reference.folio import Folio
 from tests.reference.machine import Machine
-from tests.reference.slots import FRAG, FREE, FULL, NONFULL
+from tests.swaptable.slot_machine import of_jax, of_plain
 
 SCALARS = ("stock", "age", "anon_cost", "activations", "refaults_seen", "flushed_active", "flushed_total")
 
@@ -61,7 +62,6 @@ def of_reference(machine: Machine) -> dict[str, Any]:
         )
         for c in device.clusters
     ]
-    lists = {key: list(queue) for key, queue in device.lists.items() if queue}
     scalars = {name: getattr(machine, name) for name in SCALARS}
     scalars |= {"used": machine.usage, "free": device.free_slots, "oom": machine.oom}
     return {
@@ -70,8 +70,7 @@ def of_reference(machine: Machine) -> dict[str, Any]:
         "active": [first_page(f) for f in machine.lists.order(1)],
         "sizes": (machine.lists.inactive_nr, machine.lists.active_nr),
         "clusters": clusters,
-        "lists": lists,
-        "hints": [machine.swap.hints.get((0, order), (0, 0))[1] for order in range(10)],
+        "swap": of_plain(SimpleNamespace(swap=machine.swap, bases=[0], number=lambda place: place[1])),  # type: ignore[arg-type]
         "tables": sorted(process.tables),
         "huge": sorted(process.huge),
         "memory": list(machine.policy_memory),
@@ -128,7 +127,8 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
         "inactive": inactive,
         "active": active,
         "sizes": sizes,
-        **_clusters(state.clusters),
+        "clusters": _clusters(state.clusters),
+        "swap": of_jax(state.clusters, 1),
         "tables": np.flatnonzero(tables == TABLE).tolist(),
         "huge": np.flatnonzero(tables == HUGE).tolist(),
         "memory": np.asarray(state.memory)[:4, 0].tolist(),
@@ -144,27 +144,17 @@ def _walk(links: np.ndarray, sentinel: int) -> list[int]:
     return found
 
 
-def _clusters(c: Clusters) -> dict[str, Any]:
-    words = np.asarray(c.words)[:-SPARE, 0].reshape(-1, STRIDE)
-    links, room = np.asarray(c.next)[:, 0], int(c.lists[0])
+def _clusters(c: Clusters) -> list[tuple]:
+    """Sets, count, order and flag of each cluster there is."""
     rows = []
-    for row in words:
+    for row in np.asarray(c.words)[:-SPARE, 0].reshape(-1, STRIDE):
         if row[COUNT] or row[FLAG]:
             sets = np.ascontiguousarray(row[: 16 * ROW].reshape(16, ROW)[:, :3].T)
             planes = np.unpackbits(sets.view(np.uint8), axis=1, bitorder="little").astype(bool)
             rows.append(
                 (*(tuple(plane.tolist()) for plane in planes), *(int(row[i]) for i in (COUNT, ORDER, FLAG)))
             )
-    numbers = {(FREE, 0): 0, (FULL, 0): 1}
-    for order in range(10):
-        numbers |= {(NONFULL, order): 2 + order, (FRAG, order): 12 + order}
-    assert max(numbers.values()) < LISTS
-    lists = {key: _walk(links, room + number) for key, number in numbers.items()}
-    return {
-        "clusters": rows,
-        "lists": {key: queue for key, queue in lists.items() if queue},
-        "hints": np.asarray(c.notes)[:10, 0].tolist(),
-    }
+    return rows
 
 
 def differences(reference: dict[str, Any], machine: dict[str, Any]) -> list[str]:

@@ -10,26 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.errors import InputError
-from jaxswap.machine import COUNTERS, Lane, replay_one
+from jaxswap.machine import Lane, replay_one
 from jaxswap.machine.lane import swap_devices
-from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.program import STREAM, WORKER, compile_workload
 from jaxswap.machine.replay import Replay
 from jaxswap.machine.settings import PAGE_CLUSTER, VMA_READAHEAD, ZSWAP
-from jaxswap.machine.shared import state as sharing
-from jaxswap.machine.state import MachineState, pages_room
-from jaxswap.swaptable.cluster_table import ROW, STORED, STRIDE, USED
-from jaxswap.swaptable.lanes import SPARE
 from jaxswap.validate import hold
-from jaxswap.workload import Workload, parse_workload
-from tests.machine.shared_states import of_machine, of_reference, places
-from tests.machine.states import _walk, differences
-from tests.machine.test_against_reference import run_reference
-from tests.machine.test_processes import some_lane
+from jaxswap.workload import parse_workload
+from tests.machine.test_against_reference import counters_differ, reference_of, run_reference
+from tests.machine.test_processes import check, some_lane
 from tests.machine.workloads import random_forks
-from tests.reference.machine import Machine
 from tests.reference.run import dump
-from tests.reference.slots import Device as PlainDevice
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
 RECORDINGS = (
@@ -39,88 +30,6 @@ RECORDINGS = (
 )
 DEVICES = ("virtio", "virtio", "virtio rotational", "zram discard", "virtio discard", "zram")
 PARTED = ("virtio", "virtio rotational", "zram", "zram discard")
-
-
-def reference_of(workload: Workload, lane: Lane, profile: str) -> Machine:
-    """The reference machine of a lane."""
-    always, madvise = lane.masks()
-    return Machine(
-        workload.npages,
-        always=always,
-        madvise=madvise,
-        limit=None if lane.limit is None else lane.limit // 4096,
-        policy=lane.policy,
-        policy_params=tuple(lane.parameters()),
-        profile=PROFILES[profile],
-        devices=[
-            PlainDevice(d.slots, d.priority, d.synchronous, d.rotational, d.discard) for d in lane.devices
-        ],
-        zswap=lane.zswap,
-        page_cluster=lane.page_cluster,
-    )
-
-
-def readahead_of_reference(machine: Machine) -> dict:
-    """What readahead, rotational devices and zswap remember."""
-    device = machine.swap.devices[0]
-    offset = machine.readahead_offset
-    return {
-        "marks": [[f.readahead for f in machine.lists.order(k)] for k in (0, 1)],
-        "around": [0 if offset is None else offset + 1, machine.readahead_last, machine.readahead_hits],
-        "device hints": [device.hints.get(order, 0) for order in range(10)],
-        "stored": sorted(slot for _, slot in machine.zswap_slots),
-        "switches": (machine.vma_readahead, machine.zswap, machine.zswap_ever),
-        "page cluster": machine.page_cluster,
-    }
-
-
-def readahead_of_machine(state: MachineState) -> dict:
-    """The same of a machine with one lane."""
-    s = sharing.of(state)
-    flags = np.asarray(s.folios)[:-SPARE, 0].reshape(-1, sharing.FIELDS)[
-        :, sharing.Folio._fields.index("flags")
-    ]
-    links = np.asarray(state.next)[:, 0]
-    lists = [_walk(links, pages_room(state) + k) for k in (0, 1)]
-    rows = np.asarray(state.clusters.words)[:-SPARE, 0].reshape(-1, STRIDE)[:, : 16 * ROW].reshape(-1, ROW)
-    # A slot that is free has no content, whatever is said of it.
-    words = np.ascontiguousarray(rows[:, STORED] & rows[:, USED])
-    switches = int(s.switches[0])
-    return {
-        "marks": [[bool(flags[number] & sharing.AHEAD) for number in numbers] for numbers in lists],
-        "around": np.asarray(s.around)[:, 0].tolist(),
-        "device hints": np.asarray(s.hints)[:10, 0].tolist(),
-        "stored": np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist(),
-        "switches": tuple(bool(switches >> i & 1) for i in range(3)),
-        "page cluster": int(state.settings[6, 0]),
-    }
-
-
-def counters_differ(machine: Machine, values: dict[str, int]) -> dict:
-    wanted = machine.final_counters()
-    return {name: (wanted[name], value) for name, value in values.items() if wanted[name] != value}
-
-
-def check(text: str, lane: Lane, profile: str) -> None:
-    """Every page, folio, slot, cluster, list and counter is the same on both machines."""
-    workload = parse_workload(text)
-    replay = Replay(workload, [lane], profile, devices=1)
-    if not replay.compiled.by_page:
-        return
-    replay.advance(0, replay.compiled.ops)
-    machine = reference_of(workload, lane, profile)
-    run_reference(workload, machine)
-    state, place = replay.lane_state(), places(workload)
-    assert bool(state.oom[0]) == machine.oom
-    if machine.oom:
-        return
-    theirs = of_reference(machine, place) | readahead_of_reference(machine)
-    mine = of_machine(state, workload.npages, sorted(place.values())) | readahead_of_machine(state)
-    found = differences(theirs, mine)
-    assert not found, found[:4]
-    values = replay.result().counters[0].tolist()
-    wrong = counters_differ(machine, dict(zip(COUNTERS, values, strict=True)))
-    assert not wrong, wrong
 
 
 def with_settings(text: str, rng: random.Random) -> str:

@@ -87,17 +87,17 @@ def next_plane_follows_the_slots(state: MachineState) -> None:
 
 def cluster_counts_and_lists(state: MachineState) -> None:
     found = of_machine(state, PAGES)
-    clusters, lists = found["clusters"], found["lists"]
+    clusters, lists = found["clusters"], found["swap"]["lists"]
     assert len(clusters) == -(-SLOTS // CLUSTER)
     listed = Counter(number for queue in lists.values() for number in queue)
     assert listed == Counter(range(len(clusters))), "the lists do not partition the clusters"
     for number, (used, _, _, count, order, flag) in enumerate(clusters):
         assert count == sum(used)
         queue = next(key for key, members in lists.items() if number in members)
-        assert queue == ((flag, order) if flag in (NONFULL, FRAG) else (flag, 0))
+        assert queue == (0, flag, order if flag in (NONFULL, FRAG) else 0)
         assert count == CLUSTER or flag != FULL
         assert (flag == FREE) == (count == 0)
-    for slot in found["hints"]:
+    for slot in found["swap"]["hints"].values():
         assert 0 <= slot < SLOTS
     room, words = (
         int(state.clusters.lists[0]),

@@ -18,7 +18,7 @@ from jaxswap.validate import hold
 from jaxswap.workload import parse_workload
 from tests.machine.shared_states import of_machine, of_reference, places
 from tests.machine.states import differences
-from tests.machine.test_against_reference import random_lane, reference_of, run_reference
+from tests.machine.test_against_reference import counters_differ, random_lane, reference_of, run_reference
 from tests.machine.workloads import random_forks, random_text
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
@@ -45,9 +45,7 @@ def check(text: str, lane: Lane, profile: str) -> None:
     mine = of_machine(state, workload.npages, sorted(place.values()), len(lane.devices))
     found = differences(of_reference(machine, place), mine)
     assert not found, found[:4]
-    wanted = machine.final_counters()
-    values = dict(zip(COUNTERS, replay.result().counters[0].tolist(), strict=True))
-    wrong = {name: (wanted[name], value) for name, value in values.items() if wanted[name] != value}
+    wrong = counters_differ(machine, dict(zip(COUNTERS, replay.result().counters[0].tolist(), strict=True)))
     assert not wrong, wrong
 
 
