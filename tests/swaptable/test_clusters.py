@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from jaxswap.errors import InputError
 from jaxswap.machine.profile import PROFILES
 from jaxswap.swaptable.clusters import Device, swapon
-from tests.reference.slots import FULL
+from tests.reference.slots import FRAG, FULL
 from tests.swaptable.slot_machine import (
     ALLOC,
     NOTHING,
+    PUT,
     ROOM,
     Op,
     Plain,
@@ -115,6 +116,24 @@ def test_what_is_asked_for_is_not_free_in_6_12(used: int, order: int) -> None:
     assert plain.swap.devices[0].lists[FULL, 0] == [2, 1]
     ops = fill_up([(ALLOC, 0, each, 1) for each in orders])
     c, found, number = run(*fresh(profile, devices, 1), jnp.asarray(ops, jnp.int32)[:, :, None])
+    assert np.asarray(found)[: int(number[0]), 0].tolist() == wanted
+    assert of_plain(plain) == of_jax(c, 1)
+
+
+def test_a_search_in_vain_turns_all_frag_clusters_in_6_12() -> None:
+    """cluster_alloc_swap_entry: all of them, so that they stand as before; the next small folio shows it."""
+    profile, devices = PROFILES["6.12"], [Device(2560)]
+    plain = Plain(profile, devices, 1)
+    ops = [(ALLOC, 0, 7, 1)] * 16
+    wanted = [slot for _ in ops for slot in plain.alloc(0, 7, 1)]
+    for cluster in (3, 1, 4, 2):
+        plain.put(0, cluster * 512, 1, False)
+        ops.append((PUT, 0, cluster * 512, 1))
+    for order in (7, 7, 0):
+        wanted += plain.alloc(0, order, 1)
+        ops.append((ALLOC, 0, order, 1))
+    assert wanted[16:18] == [-1, -1] and len(plain.swap.devices[0].lists[FRAG, 7]) > 1
+    c, found, number = run(*fresh(profile, devices, 1), jnp.asarray(fill_up(ops), jnp.int32)[:, :, None])
     assert np.asarray(found)[: int(number[0]), 0].tolist() == wanted
     assert of_plain(plain) == of_jax(c, 1)
 
