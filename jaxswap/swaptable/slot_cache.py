@@ -7,6 +7,8 @@ counts as taken on its device.
 from dataclasses import replace
 
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int32
 
 from jaxswap.swaptable.cluster_table import (
     END,
@@ -22,7 +24,7 @@ from jaxswap.swaptable.cluster_table import (
     notes_of,
 )
 from jaxswap.swaptable.geometry import CLUSTER_SHIFT
-from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely, when
+from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store1, surely, when
 
 BATCH = 64  # slots of a hand
 ACTIVATE, DEACTIVATE = 5, 2  # times the batch: free slots a CPU above which it starts, below which it stops
@@ -99,24 +101,102 @@ def pop(c: Clusters, hand: Lane, want: Lane, on: Flag) -> tuple[Clusters, Lane, 
     return _set_bounds(c, hand, first + got, end, on), slot, got
 
 
+def by_device(c: Clusters, slots: Int32[Array, "hand L"], size: Lane, on: Flag) -> Int32[Array, "hand L"]:
+    """The first `size` slots sorted by device as the kernel's sort() does it (lib/sort.c, sort_r, 6.12).
+
+    A heapsort, so slots of one device do not keep their order: the two largest leave the heap together, of
+    equal children the right one rises.
+    """
+    number = np.arange(slots.shape[0], dtype=np.int32)[:, None]
+
+    def at(slots: Array, i: Lane) -> Lane:
+        return jnp.take_along_axis(slots, jnp.clip(i, 0, slots.shape[0] - 1)[None], axis=0)[0]
+
+    def key(slots: Array, i: Lane) -> Lane:
+        return device_of(c, at(slots, i) >> CLUSTER_SHIFT)
+
+    def exchange(slots: Array, i: Lane, j: Lane, on: Flag) -> Array:
+        first, second = at(slots, i), at(slots, j)
+        swapped = jnp.where(number == i[None], second[None], slots)
+        swapped = jnp.where(number == j[None], first[None], swapped)
+        return jnp.where(on[None], swapped, slots)
+
+    def sink(slots: Array, top: Lane, size: Lane, on: Flag) -> Array:
+        """Down to a leaf along the larger children, up to where the top fits; the path moves up by one."""
+
+        def larger(i: Lane) -> Lane:
+            right = 2 * i + 2
+            return jnp.where(
+                on & (right < size), right - (key(slots, right - 1) > key(slots, right)), i
+            ).astype(jnp.int32)
+
+        leaf = repeat(lambda i: larger(i) != i, larger, top)
+        leaf = jnp.where(on & (2 * leaf + 2 == size), size - 1, leaf)
+
+        def too_low(i: Lane) -> Flag:
+            return on & (i != top) & (key(slots, top) >= key(slots, i))
+
+        def parent(i: Lane, on: Flag) -> Lane:
+            return jnp.where(on, (i - 1) // 2, i)
+
+        place = repeat(too_low, lambda i: parent(i, too_low(i)), leaf)
+
+        def climbing(carry: tuple[Array, Lane]) -> Flag:
+            return on & (carry[1] != top)
+
+        def climb(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
+            slots, i = carry
+            up = parent(i, climbing(carry))
+            return exchange(slots, up, place, climbing(carry)), up
+
+        return repeat(climbing, climb, (slots, place))[0]
+
+    def building(carry: tuple[Array, Lane]) -> Flag:
+        return on & (carry[1] > 0)
+
+    def build(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
+        slots, i = carry
+        here = building(carry)
+        return sink(slots, jnp.where(here, i - 1, 0), size, here), i - here
+
+    def extracting(carry: tuple[Array, Lane]) -> Flag:
+        return on & (carry[1] > 3)
+
+    def extract(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
+        slots, left = carry
+        here = extracting(carry)
+        top, one = jnp.zeros_like(left), jnp.ones_like(left)
+        slots = exchange(slots, top, left - 1, here)
+        second = jnp.where(key(slots, one) <= key(slots, one + 1), 2, 1)
+        slots = exchange(slots, second, left - 2, here)
+        left = left - jnp.where(here, 2, 0)
+        return sink(sink(slots, second, left, here), top, left, here), left
+
+    slots, _ = repeat(building, build, (slots, size // 2))
+    slots, left = repeat(extracting, extract, (slots, size))
+    top = jnp.zeros_like(left)
+    slots = exchange(slots, top, left - 1, on & (left > 0))
+    return exchange(slots, top, top + 1, on & (left == 3) & (key(slots, top) > key(slots, top + 1)))
+
+
 def _flush(c: Clusters, hand: Lane, on: Flag) -> Clusters:
-    """Free the slots of a hand, device by device."""
+    """Free the slots of a hand (swapcache_free_entries); of several devices, sorted by device."""
     first, end, c = _bounds(c, hand)
-    last = devices(c) - 1
+    slots, notes = load(c.notes, hand + first, BATCH)
+    c = replace(c, notes=notes)
+    if devices(c) > 1:
+        slots = by_device(c, slots, end - first, on)
 
-    def going(carry: tuple[Clusters, Lane, Lane]) -> Flag:
-        return on & ((carry[2] < end) | (carry[1] < last))
+    def going(carry: tuple[Clusters, Lane]) -> Flag:
+        return on & (carry[1] < end - first)
 
-    def give(carry: tuple[Clusters, Lane, Lane]) -> tuple[Clusters, Lane, Lane]:
-        c, device, i = carry
+    def give(carry: tuple[Clusters, Lane]) -> tuple[Clusters, Lane]:
+        c, i = carry
         active = surely(going(carry))
-        slot, notes = load1(c.notes, hand + i)
-        here = active & (i < end) & (device_of(c, slot >> CLUSTER_SHIFT) == device)
-        c = free(replace(c, notes=notes), slot, jnp.ones_like(slot), here)
-        over = active & (i + 1 >= end) & (device < last)
-        return c, device + over, jnp.where(over, first, i + active)
+        slot = jnp.take_along_axis(slots, i[None], axis=0, mode="clip")[0]
+        return free(c, slot, jnp.ones_like(slot), active), i + 1
 
-    c, _, _ = repeat(going, give, (c, jnp.zeros_like(hand), first))
+    c, _ = repeat(going, give, (c, jnp.zeros_like(hand)))
     zero = jnp.zeros_like(hand)
     return _set_bounds(c, hand, zero, zero, on)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .sort import heapsort
+
 if TYPE_CHECKING:
     from .swap import Place, Swap
 
@@ -45,7 +47,9 @@ class SlotCache:
         mine.append(place)
 
     def _flush(self, mine: list[Place]) -> None:
-        for place in sorted(mine, key=lambda place: place[0]):
+        """swapcache_free_entries: sorted by device where there are several."""
+        several = len(self.swap.devices) > 1
+        for place in heapsort(mine, lambda place: place[0]) if several else list(mine):
             self.swap.free(*place, 1)
         mine.clear()
 

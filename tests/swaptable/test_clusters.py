@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from jaxswap.errors import InputError
 from jaxswap.machine.profile import PROFILES
+from jaxswap.swaptable import slot_cache
 from jaxswap.swaptable.clusters import Device, swapon
 from tests.reference.slots import FRAG, FULL
+from tests.reference.sort import heapsort
 from tests.swaptable.slot_machine import (
     ALLOC,
     NOTHING,
@@ -30,6 +32,7 @@ from tests.swaptable.slot_machine import (
 )
 
 LENGTH = 256  # operations of a run
+by_device = jax.jit(slot_cache.by_device)
 
 
 def random_devices(rng: random.Random, count: int) -> list[Device]:
@@ -136,6 +139,18 @@ def test_a_search_in_vain_turns_all_frag_clusters_in_6_12() -> None:
     c, found, number = run(*fresh(profile, devices, 1), jnp.asarray(fill_up(ops), jnp.int32)[:, :, None])
     assert np.asarray(found)[: int(number[0]), 0].tolist() == wanted
     assert of_plain(plain) == of_jax(c, 1)
+
+
+@given(st.lists(st.integers(1, 4607), unique=True, max_size=64))
+@settings(max_examples=50)
+def test_a_hand_is_sorted_as_the_kernel_sorts(hand: list[int]) -> None:
+    """By device, of which there are three, and otherwise in no order but the kernel's."""
+    c = swapon([Device(2000), Device(1500), Device(1000)], ROOM, 1, slot_cache=True)
+    slots = np.zeros((slot_cache.BATCH, 1), np.int32)
+    slots[: len(hand), 0] = hand
+    size, on = jnp.array([len(hand)], jnp.int32), jnp.ones(1, bool)
+    found = np.asarray(by_device(c, jnp.asarray(slots), size, on))[: len(hand), 0]
+    assert found.tolist() == heapsort(hand, lambda slot: (slot >= 2048) + (slot >= 3584))
 
 
 def test_contents_and_rules_are_values_of_one_program() -> None:
