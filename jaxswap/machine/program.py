@@ -251,7 +251,11 @@ def compile_workload(
             spaces[child] = table.fork(child * room)
             lane_operations += len(blocks)
         elif kind is Kind.EXIT:
-            for turn in (DONTNEED, DROP, EXIT):
+            # exit_mmap goes VMA by VMA, so that no run of slots goes on in the next one.
+            for place, a, b in vmas.cut(0, workload.npages):
+                there = (a + base) // 512
+                ops.append((DONTNEED, there, a % 512, a % 512 + b - a, table.first + place))
+            for turn in (DROP, EXIT):
                 for a in range(0, workload.npages, 512):
                     ops.append((turn, (a + base) // 512, 0, min(512, workload.npages - a), 0))
             lane_operations += 1

@@ -155,6 +155,12 @@ def test_lanes_side_by_side_come_out_as_one_by_one(profile: str) -> None:
     assert apart.result().counters.any()
 
 
+def test_an_exit_goes_vma_by_vma() -> None:
+    held = hold(DATA / "workloads" / "fork-4.t.gz", DATA / "6.12.95" / "fork-4.txt.gz")
+    assert held.found is not None, held.refused
+    assert held.found.equal, str(held.found)
+
+
 @pytest.mark.parametrize("kernel", ["6.12.95", "6.18.15", "7.3.4"])
 def test_two_cpus_equal_the_kernel(kernel: str) -> None:
     held = hold(DATA / "workloads" / "cpus-1.t.gz", DATA / kernel / "cpus-1.txt.gz")

@@ -36,10 +36,14 @@ def fork(m: Machine, parent: Process, number: int) -> None:
 
 
 def exit_process(m: Machine, process: Process) -> None:
-    """exit_mmap: every page, ascending."""
+    """exit_mmap: every page, ascending, VMA by VMA."""
     gathered = zap.Gathered()
-    for start in range(0, len(process.pages), BLOCK):
-        zap.zap(m, process, start, min(start + BLOCK, len(process.pages)), True, gathered)
+    for vma in process.vmas:
+        at = vma.start
+        while at < vma.end:
+            end = min(at // BLOCK * BLOCK + BLOCK, vma.end)
+            zap.zap(m, process, at, end, True, gathered)
+            at = end
     gathered.finish(m)
     m.usage -= len(process.tables) + len(process.huge)
     del m.processes[process.number]
