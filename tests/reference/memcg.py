@@ -199,3 +199,4 @@ def shrink_active_list(m: Machine, nr: int) -> None:
         folio.active, folio.workingset = False, True
         m.lists.add(folio)
         m.n["pgdeactivate"] += folio.nr
+    m.n["pgrefill"] += scanned
