@@ -417,8 +417,8 @@ def _list(
 ) -> tuple[MachineState, UInt32[Array, "planes L"]]:
     """folio_add_lru of what arrives: (state, the words of a row for the flags of its pages).
 
-    cached: it comes through the swap cache. There it still is when it reaches the lists, if it is large, if it
-    fills the batch, or if the batch is drained at once.
+    cached: it comes through the swap cache. There it still is when it reaches the lists, if it is large, if
+    it fills the batch, or if the batch is drained at once.
     """
     pages = jnp.int32(1) << order
     if state.generations is not None:

@@ -28,7 +28,8 @@ class Lane:
     """One simulated machine.
 
     mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
-    memory.max in bytes, None for none. lru: classic or mglru (lru_gen/enabled 0 or 7). swap: bytes of the zram device. swaps: other devices, or several, in
+    memory.max in bytes, None for none. lru: classic or mglru (lru_gen/enabled 0 or 7), and always classic
+    where there is no limit. swap: bytes of the zram device. swaps: other devices, or several, in
     its place (see swap_devices). cpus: CPUs online; a workload that names more has more. page_cluster:
     exponent of the readahead window. zswap: it is on, and takes everything.
     """

@@ -8,7 +8,6 @@ sort_folio, get_tier_idx, try_to_inc_max_seq, inc_max_seq, try_to_inc_min_seq, w
 from dataclasses import replace
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxswap.machine import blocks, generations, rows, tables
@@ -16,7 +15,7 @@ from jaxswap.machine.counters import count
 from jaxswap.machine.generations import ISOLATED, KEPT, MAX_NR_GENS, MAX_NR_TIERS, MIN_NR_GENS, Found, of, put
 from jaxswap.machine.layout import Layout
 from jaxswap.machine.reclaim import DEF_PRIORITY, _charge, _end_reclaim, _set, _target
-from jaxswap.machine.rows import once, only
+from jaxswap.machine.rows import once
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Plane
 from jaxswap.machine.swapout import keep_in_cache, next_victim, shrink_folio
 from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, Work, to_write
@@ -131,7 +130,8 @@ def _isolate(state: MachineState, work: Work, layout: Layout, on: Flag) -> tuple
 def _scan_folios(state: MachineState, most: Lane, on: Flag) -> tuple[MachineState, Lane]:
     """At most so many folios from the tail of the oldest generation: (state, pages looked at).
 
-    A folio of another generation, or of a tier that is protected, goes there (sort_folio); others are isolated.
+    A folio of another generation, or of a tier that is protected, goes there (sort_folio); others are
+    isolated.
     """
     lists = of(state)
     oldest = lists.min_anon
@@ -194,7 +194,8 @@ def protect(state: MachineState, folio: Found, on: Flag) -> tuple[MachineState, 
 
 
 def _highest_unprotected(state: MachineState) -> Lane:
-    """get_tier_idx, positive_ctrl_err: protected from the first tier of which more come back than of tier 0."""
+    """get_tier_idx, positive_ctrl_err: protected is from the first tier of which more come back than of tier
+    0."""
     back, total = generations.position(state)
     limit = (total[0] + MIN_LRU_BATCH) * 2
     better = (back >= MIN_LRU_BATCH) & (back * limit[None] > (back[0] + 1)[None] * total * 3)
@@ -462,7 +463,8 @@ def _clear_young(state: MachineState, start: Lane, end: Lane, on: Flag) -> tuple
 def _run(
     state: MachineState, row: rows.Row, page: Lane, end: Lane, on: Flag
 ) -> tuple[Lane, Lane, MachineState]:
-    """Where the pages that map the folio of a present page end, before `end`; and what the folio is listed by."""
+    """Where the pages that map the folio of a present page end, before `end`; and what the folio is listed
+    by."""
     order = row.order(page)
     near = rows.folio(page, order) & row[Plane.PRESENT] & row.of_order(order)
     up = bits.ctz(~(near >> (page & 31).astype(jnp.uint32)))

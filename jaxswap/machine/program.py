@@ -53,9 +53,9 @@ class Program:
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
     table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in
     `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the
-    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state. first_vma, vmas:
-    at each operation the first of the process's VMAs, and how many it has. cpu: that runs each operation, None
-    where the machine has but one.
+    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state. first_vma,
+    vmas: at each operation the first of the process's VMAs, and how many it has. cpu: that runs each
+    operation, None where the machine has but one.
     """
 
     kind: Int32[Array, " ops"]

@@ -135,7 +135,7 @@ def _give_up(work: Work, on: Flag) -> Work:
 
 
 def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
-    """lru_note_cost of the anonymous lists; halved to at most a quarter of the list sizes of the last flush."""
+    """lru_note_cost of the anonymous lists; halved to at most a quarter of their sizes of the last flush."""
     total, most = state.anon_cost + cost, state.flushed_total // 4
     halvings = jnp.maximum(lax.clz(most) - lax.clz(total), 0)
     total = total >> jnp.where(total >> halvings > most, halvings + 1, halvings)

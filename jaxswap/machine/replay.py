@@ -228,8 +228,8 @@ class Replay:
         swapped_on = _swapon(devices_of_all, profile, self.width, cpus)
         pages = room(workload.npages)
         begin = functools.partial(init, pages, swapped_on, self.width)
-        if lanes[0].lru == "mglru":
-            if self.compiled.by_page and any(lane.limit is not None for lane in lanes):
+        if lanes[0].lru == "mglru" and any(lane.limit is not None for lane in lanes):
+            if self.compiled.by_page:
                 raise InputError(f"lru: {BY_PAGE} has the classic LRU only")
 
             def begin() -> MachineState:

@@ -107,11 +107,11 @@ class MachineParams:
 class Generations:
     """struct lru_gen_folio and lru_gen_mm_state of a machine with the multi-gen LRU.
 
-    max_seq, min_anon, min_file: youngest generation, oldest of anon and of file pages. walked: youngest of the
-    last walk of page tables. walking: this pass has walked. known: the process was walked once; ran: it ran
-    since its last walk. live: which filters there are (two bits). used: of each block, whether its page table
-    was used since the last walk. filters: of each block, which of the two filters name it. tiers: five accounts
-    of four tiers, in pages. activating: folios that wait to be activated, `activations` of them.
+    max_seq, min_anon, min_file: youngest generation, oldest of anon and of file pages. walked: youngest of
+    the last walk of page tables. walking: this pass has walked. known: the process was walked once; ran: it
+    ran since its last walk. live: which filters there are (two bits). used: of each block, whether its page
+    table was used since the last walk. filters: of each block, which of the two filters name it. tiers: five
+    accounts of four tiers, in pages. activating: folios that wait to be activated, `activations` of them.
     """
 
     max_seq: Lane
@@ -136,9 +136,9 @@ class MachineState:
 
     cpu: that runs the operation under way. rows: PLANES words for every 32 pages. slots, shadows: of each
     swapped page, a shadow being nonresident age << 1 | workingset. tables: blocks with a page table.
-    next, prev: LRU links by page. inactive, active: pages on the lists. waiting, waiting_active: small folios,
-    and active ones among them, that the kernel has in its batch and not yet on the lists (here they are linked
-    at once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
+    next, prev: LRU links by page. inactive, active: pages on the lists. waiting, waiting_active: small
+    folios, and active ones among them, that the kernel has in its batch and not yet on the lists (here they
+    are linked at once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
     nonresident_age. anon_cost, refaults_seen, flushed_*: as in lruvec, the last as of the last statistics
     flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are

@@ -338,8 +338,8 @@ def _drop_cached(state: MachineState, go: Next, on: Flag) -> MachineState:
 def keep_in_cache(
     state: MachineState, rules: Rules, page: Lane, cached: Flag, on: Flag
 ) -> tuple[MachineState, Flag]:
-    """shrink_folio_list for a small folio that a per-CPU batch holds: it gets a slot and is unmapped, and then
-    stays in the swap cache, unwritten. (state, whether it did: not if there was no slot.)
+    """shrink_folio_list for a small folio that a per-CPU batch holds: it gets a slot and is unmapped, and
+    then stays in the swap cache, unwritten. (state, whether it did: not if there was no slot.)
     """
     one = jnp.ones_like(page)
     asks = on & ~cached

@@ -45,12 +45,12 @@ class Machine:
     """The state of one machine.
 
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
-    follows. limit: pages of memory.max. lru: classic, or mglru. flush: faults between two flushes of the cgroup's statistics; 0: reclaim
-    flushes them itself and nothing else does, None: only STATS does. switch: faults between two switches to
-    another process, which empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where
-    `devices` is empty. zswap: it is on, and takes everything. n: counters. Then: processes; the LRU;
-    memory charged; what reclaim and readahead remember; slots whose content zswap has; what the policy
-    remembers; whether the OOM killer has ended it all.
+    follows. limit: pages of memory.max. lru: classic, or mglru. flush: faults between two flushes of the
+    cgroup's statistics; 0: reclaim flushes them itself and nothing else does, None: only STATS does. switch:
+    faults between two switches to another process, which empty the TLB; 0: the TLB is not modelled. swap:
+    slots of the one device, where `devices` is empty. zswap: it is on, and takes everything. n: counters.
+    Then: processes; the LRU; memory charged; what reclaim and readahead remember; slots whose content zswap
+    has; what the policy remembers; whether the OOM killer has ended it all.
     """
 
     npages: int
