@@ -86,19 +86,29 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
         lines.append(f"insmod /lib/{module}" + (f" num_devices={zram}" if module == "zram.ko" else ""))
     if machine.zswap:
         lines.append("echo Y > /sys/module/zswap/parameters/enabled")
-    lines.append(f"echo {machine.page_cluster} > /proc/sys/vm/page-cluster")
+    lines += [
+        f"echo {machine.page_cluster} > /proc/sys/vm/page-cluster",
+        f"echo {machine.swappiness} > /proc/sys/vm/swappiness",
+        f"echo {machine.defrag} > {_THP}/defrag",
+    ]
     lines += _swap_lines(machine)
     options = f"-m '{machine.mthp}'"
     if any(device.kind == "virtio" for device in machine.swap):
         options += " -w"
-    if machine.limit:
+    if machine.limited:
         options += f" -g {_CGROUP}"
         lines += [
             f"echo {7 if machine.lru == 'mglru' else 0} > /sys/kernel/mm/lru_gen/enabled",
             "mkdir -p /sys/fs/cgroup; mount -t cgroup2 cgroup /sys/fs/cgroup",
             f"echo +memory > /sys/fs/cgroup/cgroup.subtree_control; mkdir {_CGROUP}",
-            f"echo {size_in_bytes(machine.limit)} > {_CGROUP}/memory.max",
         ]
+        for file, size in (
+            ("memory.max", machine.limit),
+            ("memory.high", machine.high),
+            ("memory.swap.max", machine.swap_max),
+        ):
+            if size:
+                lines.append(f"echo {size_in_bytes(size)} > {_CGROUP}/{file}")
     lines += [
         f"[ $(grep -c ^/dev /proc/swaps) = {len(machine.swap)} ] || echo 'FAILED a swap device is not on'",
         "echo 3 > /proc/sys/vm/drop_caches",

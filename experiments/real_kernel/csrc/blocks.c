@@ -205,7 +205,7 @@ static const char *const reclaim_counters[] = {
 void print_stats(const char *label, const char *cgroup)
 {
     static const char *const files[] = {"memory.current", "memory.peak", "memory.swap.current", "memory.events",
-                                        "memory.stat"};
+                                        "memory.swap.events", "memory.stat"};
     if (!cgroup) {
         printf("STATS %s\n", label);
         print_sizes();

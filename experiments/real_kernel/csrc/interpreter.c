@@ -5,7 +5,8 @@
  *     interpreter WORKLOAD [-m "SIZES"] [-g CGROUP] [-w]
  *
  * -m  mTHP sizes in kB to enable once everything but the region is in place: "16 64m" (m: madvise)
- * -g  folder of a cgroup that process 0 joins before it maps the region
+ * -g  folder of a cgroup that process 0 joins before it maps the region; after each operation a line
+ *     "OP ... : seconds s" says how long it took
  * -w  after each PAGEOUT wait until nothing is under writeback (devices that write asynchronously)
  *
  * The last line is "OPS n bad=m", or "OPSDONE dead" where a process was killed. Exit status 1 and a line
@@ -184,6 +185,13 @@ static void start(const char *line)
     tell(0, line);
 }
 
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + now.tv_nsec / 1e9;
+}
+
 /* Cuts "@C " and "pN " from the front of a line; returns the process. */
 static int prefixes(char **line)
 {
@@ -219,7 +227,10 @@ static void run(char *line)
     else if (IS("ECHO"))
         printf("%s\n", line);
     else {
+        double started = seconds();
         tell(process, line);
+        if (cgroup)
+            printf("OP %s : %.3f s\n", line, seconds() - started);
         if (settle && IS("PAGEOUT"))
             wait_for_writeback();
     }
