@@ -51,8 +51,14 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
 
 
 def handle(m: Machine, process: Process, v: int, write: bool) -> None:
-    """handle_mm_fault of an anonymous VMA."""
+    """A page fault, to the return to user mode."""
     m.tick()
+    handle_mm_fault(m, process, v, write)
+    memcg.handle_over_high(m)
+
+
+def handle_mm_fault(m: Machine, process: Process, v: int, write: bool) -> None:
+    """Of an anonymous VMA."""
     page, vma = process.pages[v], process.vma(v)
     block = v >> TOP_ORDER
     if write and vma.anon is None:
@@ -131,7 +137,7 @@ def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) 
 def new_huge_folio(m: Machine, process: Process, vma: Vma, block: int, tables: int) -> bool:
     """False: there was no memory for it. tables: page tables to lay by."""
     size = size_name(TOP_ORDER)
-    if not memcg.charge(m, BLOCK, vma.advice == "huge", TOP_ORDER):
+    if not memcg.charge_large(m, TOP_ORDER, vma):
         m.n[f"{size}/anon_fault_fallback"] += 1
         m.n[f"{size}/anon_fault_fallback_charge"] += 1
         return False
@@ -168,7 +174,7 @@ def first_touch(m: Machine, process: Process, v: int, vma: Vma) -> None:
     got, charge = 0, 0
     for o in ORDERS:
         if mask >> o & 1:
-            if memcg.charge(m, 1 << o, vma.advice == "huge", o):
+            if memcg.charge_large(m, o, vma):
                 got = o
                 break
             m.n[f"{size_name(o)}/anon_fault_fallback_charge"] += 1
