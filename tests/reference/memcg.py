@@ -7,7 +7,7 @@ mm/workingset.c (workingset_refault), mm/swap.c (lru_note_cost); 7.2 and 7.3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import mglru, reclaim
 from .folio import Folio, Vma
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 32  # SWAP_CLUSTER_MAX
 STOCK = 64  # MEMCG_CHARGE_BATCH
+COSTLY_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER
 RETRIES = 16  # MAX_RECLAIM_RETRIES
 MAX_SWAPPINESS = 200
 HZ = 250  # of Debian's kernels
@@ -51,18 +52,37 @@ def refault(m: Machine, folio: Folio, shadow: tuple) -> None:
         note_cost(m, BATCH * folio.nr)
 
 
-def charge_large(m: Machine, order: int, vma: Vma) -> bool:
-    """Charge a large folio: transparent_hugepage/defrag and the advice say whether that may reclaim
-    (vma_thp_gfp_mask). Without advice `always` reclaims once (__GFP_NORETRY).
+class Gfp(NamedTuple):
+    """What a charge may do: reclaim (__GFP_DIRECT_RECLAIM), wake kswapd (__GFP_KSWAPD_RECLAIM), reclaim again
+    (not __GFP_NORETRY).
     """
+
+    direct_reclaim: bool = True
+    kswapd_reclaim: bool = True
+    retry: bool = True
+
+    @property
+    def allow_spinning(self) -> bool:
+        """gfpflags_allow_spinning."""
+        return self.direct_reclaim or self.kswapd_reclaim
+
+
+GFP_KERNEL = Gfp()
+
+
+def vma_thp_gfp_mask(m: Machine, vma: Vma) -> Gfp:
+    """Of a large folio: by transparent_hugepage/defrag and the advice of its VMA."""
     advised = vma.advice == "huge"
-    may_reclaim = m.defrag == "always" or (m.defrag in ("defer+madvise", "madvise") and advised)
-    return charge(m, 1 << order, may_reclaim, order, may_retry=advised)
+    direct = m.defrag == "always" or (m.defrag in ("defer+madvise", "madvise") and advised)
+    kswapd = m.defrag == "defer" or (m.defrag == "defer+madvise" and not advised)
+    return Gfp(direct, kswapd, retry=m.defrag != "always" or advised)
 
 
-def charge(m: Machine, nr: int, may_reclaim: bool, order: int = 0, may_retry: bool = True) -> bool:
-    """try_charge_memcg. False: refused; at order 0 the OOM killer has ended the machine."""
-    batch, drained, retries = max(STOCK, nr), False, RETRIES
+def charge(m: Machine, nr: int, order: int = 0, gfp: Gfp = GFP_KERNEL) -> bool:
+    """try_charge_memcg. False: refused. A small one has called the OOM killer, which ends the machine (oom),
+    and has then tried as often again (passed_oom).
+    """
+    batch, drained, retries = max(STOCK, nr) if gfp.allow_spinning else nr, False, RETRIES
     limit = m.limit if m.limit is not None else 1 << 30
     while True:
         if m.stock >= nr:
@@ -73,11 +93,11 @@ def charge(m: Machine, nr: int, may_reclaim: bool, order: int = 0, may_retry: bo
             if m.usage + m.stock + take <= limit:
                 m.usage += nr
                 m.stock += take - nr
-                note_over_high(m, take, may_reclaim)
+                note_over_high(m, take, gfp)
                 return True
         batch = nr
         m.n["memcg_max"] += 1
-        if not may_reclaim:
+        if not gfp.direct_reclaim:
             return False
         progress = reclaim_pages(m, max(nr, BATCH))
         if limit - m.usage - m.stock >= nr:
@@ -85,25 +105,25 @@ def charge(m: Machine, nr: int, may_reclaim: bool, order: int = 0, may_retry: bo
         if not drained:
             m.stock, drained = 0, True
             continue
-        if not may_retry:
+        if not gfp.retry:
             return False
         if progress and nr <= 8:
             continue
         if retries:
             retries -= 1
             continue
-        if order <= 3:
-            m.oom = True
-        return False
+        if order > COSTLY_ORDER or m.oom:
+            return False
+        m.oom, retries = True, RETRIES
 
 
-def note_over_high(m: Machine, nr: int, may_reclaim: bool) -> None:
+def note_over_high(m: Machine, nr: int, gfp: Gfp) -> None:
     """The end of try_charge_memcg: nr pages were charged beyond memory.high. They are worked off on the way
     back to user mode, or here where they are many.
     """
     if m.high is not None and m.usage + m.stock > m.high:
         m.over_high += nr
-        if m.over_high > STOCK and may_reclaim:
+        if m.over_high > STOCK and gfp.direct_reclaim:
             handle_over_high(m)
 
 

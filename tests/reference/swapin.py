@@ -101,7 +101,7 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
         if not mask >> o & 1:
             continue
         if (why := conflicts[o]) is None:
-            if memcg.charge_large(m, o, vma):
+            if memcg.charge(m, 1 << o, o, memcg.vma_thp_gfp_mask(m, vma)):
                 got = o
                 break
             why = "charge"
@@ -110,7 +110,7 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
         m.count_fallback(o, "swpin_fallback")
         reasons[why] |= 1 << o
         failed |= 1 << o
-    alive = (got > 0 or memcg.charge(m, 1, True)) and not m.oom
+    alive = (got > 0 or memcg.charge(m, 1)) and not m.oom
     m.learn(False, failed, got)
     m.refused("swapin", reasons, got)
     if not alive:
