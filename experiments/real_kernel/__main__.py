@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.real_kernel import initrd
 from experiments.real_kernel.errors import MissingTool, RecordingError
 from experiments.real_kernel.generate import KINDS, random_case
-from experiments.real_kernel.machine import DEFRAG, Machine, parse_mthp, parse_swap, size_in_bytes
+from experiments.real_kernel.machine import DEFRAG, Machine, free_whole, parse_mthp, parse_swap, size_in_bytes
 from experiments.real_kernel.record import boot_path, chosen_kernel, record, workload_bytes, write
 from experiments.real_kernel.validate import validate
 from jaxswap.errors import InputError
@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--zswap", choices=("on", "off"), default="off")
     one.add_argument("--page-cluster", metavar="N", type=_checked(_number(0, 31)), default=3)
     one.add_argument(
+        "--fragment",
+        metavar="SIZE",
+        type=_checked(_whole),
+        help="leave that much free in blocks of 64 kB (0: none), and all else in smaller pieces",
+    )
+    one.add_argument(
         "--boots",
         metavar="N",
         type=_checked(_number(1, 100)),
@@ -126,6 +132,11 @@ def _size(text: str) -> str:
     return text
 
 
+def _whole(text: str) -> str:
+    free_whole(text)
+    return text
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isdigit() or not low <= int(text) <= high:
@@ -162,6 +173,7 @@ def _record(arguments: argparse.Namespace) -> int:
         arguments.swap_max or "",
         arguments.swappiness,
         arguments.defrag,
+        arguments.fragment or "",
     )
     name = arguments.workload.name.removesuffix(".gz").removesuffix(".t")
     workload = workload_bytes(arguments.workload)

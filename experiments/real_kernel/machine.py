@@ -33,7 +33,9 @@ class Machine:
     """mthp: sizes in kB, m for madvise. limit, high, swap_max: memory.max, memory.high and memory.swap.max of
     a cgroup, "" for none. lru: classic or mglru. swappiness: vm.swappiness. defrag: a word of DEFRAG.
 
-    memory, the limits and the sizes of devices are texts such as 128M."""
+    fragment: memory that is free in pieces of 64 kB, all else being in smaller ones; "" for whole memory.
+
+    memory, the limits, fragment and the sizes of devices are texts such as 128M."""
 
     mthp: str = ""
     swap: tuple[SwapDevice, ...] = (SwapDevice("zram", "128M"),)
@@ -47,6 +49,7 @@ class Machine:
     swap_max: str = ""
     swappiness: int = 60
     defrag: str = "madvise"
+    fragment: str = ""
 
     @property
     def limited(self) -> bool:
@@ -75,6 +78,8 @@ class Machine:
             lines["swappiness"] = str(self.swappiness)
         if self.defrag != "madvise":
             lines["defrag"] = self.defrag
+        if self.fragment:
+            lines["fragment"] = self.fragment
         if self.zswap:
             lines["zswap"] = "on"
         if self.page_cluster != 3:
@@ -89,6 +94,11 @@ def size_in_bytes(text: str) -> int:
     if not size or size % 4096:
         raise ValueError(f"{text!r} is not a size in whole 4 KiB pages; write for example 128M or 29380K")
     return size
+
+
+def free_whole(text: str) -> int:
+    """Bytes of a size that may be 0. Raises ValueError."""
+    return 0 if text == "0" else size_in_bytes(text)
 
 
 def parse_swap(text: str) -> tuple[SwapDevice, ...]:

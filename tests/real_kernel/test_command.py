@@ -38,6 +38,7 @@ def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ([*RECORD, "--swappiness", "201"], "from 0 to 200"),
         ([*RECORD, "--defrag", "sometimes"], "invalid choice"),
         ([*RECORD, "--boots", "0"], "from 1 to 100"),
+        ([*RECORD, "--fragment", "half"], "not a size"),
         (["validate", "--kinds", "basic,odd"], "'odd' is none of"),
         (["generate", "--seed", "x", "--out", "w.t"], "not a whole number"),
     ],

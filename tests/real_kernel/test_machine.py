@@ -75,7 +75,8 @@ def test_header_says_what_is_not_default() -> None:
     header = Machine(high="16M", swap_max="8M", swappiness=10, defrag="never").header("7.3.4", "one")
     assert header["memory.high"] == "16M" and header["memory.swap.max"] == "8M"
     assert header["swappiness"] == "10" and header["defrag"] == "never" and header["lru"] == "mglru"
-    assert "memory.max" not in header
+    assert "memory.max" not in header and "fragment" not in header
+    assert Machine(fragment="0").header("7.3.4", "one")["fragment"] == "0"
 
 
 def test_guest_of_two_devices() -> None:
@@ -96,6 +97,15 @@ def test_guest_with_a_limit_and_a_disk() -> None:
     assert "echo Y > /sys/module/zswap/parameters/enabled" in lines
     assert "echo 0 > /sys/kernel/mm/lru_gen/enabled" in lines
     assert "/interpreter -m '' -w -g /sys/fs/cgroup/limited /workload" in lines
+
+
+def test_guest_with_memory_in_pieces() -> None:
+    """The program that breaks it up has run before the recording starts."""
+    lines = guest_script(Machine("64", fragment="8M"), []).splitlines()
+    assert lines.index("/fragment 8388608") < lines.index("echo 'RECORDING STARTS'")
+    assert "/interpreter -m '64' -b /workload" in lines
+    assert "/fragment 0" in guest_script(Machine(fragment="0"), []).splitlines()
+    assert not any("fragment" in line for line in guest_script(Machine(), []).splitlines())
 
 
 @pytest.mark.parametrize(
