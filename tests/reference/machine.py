@@ -56,6 +56,8 @@ class Machine:
     has; what the policy remembers; whether the OOM killer has ended it all.
 
     decays_fully: a cost of reclaim above a quarter of the lists is halved until it is not, instead of once.
+    exact_charges: a charge that may neither reclaim nor wake kswapd takes no batch, and a process that is
+    killed tries its charge on.
     """
 
     npages: int
@@ -83,6 +85,7 @@ class Machine:
     thp: str = "always"
     vma_readahead: bool = True
     decays_fully: bool = False
+    exact_charges: bool = False
     n: Counter[str] = field(default_factory=Counter)
     cpu: int = 0  # where the operation under way runs
 

@@ -82,7 +82,9 @@ def charge(m: Machine, nr: int, order: int = 0, gfp: Gfp = GFP_KERNEL) -> bool:
     """try_charge_memcg. False: refused. A small one has called the OOM killer, which ends the machine (oom),
     and has then tried as often again (passed_oom).
     """
-    batch, drained, retries = max(STOCK, nr) if gfp.allow_spinning else nr, False, RETRIES
+    batch, drained, retries = max(STOCK, nr), False, RETRIES
+    if m.exact_charges and not gfp.allow_spinning:
+        batch = nr
     limit = m.limit if m.limit is not None else 1 << 30
     while True:
         if m.stock >= nr:
@@ -115,6 +117,8 @@ def charge(m: Machine, nr: int, order: int = 0, gfp: Gfp = GFP_KERNEL) -> bool:
         if order > COSTLY_ORDER or m.oom:
             return False
         m.oom, retries = True, RETRIES
+        if not m.exact_charges:
+            return False
 
 
 def note_over_high(m: Machine, nr: int, gfp: Gfp) -> None:

@@ -123,7 +123,7 @@ def machine_for(cell: Cell, workload: Workload, **options: object) -> Machine:
         "defrag": header.get("defrag", "madvise"),
         "lru": header["lru"],
     }
-    kernel = {"kernel_pages": 1, "lru_batch": 31, "decays_fully": True}
+    kernel = {"kernel_pages": 1, "lru_batch": 31, "decays_fully": True, "exact_charges": True}
     return replace(machine, **given | kernel | options)
 
 

@@ -11,7 +11,7 @@ from .run import Runner
 
 LIMIT = 8192
 ORDER_4 = 1 << 4
-KERNEL: dict = {"kernel_pages": 1, "lru_batch": 31, "decays_fully": True}
+KERNEL: dict = {"kernel_pages": 1, "lru_batch": 31, "decays_fully": True, "exact_charges": True}
 SEQUENTIAL = """REGION 12288 plain
 INIT
 SEQ 0 12288 1 307 101
