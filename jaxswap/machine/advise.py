@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jaxswap.machine import blocks, generations, lru, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
-from jaxswap.machine.rules import Rules
-from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import next_of_range, shrink_folio, split_folio
 from jaxswap.machine.work import Pieces, no_pieces
 from jaxswap.swaptable import bits
@@ -70,7 +69,7 @@ def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:
     return repeat(lambda inner: bits.some(inner[1]), link, (state, pieces))[0]
 
 
-def page_out(state: MachineState, rules: Rules, start: Lane, end: Lane, on: Flag) -> MachineState:
+def page_out(state: MachineState, params: MachineParams, start: Lane, end: Lane, on: Flag) -> MachineState:
     """Write out the folios wholly in [start, end), unreferenced (reclaim_pages)."""
 
     def left(carry: tuple[MachineState, Pieces, Lane]) -> Flag:
@@ -79,8 +78,8 @@ def page_out(state: MachineState, rules: Rules, start: Lane, end: Lane, on: Flag
 
     def turn(carry: tuple[MachineState, Pieces, Lane]) -> tuple[MachineState, Pieces, Lane]:
         state, split, at = carry
-        go, at, state = next_of_range(state, rules, split, at, end, on)
-        state, split, pages = shrink_folio(state, rules, split, go)
+        go, at, state = next_of_range(state, params.rules, split, at, end, on)
+        state, split, pages = shrink_folio(state, params, split, go)
         return state, split, jnp.where(go.on & ~go.piece, go.page + pages, at)
 
     def unreference(state: MachineState, at: Lane, on: Flag) -> MachineState:

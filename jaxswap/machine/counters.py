@@ -41,6 +41,7 @@ SCALARS = (
     "workingset_activate_anon",
     "workingset_restore_anon",
     "memcg_max",
+    "memcg_high",
     "thrown_folios",
     "thrown_pages",
     "useless_swapin",

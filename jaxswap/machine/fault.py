@@ -20,9 +20,10 @@ from jaxswap.machine.reclaim import fitting_orders, note_cost
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.settings import Setting
 from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.swapout import SWAP_CLUSTER_MAX
+from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, swap_left
 from jaxswap.machine.tables import FOLIO, TABLE
 from jaxswap.machine.tables import HUGE as BLOCK_HUGE
+from jaxswap.machine.work import Gfp, vma_thp_gfp_mask
 from jaxswap.policy import Features, Outcome
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.lanes import load1, surely, when
@@ -156,13 +157,14 @@ class Ask(NamedTuple):
     order: Lane
     tried: Mask
     refused: Mask
-    may_reclaim: Flag
+    gfp: Gfp
 
 
 def begin(
     state: MachineState, params: MachineParams, access: Access, on: Flag
 ) -> tuple[MachineState, Plan, Ask]:
     """Look at the fault of each lane that is on: (state, plan, the charge to make)."""
+    state = tick(state, params, on & ~access.willneed)
     page = access.page & 511
     block, tables = load1(state.tables, access.page >> 9)
     bare = once(on & (block != TABLE) & ~access.willneed)
@@ -208,10 +210,10 @@ def begin(
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
     state, orders = heuristic.decide(state, params, Features(touch, offered, suitable))
     tried = once(orders & suitable)
-    may_reclaim = access.advice == HUGE
+    gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
     state, top, refused = when(
         tried != 0,
-        lambda c: _choose(c[0], params, tried, may_reclaim),
+        lambda c: _choose(c[0], params, tried, gfp.reclaims),
         (state, jnp.zeros_like(page), none),
     )
     charged = touch | swapin | (zeropage & access.write) | needs_table
@@ -219,15 +221,20 @@ def begin(
     going_on = (touch | swapin) & ~access.willneed & (allowed == 0) & (access.stop > access.page + 1)
     one = jnp.ones_like(page)
     alike = lax.cond(
-        jnp.any(going_on), lambda: _run(state, access, row, slot, shadow, table.zero, touch), lambda: one
+        jnp.any(going_on),
+        lambda: _run(state, params, access, row, slot, shadow, table.zero, touch),
+        lambda: one,
     )
+    # A flush of the statistics comes between faults.
+    until = jnp.where(params.flush > 0, params.flush - state.clock % jnp.maximum(params.flush, 1), alike)
+    alike = jnp.minimum(alike, until)
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
     plan = Plan(
         bare, needs_table, huge, block, touch, swapin, zeropage, swapped, cached, stores, read_none,
         allowed, edges, aligned, candidates, offered, orders, slot, shadow, table, run,
     )  # fmt: skip
-    return state, plan, Ask(charged, top, tried, refused, may_reclaim)
+    return state, plan, Ask(charged, top, tried, refused, gfp)
 
 
 def _candidates(
@@ -279,7 +286,14 @@ def _choose(
 
 
 def _run(
-    state: MachineState, access: Access, row: rows.Row, slot: Lane, shadow: Mask, zero: Flag, touch: Flag
+    state: MachineState,
+    params: MachineParams,
+    access: Access,
+    row: rows.Row,
+    slot: Lane,
+    shadow: Mask,
+    zero: Flag,
+    touch: Flag,
 ) -> Lane:
     """How many pages from this one on fault alike: none, or swapped to consecutive slots of one kind, with
     shadows that activate nothing, or all with the same shadow."""
@@ -290,7 +304,7 @@ def _run(
     same = (zeros ^ only(rows.ALL, ~zero)) >> (slot & 31).astype(jnp.uint32)
     shadows = places.shadows_of(state, access.page)
     distance = (state.age[None] - (shadows >> 1).astype(jnp.int32)) & 0x7FFF_FFFF
-    differ = distance <= _recent_enough(state)[None]
+    differ = distance <= _recent_enough(state, params)[None]
     if state.generations is not None:
         differ = shadows != shadow[None]
     place = np.uint32(1) << np.arange(32, dtype=np.uint32)[:, None]
@@ -309,9 +323,23 @@ def _run(
     return jnp.where(fresh, jnp.maximum(run, 1), 1)
 
 
-def _recent_enough(state: MachineState) -> Lane:
+def _recent_enough(state: MachineState, params: MachineParams) -> Lane:
     """Largest refault distance that counts as recent."""
-    return jnp.where(state.clusters.free > 0, state.flushed_active, 0)
+    return jnp.where(swap_left(state, params) > 0, state.flushed_active, 0)
+
+
+def over(state: MachineState, faults: Lane, on: Flag) -> MachineState:
+    """Faults are over."""
+    ended = state.ended + jnp.where(on, faults, 0)
+    return replace(state, ended=ended, clock=jnp.where(on, ended, state.clock))
+
+
+def tick(state: MachineState, params: MachineParams, on: Flag) -> MachineState:
+    """A fault begins, unless it began before: the statistics may be due to be flushed."""
+    begins = on & (state.clock == state.ended)
+    state = replace(state, clock=state.clock + begins)
+    due = begins & (params.flush > 0) & (state.clock % jnp.maximum(params.flush, 1) == 0)
+    return lru.flush_statistics(state, due)
 
 
 def end(
@@ -322,9 +350,13 @@ def end(
     got: Lane,
     refused: Mask,
     run: Lane,
+    comes_again: Flag,
     on: Flag,
 ) -> tuple[MachineState, Flag]:
-    """Map what was charged, an order each or `run` small pages: (state, whether the access is done)."""
+    """Map what was charged, an order each or `run` small pages: (state, whether the fault is over).
+
+    comes_again: the access does, after the fault.
+    """
     asked = on & (plan.allowed != 0)
     state = when(asked, lambda s: _account(s, params, access, plan, refused, got, surely(asked)), state)
 
@@ -364,9 +396,10 @@ def end(
         clusters=when(back, free, state.clusters),
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
+    state = over(state, run, on & ~access.willneed)
     listed = jnp.where(swapin | ~back, listed, jnp.uint32(0))
-    new = _Mapping(base + pages, got == 0, _arrivals(got, back) | listed)
-    state = generations.use(state, access.page, mapped)
+    new = _Mapping(base + pages, got == 0, ~comes_again, _arrivals(got, back) | listed)
+    state = generations.use(state, access.page, mapped & ~comes_again)
     state = rows.each(base, base + pages, lambda s, at, on: _map(s, access, new, at, on), state, mapped)
     few = on & ~mapped
 
@@ -433,10 +466,12 @@ def _list(
 
 
 class _Mapping(NamedTuple):
-    """What is mapped: pages up to `end`, small ones or a large folio, and the words of a row they go in."""
+    """What is mapped: pages up to `end`, small ones or a large folio, accessed at once, and the words of a row
+    they go in."""
 
     end: Lane
     small: Flag
+    accessed: Flag
     words: UInt32[Array, "planes L"]
 
 
@@ -450,7 +485,7 @@ def _map(state: MachineState, access: Access, new: _Mapping, at: Lane, on: Flag)
     pages = once(rows.rest(at, new.end))
     here = only(rows.bit(access.page), at >> 5 == access.page >> 5)
     # Small pages that fault alike are all accessed.
-    accessed = once(jnp.where(new.small, pages, here))
+    accessed = once(only(jnp.where(new.small, pages, here), new.accessed))
     stored = only(accessed, access.write & ~access.zero)
     emptied = only(accessed, access.zero)
     quiet = accessed & (row[Plane.NONZERO] | stored) & ~emptied
@@ -556,12 +591,12 @@ def _account(
 
 
 def _workingset_refault(
-    state: MachineState, shadow: Mask, pages: Lane, on: Flag
+    state: MachineState, params: MachineParams, shadow: Mask, pages: Lane, on: Flag
 ) -> tuple[MachineState, Flag, Flag]:
     """The classic LRU's: (state, starts active, carries the workingset flag)."""
     age, before = (shadow >> 1).astype(jnp.int32), shadow & 1 == 1
     distance = (state.age - age) & 0x7FFF_FFFF
-    recent = once(on & (distance <= _recent_enough(state)))
+    recent = once(on & (distance <= _recent_enough(state, params)))
     restored = once(recent & before)
     grown = jnp.where(recent, pages, 0)
     n = count(
@@ -591,7 +626,7 @@ def _refault(
         state, restored = generations.refault(state, plan.shadow, pages, on)
         recent = jnp.zeros_like(on)
     else:
-        state, recent, restored = _workingset_refault(state, plan.shadow, pages, on)
+        state, recent, restored = _workingset_refault(state, params, plan.shadow, pages, on)
     zero = plan.table.zero
     n = count(state.n, on, pswpin=jnp.where(zero, 0, pages), swpin_zero=jnp.where(zero, pages, 0))
     state = replace(state, n=count_order(n, "swpin", order, on & ~zero & params.rules.counts_swpin))

@@ -69,4 +69,6 @@ def settle_block(
         return count(n, zeros, faults=1)
 
     state = when(zeros, map_zeros, state)
+    ended = state.ended + zeros
+    state = replace(state, ended=ended, clock=jnp.where(zeros, ended, state.clock))
     return replace(state, n=when(on & asked, tell, state.n))

@@ -11,7 +11,7 @@ from jaxswap.errors import InputError
 from jaxswap.machine.heuristic import NUMBER, PARAMS
 from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
-from jaxswap.machine.state import NO_LIMIT, MachineParams
+from jaxswap.machine.state import NO_LIMIT, Defrag, MachineParams
 from jaxswap.policy import POLICIES
 from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.swaptable.swapon import KINDS, MANY, PRIORITIES
@@ -21,6 +21,9 @@ SIZES = {4 << order: order for order in range(2, 10)}  # kB: order
 MOST_SWAP = 1 << 41  # bytes; slot numbers are 31 bits
 PAGE_CLUSTERS = range(32)
 LRUS = ("classic", "mglru")
+SWAPPINESS = range(201)
+DEFRAG = {mode.name.lower().replace("_", "+"): mode for mode in Defrag}
+NEVER = 1 << 30  # faults
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,35 @@ class Lane:
     """One simulated machine.
 
     mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
-    memory.max in bytes, None for none. lru: classic or mglru (lru_gen/enabled 0 or 7), and always classic
-    where there is no limit. swap: bytes of the zram device. swaps: other devices, or several, in
-    its place (see swap_devices). cpus: CPUs online; a workload that names more has more. page_cluster:
-    exponent of the readahead window. zswap: it is on, and takes everything.
+    memory.max in bytes, None for none; high, swap_max: memory.high and memory.swap.max likewise. lru: classic
+    or mglru (lru_gen/enabled 0 or 7), and always classic where there is no limit. swappiness: vm.swappiness.
+    defrag: transparent_hugepage/defrag. flush: faults between two flushes of the cgroup's statistics, by
+    which the classic LRU decides; 0: every reclaim flushes them; None: only STATS does. swap: bytes of the
+    zram device. swaps: other devices, or several, in its place (see swap_devices). cpus: CPUs online; a
+    workload that names more has more. page_cluster: exponent of the readahead window. zswap: it is on, and
+    takes everything.
     """
 
     mthp: str = ""
     policy: str = "kernel"
     policy_params: Mapping[str, int] = field(default_factory=dict)
     limit: int | None = None
+    high: int | None = None
+    swap_max: int | None = None
     lru: str = "classic"
+    swappiness: int = 60
+    defrag: str = "madvise"
+    flush: int | None = 0
     swap: int = 128 << 20
     swaps: tuple[Device, ...] = ()
     cpus: int = 1
     page_cluster: int = 3
     zswap: bool = False
+
+    @property
+    def limited(self) -> bool:
+        """Whether its memory is."""
+        return self.limit is not None or self.high is not None
 
     @property
     def special(self) -> dict[str, str]:
@@ -117,6 +133,22 @@ class Lane:
                 raise InputError(
                     f"swap: priority {device.priority}; it is {PRIORITIES[0]} to {PRIORITIES[-1]}"
                 )
+        for name, value in (("memory.high", self.high), ("memory.swap.max", self.swap_max)):
+            if value is not None and not 0 <= value < NO_LIMIT * PAGE:
+                raise InputError(f"{name}: {value} bytes; it is at least 0 and below {NO_LIMIT * PAGE}")
+        always, madvise = self.masks()
+        largest = max((size for size, order in SIZES.items() if (always | madvise) >> order & 1), default=4)
+        if self.high is not None and self.high < 4 * largest << 10:
+            raise InputError(
+                f"memory.high: {self.high} bytes; below {4 * largest}K, four times the largest size, a process "
+                "may fault on one folio for ever"
+            )
+        if self.swappiness not in SWAPPINESS:
+            raise InputError(f"swappiness: {self.swappiness}; it is 0 to {SWAPPINESS[-1]}")
+        if self.defrag not in DEFRAG:
+            raise InputError(f"defrag: {self.defrag!r} is none of {', '.join(DEFRAG)}")
+        if self.flush is not None and self.flush < 0:
+            raise InputError(f"flush: {self.flush} faults; it is 0 (always) or more")
         if self.lru not in LRUS:
             raise InputError(f"lru: {self.lru!r} is neither {' nor '.join(LRUS)}")
         if not 1 <= self.cpus <= CPUS:
@@ -169,15 +201,26 @@ def swap_text(devices: Sequence[Device]) -> str:
     return ", ".join(parts)
 
 
-def params_of(lanes: Sequence[Lane], profile: Profile) -> MachineParams:
-    """MachineParams of some lanes as numpy, the lane axis first: [lanes] and [lanes, parameters]."""
+def params_of(lanes: Sequence[Lane], profile: Profile, slots: int) -> MachineParams:
+    """MachineParams of some lanes as numpy, the lane axis first: [lanes] and [lanes, parameters].
+
+    slots: of swap that there are.
+    """
     masks = [lane.masks() for lane in lanes]
     values = [lane.parameters() for lane in lanes]
-    limits = [NO_LIMIT if lane.limit is None else lane.limit // PAGE for lane in lanes]
+    limits, highs, swaps = (
+        [NO_LIMIT if value is None else value // PAGE for value in (getattr(lane, name) for lane in lanes)]
+        for name in ("limit", "high", "swap_max")
+    )
     fields: dict[str, Any] = {
         "always": np.array([mask[0] for mask in masks], np.uint32),
         "madvise": np.array([mask[1] for mask in masks], np.uint32),
         "limit": np.array(limits, np.int32),
+        "high": None if min(highs) == NO_LIMIT else np.array(highs, np.int32),
+        "withheld": np.maximum(slots - np.array(swaps, np.int32), 0),
+        "swappiness": np.array([lane.swappiness for lane in lanes], np.int32),
+        "defrag": np.array([DEFRAG[lane.defrag] for lane in lanes], np.int32),
+        "flush": np.array([NEVER if lane.flush is None else lane.flush for lane in lanes], np.int32),
         "policy": np.array([NUMBER[lane.policy] for lane in lanes], np.int32),
         "policy_params": np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
     }

@@ -57,6 +57,17 @@ def is_active(state: MachineState, flag: Flag) -> Flag:
     return flag if state.generations is None else jnp.zeros_like(flag)
 
 
+def flush_statistics(state: MachineState, on: Flag) -> MachineState:
+    """mem_cgroup_flush_stats: from now on the classic LRU decides by the numbers of now."""
+    inactive, active = sizes(state)
+    return replace(
+        state,
+        flushed_active=jnp.where(on, active, state.flushed_active),
+        flushed_total=jnp.where(on, active + inactive, state.flushed_total),
+        flushed_activations=jnp.where(on, state.activations, state.flushed_activations),
+    )
+
+
 def drain(state: MachineState, on: Flag) -> MachineState:
     """lru_add_drain."""
     return replace(

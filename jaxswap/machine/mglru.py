@@ -14,10 +14,10 @@ from jaxswap.machine import blocks, generations, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.generations import ISOLATED, KEPT, MAX_NR_GENS, MAX_NR_TIERS, MIN_NR_GENS, Found, of, put
 from jaxswap.machine.layout import Layout
-from jaxswap.machine.reclaim import DEF_PRIORITY, _charge, _end_reclaim, _set, _target
+from jaxswap.machine.reclaim import DEF_PRIORITY, _charge, _end_reclaim, _set, look_at_high
 from jaxswap.machine.rows import once
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Plane
-from jaxswap.machine.swapout import keep_in_cache, next_victim, shrink_folio
+from jaxswap.machine.swapout import keep_in_cache, next_victim, shrink_folio, swap_left
 from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, Work, to_write
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely, when
@@ -53,15 +53,18 @@ def finish(
     def write(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         go, state = next_victim(state, params.rules, work)
-        state, split, _ = shrink_folio(state, params.rules, work.split, go)
+        state, split, _ = shrink_folio(state, params, work.split, go)
         return state, replace(work, split=split, victim=jnp.where(go.on & ~go.piece, -1, work.victim))
 
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         charging = ~to_write(work) & (work.phase == CHARGE)
         state, work = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), (state, work))
+        state, work = look_at_high(state, work, params)
         starting = work.phase == PASS
-        state, work = when(starting, lambda c: _begin_pass(c[0], c[1], surely(starting)), (state, work))
+        state, work = when(
+            starting, lambda c: _begin_pass(c[0], params, c[1], surely(starting)), (state, work)
+        )
         scanning = work.phase == BATCH
         state, work = when(scanning, lambda c: _isolate(c[0], c[1], layout, surely(scanning)), (state, work))
         state, work = repeat(busy, evict, (state, work))
@@ -78,13 +81,15 @@ def finish(
     return repeat(left, turn, (state, work))
 
 
-def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def _begin_pass(
+    state: MachineState, params: MachineParams, work: Work, on: Flag
+) -> tuple[MachineState, Work]:
     """lru_gen_shrink_lruvec at one priority."""
     state = generations.lru_add_drain(state, on)
     first = on & (work.priority == DEF_PRIORITY) & (work.attempt == 0)
     no = jnp.zeros_like(on)
     state = put(put(state, on, walking=no), ran=of(state).ran | first)
-    enough = state.clusters.free >= MIN_LRU_BATCH
+    enough = (swap_left(state, params) >= MIN_LRU_BATCH) & (params.swappiness > 0)
 
     def idle(priority: Lane) -> Flag:
         """Whether a pass at this priority would do nothing."""
@@ -98,7 +103,7 @@ def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState
 def _end_pass(work: Work, on: Flag) -> Work:
     """do_try_to_free_pages: the next priority; after the last, once more if nothing came."""
     total = work.total + work.done
-    last = on & ((total >= _target(work)) | (work.priority == 0))
+    last = on & ((total >= work.goal) | (work.priority == 0))
     attempt = work.attempt + last
     over = last & ((total > 0) | (attempt == 2))
     return _set(
@@ -229,7 +234,7 @@ def _look_at(
         waits = active & ~young & (folio.order == 0) & generations.is_waiting(state, folio.page)
         state, kept = when(
             waits,
-            lambda c: keep_in_cache(c[0], params.rules, folio.page, folio.cached, surely(waits)),
+            lambda c: keep_in_cache(c[0], params, folio.page, folio.cached, surely(waits)),
             (state, jnp.zeros_like(on)),
         )
         kept = kept | (active & young)
@@ -282,7 +287,7 @@ def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Wo
     )
     done = work.done + done
     left = work.left - work.scanned
-    over = (work.scanned == 0) | (done >= _target(work) - work.total) | (left <= 0)
+    over = (work.scanned == 0) | (done >= work.goal - work.total) | (left <= 0)
     return state, _set(work, on, phase=jnp.where(over, NEXT, BATCH), done=done, left=left)
 
 

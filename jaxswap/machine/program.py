@@ -24,7 +24,8 @@ STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT,
 FORK, FORK_TABLE, EXIT = range(12, 15)  # of a block, with several processes; the child + 1 is the end
 WINDOW_COPY = 15  # the readahead state of a VMA, from `start` to `vma`
 WORKER = 16  # the kernel's workers run: discards
-KINDS = 17
+FLUSH = 17  # the statistics are flushed, as somebody reads them
+KINDS = 18
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -164,13 +165,18 @@ def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
 
 
 def compile_workload(
-    workload: Workload, by_page: bool = False, gathers_calls: bool = True, worker: bool = False
+    workload: Workload,
+    by_page: bool = False,
+    gathers_calls: bool = True,
+    worker: bool = False,
+    flushes: bool = False,
 ) -> Compiled:
     """Compile a workload, for the machine that goes page by page if it forks, if it has several CPUs or if
     that is asked for.
 
     gathers_calls: what becomes of unmapped folios waits for the end of a DONTNEED, else of each VMA in it.
     worker: the kernel's workers run after every operation of the workload, so that each is one of its own.
+    flushes: STATS flushes the statistics.
     Raises InputError for an operation that a machine does not have.
     """
     settings = _settings(workload)
@@ -271,6 +277,8 @@ def compile_workload(
             ops.append((SET, file, 0, 1, value))
         elif kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             marks.append((len(ops), i))
+            if kind is Kind.STATS and flushes:
+                ops.append((FLUSH, 0, 0, 1, 0))
         copies = vmas.take_copies() if kind is not Kind.FORK else spaces[int(children[i])].vmas.take_copies()
         if by_page:
             ops += [(WINDOW_COPY, 0, old, old + 1, new) for old, new in copies]

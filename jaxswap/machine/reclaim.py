@@ -16,25 +16,29 @@ from jaxswap.machine import blocks, lru, rows
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, next_victim, shrink_folio
+from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, next_victim, shrink_folio, swap_left
 from jaxswap.machine.work import (
     ACTIVE,
     BATCH,
     CHARGE,
     END,
+    HIGH,
     IDLE,
     INACTIVE,
     MAX_RECLAIM_RETRIES,
     NEXT,
     PASS,
     SETTLE,
+    Gfp,
     Work,
     to_write,
 )
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, surely, when
 
-SWAPPINESS = 60
+MAX_SWAPPINESS = 200
+HZ = 250  # of Debian's kernels
+DELAY_PRECISION, DELAY_SCALING = 20, 14  # MEMCG_DELAY_PRECISION_SHIFT, MEMCG_DELAY_SCALING_SHIFT
 PAGE_ALLOC_COSTLY_ORDER = 3
 DEF_PRIORITY = 12
 
@@ -47,11 +51,15 @@ def fitting_orders(state: MachineState, params: MachineParams) -> Mask:
 
 
 def try_charge(
-    state: MachineState, params: MachineParams, order: Lane, first: Flag, on: Flag
+    state: MachineState, params: MachineParams, order: Lane, first: Flag, gfp: Gfp, on: Flag
 ) -> tuple[MachineState, Flag]:
-    """Charge 2^order pages without reclaim: from the stock, by a batch in the first round, or alone."""
+    """Charge 2^order pages without reclaim: from the stock, by a batch in the first round, or alone.
+
+    gfp: of large charges; those that may not wait take no batch.
+    """
     pages = jnp.int32(1) << order
-    batch = jnp.where(first, jnp.maximum(pages, MEMCG_CHARGE_BATCH), pages)
+    batches = first & (gfp.spins | (order == 0))
+    batch = jnp.where(batches, jnp.maximum(pages, MEMCG_CHARGE_BATCH), pages)
     stocked, total = state.stock >= pages, state.used + state.stock
     done = on & (stocked | (total + pages <= params.limit))
     take = jnp.where(total + batch <= params.limit, batch, pages)
@@ -61,7 +69,16 @@ def try_charge(
         used=jnp.where(done, state.used + pages, state.used),
         stock=jnp.where(done, stock, state.stock),
     )
+    if params.high is not None:
+        beyond = done & ~stocked & (state.used + state.stock > params.high)
+        state = replace(state, over_high=state.over_high + jnp.where(beyond, take, 0))
     return state, done
+
+
+def at_once(state: MachineState, before: MachineState, order: Lane, gfp: Gfp) -> Flag:
+    """Whether a charge has just gone through that finds so much beyond memory.high that it works it off."""
+    more = state.over_high > jnp.maximum(before.over_high, MEMCG_CHARGE_BATCH)
+    return more & (gfp.reclaims | (order == 0))
 
 
 def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[MachineState, Work]:
@@ -83,7 +100,7 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
     def write(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         go, state = next_victim(state, params.rules, work)
-        state, split, _ = shrink_folio(state, params.rules, work.split, go)
+        state, split, _ = shrink_folio(state, params, work.split, go)
         return state, replace(work, split=split, victim=jnp.where(go.on & ~go.piece, -1, work.victim))
 
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
@@ -91,8 +108,9 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         free = ~to_write(work)
         charging = free & (work.phase == CHARGE)
         state, work = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), (state, work))
+        state, work = look_at_high(state, work, params)
         starting = free & ((work.phase == PASS) | (work.phase == BATCH))
-        state, work = when(starting, lambda c: _start(c[0], c[1], surely(starting)), (state, work))
+        state, work = when(starting, lambda c: _start(c[0], params, c[1], surely(starting)), (state, work))
         state, work = repeat(busy, evict, (state, work))
         scanned = work.phase >= SETTLE
         return when(scanned, lambda c: _after_scan(c[0], c[1], params, surely(scanned)), (state, work))
@@ -111,15 +129,71 @@ def _set(work: Work, on: Flag, **values: Lane | Flag | int | bool) -> Work:
 
 def _charge(state: MachineState, work: Work, params: MachineParams, on: Flag) -> tuple[MachineState, Work]:
     """A round of try_charge_memcg; where it fails, reclaim comes next, or a lower order."""
-    state, done = try_charge(state, params, work.order, work.first, on)
+    before = state
+    state, done = try_charge(state, params, work.order, work.first, work.gfp, on)
     failed = on & ~done
     state = replace(state, n=count(state.n, failed, memcg_max=1))
-    may = work.may_reclaim | (work.order == 0)
+    may = work.gfp.reclaims | (work.order == 0)
     work = _set(work, done, phase=IDLE)
-    work = _set(
-        work, failed & may, phase=PASS, first=False, priority=DEF_PRIORITY, attempt=0, total=0, skipped=False
-    )
-    return state, _give_up(work, failed & ~may)
+    if params.high is not None:
+        state, work = work_off(state, work, done & at_once(state, before, work.order, work.gfp))
+    work = _set(work, failed & may, first=False)
+    goal = jnp.maximum(jnp.int32(1) << work.order, SWAP_CLUSTER_MAX)
+    return state, _give_up(_begin_reclaim(work, goal, failed & may), failed & ~may)
+
+
+def _begin_reclaim(work: Work, goal: Lane, on: Flag) -> Work:
+    """try_to_free_mem_cgroup_pages, to free `goal` pages."""
+    return _set(work, on, phase=PASS, goal=goal, priority=DEF_PRIORITY, attempt=0, total=0, skipped=False)
+
+
+def work_off(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+    """mem_cgroup_handle_over_high begins: what was charged beyond memory.high is to be reclaimed."""
+    high = state.over_high
+    on = on & (high > 0) & ~state.oom
+    work = _set(work, on, phase=HIGH, high=high, goal=high, retries=MAX_RECLAIM_RETRIES)
+    return replace(state, over_high=jnp.where(on, 0, high)), work
+
+
+def look_at_high(state: MachineState, work: Work, params: MachineParams) -> tuple[MachineState, Work]:
+    """reclaim_high: reclaim if the cgroup is above memory.high; if not, all is done."""
+    if params.high is None:
+        return state, work
+    on = work.phase == HIGH
+    above = on & (state.used + state.stock > params.high)
+    state = replace(state, n=count(state.n, above, memcg_high=1))
+    work = _begin_reclaim(work, jnp.maximum(work.goal, SWAP_CLUSTER_MAX), above)
+    return state, _set(work, on & ~above, phase=IDLE, high=0)
+
+
+def _end_high(state: MachineState, params: MachineParams, work: Work, on: Flag) -> Work:
+    """mem_cgroup_handle_over_high goes on while the process would have to sleep long, and reclaim finds some.
+
+    The sleep that then follows is not modelled.
+    """
+    assert params.high is not None
+    excess = jnp.maximum(state.used + state.stock - params.high, 0)
+    none = work.total == 0
+    stops = on & (~_sleeps_long(excess, params.high, work.high) | (none & (work.retries == 0)))
+    work = replace(work, retries=work.retries - (on & none))
+    work = _set(work, on & ~stops, phase=HIGH, goal=SWAP_CLUSTER_MAX)
+    return _set(work, stops, phase=IDLE, high=0)
+
+
+def _sleeps_long(excess: Lane, high: Lane, pages: Lane) -> Flag:
+    """calculate_high_delay: whether the sleep for `pages` pages is longer than 10 ms."""
+    high = jnp.maximum(high, 1)
+    whole, rest, part = excess // high, (excess % high).astype(jnp.uint32), jnp.zeros_like(excess)
+    for _ in range(DELAY_PRECISION):
+        rest = rest << 1
+        fits = rest >= high.astype(jnp.uint32)
+        rest = jnp.where(fits, rest - high.astype(jnp.uint32), rest)
+        part = part << 1 | fits
+    # overage * overage * HZ >> DELAY_PRECISION + DELAY_SCALING of 20 bits, in words of 32.
+    a, b = part >> 10, part & 1023
+    middle = 2 * a * b * HZ + (b * b * HZ >> 10)
+    jiffies = (a * a * HZ + (middle >> 10)) >> DELAY_SCALING
+    return (whole > 0) | (jiffies * pages // MEMCG_CHARGE_BATCH > HZ // 100)
 
 
 def _give_up(work: Work, on: Flag) -> Work:
@@ -142,16 +216,12 @@ def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
     return replace(state, anon_cost=jnp.where(on, total, state.anon_cost))
 
 
-def _target(work: Work) -> Lane:
-    return jnp.maximum(jnp.int32(1) << work.order, SWAP_CLUSTER_MAX)
-
-
-def _start(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def _start(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """The next batch of a pass over the lists, of the next pass if it is to begin."""
-    state, work = _begin_pass(state, work, on & (work.phase == PASS))
+    state, work = _begin_pass(state, params, work, on & (work.phase == PASS))
     begins = on & (work.phase == BATCH)
-    state = lru.drain(state, begins & (work.low | _goes_on(work, _target(work))))
-    return state, _next_batch(work, _target(work), begins)
+    state = lru.drain(state, begins & (work.low | _goes_on(work, work.goal)))
+    return state, _next_batch(work, work.goal, begins)
 
 
 def _after_scan(
@@ -164,24 +234,28 @@ def _after_scan(
 
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
-        state, work = _end_pass(state, work, _target(work), on & (work.phase == NEXT))
+        state, work = _end_pass(state, work, work.goal, on & (work.phase == NEXT))
         return _end_reclaim(state, params, work, jnp.int32(1) << work.order, on & (work.phase == END))
 
     return when(on & (work.phase >= NEXT), stop, (state, work))
 
 
-def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
-    """prepare_scan_control and get_scan_count at one priority."""
+def _begin_pass(
+    state: MachineState, params: MachineParams, work: Work, on: Flag
+) -> tuple[MachineState, Work]:
+    """prepare_scan_control, by the statistics of the last flush, and get_scan_count at one priority."""
+    state = lru.flush_statistics(state, on & (params.flush == 0))
     (inactive, active), cost = lru.sizes(state), state.anon_cost
-    low = inactive < active
-    deactivate = (work.attempt == 2) | low | (state.activations != state.refaults_seen)
-    anon = SWAPPINESS * (3 * cost + 1) // (2 * cost + 1)
-    file = (200 - SWAPPINESS) * (3 * cost + 1) // (cost + 1)
+    low = state.flushed_total - state.flushed_active < state.flushed_active
+    deactivate = (work.attempt == 2) | low | (state.flushed_activations != state.refaults_seen)
+    anon = params.swappiness * (3 * cost + 1) // (2 * cost + 1)
+    file = (MAX_SWAPPINESS - params.swappiness) * (3 * cost + 1) // (cost + 1)
+    scans = (swap_left(state, params) > 0) & (params.swappiness > 0)
 
     def share(size: Lane, priority: Lane) -> Lane:
         scan = size >> priority
-        scan = jnp.where(priority > 0, scan * anon // (anon + file), scan)
-        return jnp.where(state.clusters.free > 0, scan, 0)
+        scan = jnp.where(priority > 0, scan * anon // jnp.maximum(anon + file, 1), scan)
+        return jnp.where(scans, scan, 0)
 
     def idle(priority: Lane) -> Flag:
         """Whether a pass at this priority would do nothing."""
@@ -190,11 +264,6 @@ def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState
     low, deactivate, anon, file = once((low, deactivate, anon, file))
     priority = repeat(idle, lambda p: jnp.where(surely(idle(p)), p - 1, p), work.priority)
 
-    state = replace(
-        state,
-        flushed_active=jnp.where(on, active, state.flushed_active),
-        flushed_total=jnp.where(on, active + inactive, state.flushed_total),
-    )
     return state, _set(
         work,
         on,
@@ -377,7 +446,7 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
 
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))
     # A last batch that has nothing to rebalance is left out.
-    over = work.last | ~(_goes_on(work, _target(work)) | work.low)
+    over = work.last | ~(_goes_on(work, work.goal) | work.low)
     return state, _set(work, on, phase=jnp.where(over, NEXT, BATCH))
 
 
@@ -385,7 +454,7 @@ def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[
     """do_try_to_free_pages: the next priority; after the last, once more if nothing came, then by force."""
     total = work.total + work.done
     last = on & ((total >= target) | (work.priority == 0))
-    state = replace(state, refaults_seen=jnp.where(last, state.activations, state.refaults_seen))
+    state = replace(state, refaults_seen=jnp.where(last, state.flushed_activations, state.refaults_seen))
     attempt = work.attempt + last
     over = last & ((total > 0) | (attempt == 3) | ((attempt == 2) & ~work.skipped))
     return state, _set(
@@ -401,13 +470,23 @@ def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[
 def _end_reclaim(
     state: MachineState, params: MachineParams, work: Work, pages: Lane, on: Flag
 ) -> tuple[MachineState, Work]:
-    """try_charge_memcg after a reclaim: drain the stock once, retry, or fail."""
+    """try_charge_memcg after a reclaim: drain the stock once, retry, or fail; but first the OOM killer is called,
+    and as many retries follow.
+    """
+    if params.high is not None:
+        for_high = on & (work.high > 0)
+        work = _end_high(state, params, work, for_high)
+        on = on & ~for_high
     short = on & (params.limit - state.used - state.stock < pages)
     drain = short & ~work.drained
     state = replace(state, stock=jnp.where(drain, 0, state.stock))
     progress = (work.total > 0) & (pages <= 1 << PAGE_ALLOC_COSTLY_ORDER)
-    stuck = short & work.drained & ~progress
-    failed = stuck & (work.retries == 0)
-    state = replace(state, oom=state.oom | (failed & (work.order <= PAGE_ALLOC_COSTLY_ORDER)))
-    work = replace(work, retries=work.retries - stuck, drained=work.drained | drain)
+    again = work.gfp.retries | (work.order == 0)
+    stuck = short & work.drained & ~(progress & again)
+    failed = stuck & ((work.retries == 0) | ~again)
+    kills = failed & again & (work.order <= PAGE_ALLOC_COSTLY_ORDER) & ~state.oom
+    failed = failed & ~kills
+    state = replace(state, oom=state.oom | kills)
+    retries = jnp.where(kills, MAX_RECLAIM_RETRIES, work.retries - stuck)
+    work = replace(work, retries=retries, drained=work.drained | drain)
     return state, _give_up(_set(work, on & ~failed, phase=CHARGE), failed)

@@ -215,7 +215,14 @@ class Replay:
         by_page = _by_page(workload, rules) or any(lane.special for lane in lanes)
         devices_of_all = swaps.pop()
         discards = any(device.discard for device in devices_of_all)
-        self.compiled = compile_workload(workload, by_page, rules.gathers_calls, worker=discards)
+        flushes = any(lane.flush != 0 for lane in lanes)
+        self.compiled = compile_workload(
+            workload, by_page, rules.gathers_calls, worker=discards, flushes=flushes
+        )
+        if self.compiled.by_page:
+            for key in ("high", "swap_max", "flush"):
+                if any(getattr(lane, key) for lane in lanes):
+                    raise InputError(f"{key}: {BY_PAGE} has none")
         chosen = jax.devices()[:devices]
         on_cpu = chosen[0].platform == "cpu"
         each = -(-len(lanes) // len(chosen))
@@ -228,7 +235,7 @@ class Replay:
         swapped_on = _swapon(devices_of_all, profile, self.width, cpus)
         pages = room(workload.npages)
         begin = functools.partial(init, pages, swapped_on, self.width)
-        if lanes[0].lru == "mglru" and any(lane.limit is not None for lane in lanes):
+        if lanes[0].lru == "mglru" and any(lane.limited for lane in lanes):
             if self.compiled.by_page:
                 raise InputError(f"lru: {BY_PAGE} has the classic LRU only")
 
@@ -249,7 +256,8 @@ class Replay:
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
-        params = jax.tree.map(self._grouped, params_of(filled, PROFILES[profile]))
+        params = params_of(filled, PROFILES[profile], int(swapped_on.free[0]))
+        params = jax.tree.map(self._grouped, params)
         start = jax.tree.map(
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
             jax.device_get(begin()),

@@ -85,18 +85,36 @@ LISTS = 6  # sentinels of lists behind the pages in the LRU link tables
 POLICY_WORDS = 8
 
 
+class Defrag(enum.IntEnum):
+    """What transparent_hugepage/defrag can be."""
+
+    ALWAYS = 0
+    DEFER = 1
+    DEFER_MADVISE = 2
+    MADVISE = 3
+    NEVER = 4
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MachineParams:
     """What a machine is: constant during a replay, one value a lane.
 
-    always, madvise: masks of the orders enabled in sysfs at the start. limit: memory.max in pages. policy:
-    number of the heuristic, policy_params: its parameters. rules: of the kernel version.
+    always, madvise: masks of the orders enabled in sysfs at the start. limit: memory.max in pages. high:
+    memory.high; None if no lane has one. withheld: slots of swap that memory.swap.max keeps from the cgroup.
+    swappiness: vm.swappiness. defrag: transparent_hugepage/defrag, a number of Defrag. flush: faults between
+    two flushes of the statistics; 0: every reclaim flushes them. policy: number of the heuristic,
+    policy_params: its parameters. rules: of the kernel version.
     """
 
     always: Mask
     madvise: Mask
     limit: Lane
+    high: Lane | None
+    withheld: Lane
+    swappiness: Lane
+    defrag: Lane
+    flush: Lane
     policy: Lane
     policy_params: Int32[Array, "params L"]
     rules: Rules
@@ -135,12 +153,13 @@ class MachineState:
     """What a machine has become.
 
     cpu: that runs the operation under way. rows: PLANES words for every 32 pages. slots, shadows: of each
-    swapped page, a shadow being nonresident age << 1 | workingset. tables: blocks with a page table.
-    next, prev: LRU links by page. inactive, active: pages on the lists. waiting, waiting_active: small
-    folios, and active ones among them, that the kernel has in its batch and not yet on the lists (here they
-    are linked at once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
-    nonresident_age. anon_cost, refaults_seen, flushed_*: as in lruvec, the last as of the last statistics
-    flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
+    swapped page, a shadow being nonresident age << 1 | workingset. tables: blocks with a page table. next,
+    prev: LRU links by page. inactive, active: pages on the lists. waiting, waiting_active: small folios, and
+    active ones among them, that the kernel has in its batch and not yet on the lists (here they are linked at
+    once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
+    nonresident_age. over_high: pages charged beyond memory.high and not worked off. anon_cost, refaults_seen,
+    flushed_*: as in lruvec, the last as of the last statistics flush. clock: faults that began; ended: and
+    that are over. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
     one.
@@ -160,12 +179,16 @@ class MachineState:
     waiting_active: Lane
     used: Lane
     stock: Lane
+    over_high: Lane
     age: Lane
     anon_cost: Lane
     activations: Lane
     refaults_seen: Lane
     flushed_active: Lane
     flushed_total: Lane
+    flushed_activations: Lane
+    clock: Lane
+    ended: Lane
     age_at_end: Lane
     cost_at_end: Lane
     reclaimed: Lane
@@ -204,12 +227,16 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
         waiting_active=zero(),
         used=zero() + KERNEL_PAGES,
         stock=zero() + MEMCG_CHARGE_BATCH - KERNEL_PAGES,
+        over_high=zero(),
         age=zero(),
         anon_cost=zero(),
         activations=zero(),
         refaults_seen=zero(),
         flushed_active=zero(),
         flushed_total=zero(),
+        flushed_activations=zero(),
+        clock=zero(),
+        ended=zero(),
         age_at_end=zero(),
         cost_at_end=zero(),
         reclaimed=zero(),

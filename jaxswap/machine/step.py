@@ -12,17 +12,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import fault, generations, mglru, program, rows, settings, tables
+from jaxswap.machine import fault, generations, lru, mglru, program, rows, settings, tables
 from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.layout import Layout, layout_of
 from jaxswap.machine.program import WINDOW, Program
-from jaxswap.machine.reclaim import finish, try_charge
+from jaxswap.machine.reclaim import at_once, finish, try_charge, work_off
 from jaxswap.machine.release import dont_need
 from jaxswap.machine.rows import once
 from jaxswap.machine.shared import step as shared
 from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.work import work_of
+from jaxswap.machine.work import Work, gfp_kernel, work_of
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
 
@@ -103,7 +103,8 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         state, cursor = when(faults, serve, (state, cursor))
         return state, jnp.where(acts, stop, cursor)
 
-    return repeat(going, advance, (state, first))[0]
+    state, _ = repeat(going, advance, (state, first))
+    return _return_to_user(state, params, layout_of(ops, i), ahead)
 
 
 def _act(
@@ -121,13 +122,14 @@ def _act(
     state = when(releases, free, state)
     advised = cools | out
     state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
-    state = when(out, lambda s: page_out(s, params.rules, begin, behind, surely(out)), state)
+    state = when(out, lambda s: page_out(s, params, begin, behind, surely(out)), state)
     state = when(cools, lambda s: cool(s, begin, behind, surely(cools)), state)
 
     def write(state: MachineState) -> MachineState:
         return replace(state, settings=settings.write(state.settings, op.block, op.vma))
 
     state = when(on & (op.kind == program.SET), write, state)
+    state = lru.flush_statistics(state, on & (op.kind == program.FLUSH) & (params.flush != 0))
     splits = on & (op.kind == program.SPLIT)
     return when(splits, lambda s: tables.split(s, begin, surely(splits)), state)
 
@@ -137,24 +139,54 @@ def _serve(
 ) -> tuple[MachineState, Lane]:
     """One fault: (state, how many pages are done with)."""
     state, plan, ask = fault.begin(state, params, access, on)
-    state, charged = try_charge(state, params, ask.order, ask.on, ask.on)
+    before = state
+    state, charged = try_charge(state, params, ask.order, ask.on, ask.gfp, ask.on)
     unmet = once(ask.on & ~charged)
+    insists = unmet
+    if params.high is not None:
+        insists = unmet | (charged & at_once(state, before, ask.order, ask.gfp))
 
     def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
         state = carry[0]
-        work = work_of(ask.order, ask.tried, ask.refused, ask.may_reclaim, unmet)
-        if state.generations is None:
-            state, work = finish(state, params, work)
-        else:
-            state, work = mglru.finish(state, params, work, layout)
+        work = work_of(ask.order, ask.tried, ask.refused, ask.gfp, unmet)
+        state, work = work_off(state, work, insists & ~unmet)
+        state, work = _finish(state, params, work, layout)
         return state, work.order, work.refused
 
-    state, got, refused = when(unmet, insist, (state, ask.order, ask.refused))
+    state, got, refused = when(insists, insist, (state, ask.order, ask.refused))
     # Pages that fault alike are charged from the stock.
-    more = once(jnp.where(unmet, 0, jnp.minimum(plan.run - 1, state.stock)))
+    more = once(jnp.where(insists | (state.over_high > 0), 0, jnp.minimum(plan.run - 1, state.stock)))
     state = replace(state, used=state.used + more, stock=state.stock - more)
-    state, done = fault.end(state, params, access, plan, got, refused, more + 1, on)
-    return state, jnp.where(done, more + 1, 0)
+    # What was charged beyond memory.high is worked off before the access comes again.
+    works = jnp.zeros_like(on) if params.high is None else once((state.over_high > 0) & ~access.willneed)
+    state, done = fault.end(state, params, access, plan, got, refused, more + 1, works, on)
+    over = on & works & (state.clock == state.ended)
+    state = _return_to_user(state, params, layout, over)
+    return state, jnp.where(done & ~works, more + 1, 0)
+
+
+def _finish(
+    state: MachineState, params: MachineParams, work: Work, layout: Layout
+) -> tuple[MachineState, Work]:
+    if state.generations is None:
+        return finish(state, params, work)
+    return mglru.finish(state, params, work, layout)
+
+
+def _return_to_user(state: MachineState, params: MachineParams, layout: Layout, on: Flag) -> MachineState:
+    """What was charged beyond memory.high is worked off (resume_user_mode_work)."""
+    if params.high is None:
+        return state
+    on = on & (state.over_high > 0) & ~state.oom
+
+    def work_it_off(state: MachineState) -> MachineState:
+        no = jnp.zeros_like(on)
+        zero = jnp.zeros_like(state.used)
+        work = work_of(zero, zero.astype(jnp.uint32), zero.astype(jnp.uint32), gfp_kernel(no), no)
+        state, work = work_off(state, work, surely(on))
+        return _finish(state, params, work, layout)[0]
+
+    return when(on, work_it_off, state)
 
 
 def _place(ops: Program, op: _Operation, cursor: Lane) -> tuple[Lane, UInt32[Array, " L"]]:

@@ -15,7 +15,7 @@ from jaxswap.machine import generations, lru, places, rows, tables, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
-from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineState, Plane
+from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Plane
 from jaxswap.machine.usefulness import Judged
 from jaxswap.machine.work import Pieces, Work
 from jaxswap.swaptable import bits, clusters
@@ -29,6 +29,11 @@ FOLIO_FLAGS = (
 )  # fmt: skip
 ARRIVAL = (Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK, Plane.LARGE, Plane.QUIET, Plane.QUIET_WRITE)
 _WORD = np.arange(16, dtype=np.int32)[:, None]
+
+
+def swap_left(state: MachineState, params: MachineParams) -> Lane:
+    """mem_cgroup_get_nr_swap_pages: slots that the cgroup may still have."""
+    return jnp.maximum(state.clusters.free - params.withheld, 0)
 
 
 def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple[MachineState, Bits]:
@@ -168,25 +173,30 @@ def next_of_range(
 
 
 def shrink_folio(
-    state: MachineState, rules: Rules, split: Pieces, go: Next
+    state: MachineState, params: MachineParams, split: Pieces, go: Next
 ) -> tuple[MachineState, Pieces, Lane]:
     """shrink_folio_list for a folio or several small ones, unreferenced: (state, pieces, pages done with).
 
-    A large folio that finds no slots, or has lost pages, is split; its pieces follow at once: the first, then
+    A large folio that finds no slots, or more than memory.swap.max allows, or has lost pages, is split; its pieces follow at once: the first, then
     from the last down. One that nobody maps takes a slot too, and gives it back unwritten. A small folio that
     finds no slot is activated.
     """
     v, order, on = go.page, go.order, go.on
     size = jnp.int32(1) << order
     whole = on & ~go.cached & ~go.partial
-    allocated, slot, got = clusters.alloc(state.clusters, rules.slots, state.cpu, order, go.want, whole)
+    # Under memory.swap.max each folio is charged for its slots by itself.
+    want = jnp.where(params.withheld > 0, 1, go.want)
+    allocated, slot, got = clusters.alloc(state.clusters, params.rules.slots, state.cpu, order, want, whole)
     state = replace(state, clusters=allocated)
     found = whole & (slot >= 0)
+    beyond = found & (state.clusters.free < params.withheld)
+    found = found & ~beyond
     out = found & ~go.nobodys
     splits = on & ~go.cached & ~found & (order > 0)
     stay = whole & ~found & (order == 0)
     through = found & go.nobodys
-    out, splits, stay, through, folios = once((out, splits, stay, through, jnp.where(found, got, 1)))
+    returns = through | beyond
+    out, splits, stay, returns, folios = once((out, splits, stay, returns, jnp.where(found, got, 1)))
     state = tables.lose_entry(state, v, on & (order == MAX_ORDER))
     state = lru.remove_all(state, v, go.active, size, folios, on & ~go.piece)
     pages = once(folios << order)
@@ -195,9 +205,9 @@ def shrink_folio(
     state = when(out, lambda s: _swap_out(s, low, order, pages, slot, go, surely(out)), state)
     state = when(go.cached, lambda s: _drop_cached(s, go, surely(go.cached)), state)
     state = when(
-        through,
+        returns,
         lambda s: replace(
-            s, clusters=clusters.put(s.clusters, s.cpu, slot, folios, ~through, surely(through))
+            s, clusters=clusters.put(s.clusters, s.cpu, slot, pages, order > 0, surely(returns))
         ),
         state,
     )
@@ -336,16 +346,24 @@ def _drop_cached(state: MachineState, go: Next, on: Flag) -> MachineState:
 
 
 def keep_in_cache(
-    state: MachineState, rules: Rules, page: Lane, cached: Flag, on: Flag
+    state: MachineState, params: MachineParams, page: Lane, cached: Flag, on: Flag
 ) -> tuple[MachineState, Flag]:
     """shrink_folio_list for a small folio that a per-CPU batch holds: it gets a slot and is unmapped, and
     then stays in the swap cache, unwritten. (state, whether it did: not if there was no slot.)
     """
     one = jnp.ones_like(page)
     asks = on & ~cached
-    allocated, slot, _ = clusters.alloc(state.clusters, rules.slots, state.cpu, 0 * one, one, asks)
+    allocated, slot, _ = clusters.alloc(state.clusters, params.rules.slots, state.cpu, 0 * one, one, asks)
     state = replace(state, clusters=allocated)
-    unmaps = asks & (slot >= 0)
+    found = asks & (slot >= 0)
+    unmaps = found & (allocated.free >= params.withheld)
+    returns = found & ~unmaps
+
+    def give_back(state: MachineState) -> MachineState:
+        c = clusters.put(state.clusters, state.cpu, slot, one, ~returns, surely(returns))
+        return replace(state, clusters=c)
+
+    state = when(returns, give_back, state)
 
     def unmap(state: MachineState) -> MachineState:
         sure = surely(unmaps)

@@ -9,14 +9,37 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxswap.machine.state import Flag, Lane, Mask
+from jaxswap.machine.state import Defrag, Flag, Lane, Mask
 from jaxswap.swaptable.bits import Bits
 
-# Where a lane stands: nothing to charge; try the charge; begin a pass over the lists at one priority;
+# Where a lane stands: nothing to charge; try the charge; look at memory.high; begin a pass over the lists at one priority;
 # take the next batch; scan the inactive list, settle its accounts, scan the active list; end the pass,
 # the reclaim
-IDLE, CHARGE, PASS, BATCH, INACTIVE, SETTLE, ACTIVE, NEXT, END = range(9)
+IDLE, CHARGE, HIGH, PASS, BATCH, INACTIVE, SETTLE, ACTIVE, NEXT, END = range(10)
 MAX_RECLAIM_RETRIES = 16
+
+
+class Gfp(NamedTuple):
+    """What a charge may do: reclaim (__GFP_DIRECT_RECLAIM); take a batch, as it may wait
+    (gfpflags_allow_spinning); reclaim again (not __GFP_NORETRY)."""
+
+    reclaims: Flag
+    spins: Flag
+    retries: Flag
+
+
+def gfp_kernel(like: Flag) -> Gfp:
+    """GFP_KERNEL: all of it."""
+    yes = jnp.ones(like.shape, bool)
+    return Gfp(yes, yes, yes)
+
+
+def vma_thp_gfp_mask(defrag: Lane, advised: Flag) -> Gfp:
+    """Of a large folio (include/linux/huge_mm.h), by transparent_hugepage/defrag and the VMA's advice."""
+    always, both = defrag == Defrag.ALWAYS, defrag == Defrag.DEFER_MADVISE
+    reclaims = always | ((both | (defrag == Defrag.MADVISE)) & advised)
+    wakes = (defrag == Defrag.DEFER) | (both & ~advised)
+    return Gfp(reclaims, reclaims | wakes, ~always | advised)
 
 
 class Pieces(NamedTuple):
@@ -36,9 +59,10 @@ class Work:
     """One lane's unfinished work.
 
     split: what goes first. victim: lowest page of the folio that reclaim chose, or -1. phase: as above.
-    order: of the charge under way; tried: orders to fall back to; refused: orders given up; may_reclaim:
-    large charges may reclaim; first: no round failed yet; drained, retries: of try_charge. The rest
-    belongs to the reclaim: priority, attempt, total and skipped to all of it; left, left_active, done,
+    order: of the charge under way; tried: orders to fall back to; refused: orders given up; gfp: of large
+    charges; first: no round failed yet; drained, retries: of try_charge, or of the work for memory.high; high:
+    pages beyond it, 0 where that is not what reclaim is for. The rest belongs to the reclaim: goal: how many
+    pages it is to free; priority, attempt, total and skipped to all of it; left, left_active, done,
     deactivate, low, last to a pass; want, scanned, kept, want_active to a batch.
     """
 
@@ -48,10 +72,12 @@ class Work:
     order: Lane
     tried: Mask
     refused: Mask
-    may_reclaim: Flag
+    gfp: Gfp
     first: Flag
     drained: Flag
     retries: Lane
+    high: Lane
+    goal: Lane
     priority: Lane
     attempt: Lane
     total: Lane
@@ -79,7 +105,7 @@ def no_pieces(like: Lane) -> Pieces:
     return Pieces(zero, none, zero, none, jnp.zeros(like.shape, bool))
 
 
-def work_of(order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, on: Flag) -> Work:
+def work_of(order: Lane, tried: Mask, refused: Mask, gfp: Gfp, on: Flag) -> Work:
     """The work of charging 2^order pages in the lanes that are on, falling back through `tried`."""
     zero, off = jnp.zeros_like(order), jnp.zeros_like(on)
     return Work(
@@ -89,10 +115,12 @@ def work_of(order: Lane, tried: Mask, refused: Mask, may_reclaim: Flag, on: Flag
         order=order,
         tried=tried,
         refused=refused,
-        may_reclaim=may_reclaim,
+        gfp=gfp,
         first=on,
         drained=off,
         retries=jnp.full_like(order, MAX_RECLAIM_RETRIES),
+        high=zero,
+        goal=zero,
         priority=zero,
         attempt=zero,
         total=zero,

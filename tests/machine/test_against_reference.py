@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.machine import COUNTERS, Lane
+from jaxswap.machine.lane import DEFRAG
 from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
@@ -27,6 +28,11 @@ def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machin
         always=always,
         madvise=madvise,
         limit=None if lane.limit is None else lane.limit // 4096,
+        high=None if lane.high is None else lane.high // 4096,
+        swap_max=None if lane.swap_max is None else lane.swap_max // 4096,
+        swappiness=lane.swappiness,
+        defrag=lane.defrag,
+        flush=lane.flush,
         lru=lane.lru,
         devices=[Device(d.slots, d.priority, d.synchronous, d.rotational, d.discard) for d in lane.devices],
         zswap=lane.zswap,
@@ -50,8 +56,18 @@ def random_lane(rng: random.Random, limited: bool) -> Lane:
     mthp = " ".join(f"{size}{rng.choice(['', '', 'm'])}" for size in sizes if rng.random() < 0.5)
     policy = rng.choice(list(POLICIES))
     params = {param.name: rng.randint(param.low, min(param.high, 8)) for param in POLICIES[policy].params}
-    limit = rng.randint(60, 1400) * 4096 if limited else None
-    return Lane(mthp, policy, params, limit, swap=rng.choice([700, 1100, 1536, 2600, 8000]) * 4096)
+    swap = rng.choice([700, 1100, 1536, 2600, 8000]) * 4096
+    lane = Lane(mthp, policy, params, swap=swap)
+    if not limited:
+        return lane
+    return replace(
+        lane,
+        limit=rng.randint(60, 1400) * 4096,
+        swap_max=rng.choice([None, None, rng.randint(0, 1600) * 4096]),
+        swappiness=rng.choice([60, 60, rng.randint(0, 200)]),
+        defrag=rng.choice(["madvise", "madvise", *DEFRAG]),
+        flush=rng.choice([0, 0, 0, None, rng.randint(1, 400)]),
+    )
 
 
 def counters_differ(machine: Machine, values: dict[str, int]) -> dict[str, tuple[int, int]]:
@@ -107,6 +123,19 @@ def test_equals_the_reference_with_the_multi_gen_lru(seed: int, operations: int,
 def test_equals_the_reference_with_the_multi_gen_lru_on_long_workloads(seed: int) -> None:
     text = random_text(seed, 1200, mapped=seed % 3 == 0)
     check(parse_workload(text), replace(random_lane(random.Random(seed), True), lru="mglru"))
+
+
+@pytest.mark.parametrize("lru", ["classic", "mglru"])
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 200), mapped=st.booleans())
+@settings(max_examples=60)
+def test_equals_the_reference_above_memory_high(lru: str, seed: int, operations: int, mapped: bool) -> None:
+    rng = random.Random(seed + 1)
+    lane = replace(random_lane(rng, True), lru=lru)
+    least = max(4 << 10, 4 * max(map(int, lane.mthp.replace("m", "").split()), default=4) << 10)
+    lane = replace(lane, high=least + rng.randint(0, 1000) * 4096)
+    if rng.random() < 0.5:
+        lane = replace(lane, limit=None)
+    check(parse_workload(random_text(seed, operations, mapped=mapped)), lane)
 
 
 @pytest.mark.slow

@@ -350,7 +350,6 @@ def fork_tables(
         ask=0,
         tried=0,
         refused=0,
-        reclaims=True,
         at=At.CHARGE,
         back_charge=At.FORK_TABLES,
     )

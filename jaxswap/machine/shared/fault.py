@@ -53,7 +53,7 @@ from jaxswap.machine.shared.state import (
     set_word,
 )
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
-from jaxswap.machine.work import work_of
+from jaxswap.machine.work import vma_thp_gfp_mask, work_of
 from jaxswap.policy import Features
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import load, load1, repeat, store1, surely, when
@@ -129,9 +129,9 @@ def begin(
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
     state, orders = heuristic.decide(state, params, Features(touch, offered, suitable))
     tried = once(orders & suitable)
-    reclaims = access.advice == HUGE
+    gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
     state, top, refused = when(
-        tried != 0, lambda c: _choose(c[0], params, tried, reclaims), (state, jnp.zeros_like(at), empty)
+        tried != 0, lambda c: _choose(c[0], params, tried, gfp.reclaims), (state, jnp.zeros_like(at), empty)
     )
     shadow, shadows = load1(state.shadows, slot)
     state = replace(state, shadows=shadows)
@@ -144,7 +144,7 @@ def begin(
     back = jnp.where(needs_table, At.TABLE, jnp.where(huge, At.HUGE, At.ARRIVE))
     top = jnp.where(huge & access.write, TOP, top)
     regs = assign(
-        regs, charged, ask=top, tried=tried, refused=refused, reclaims=reclaims, past=past,
+        regs, charged, ask=top, tried=tried, refused=refused, past=past,
         at=At.CHARGE, back_charge=back,
     )  # fmt: skip
     # A read of a page that is none maps the shared zero page.
@@ -180,10 +180,11 @@ def charge(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """try_charge_memcg: without reclaim, or else with it."""
-    state, done = try_charge(state, params, regs.ask, on, on)
+    gfp = vma_thp_gfp_mask(params.defrag, regs.access.advice == HUGE)
+    state, done = try_charge(state, params, regs.ask, on, gfp, on)
     regs = assign(regs, on, got=regs.ask, at=regs.back_charge)
     unmet = on & ~done
-    insists = work_of(regs.ask, regs.tried, regs.refused, regs.reclaims, unmet)
+    insists = work_of(regs.ask, regs.tried, regs.refused, gfp, unmet)
     work = _select(unmet, insists, regs.work)
     return state, assign(replace(regs, work=work), unmet, at=At.CHARGE_WORK)
 
@@ -223,7 +224,7 @@ def huge(
     regs = assign(regs, alive & first, at=At.FAULT)
     regs = assign(regs, got, at=At.HUGE_FOLIO)
     return state, assign(
-        regs, got & first, ask=0, tried=0, refused=0, reclaims=True,
+        regs, got & first, ask=0, tried=0, refused=0,
         at=At.CHARGE, back_charge=At.HUGE_FOLIO,
     )  # fmt: skip
 
@@ -418,9 +419,7 @@ def copy(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """wp_page_copy: the charge for the copy."""
-    return state, assign(
-        regs, on, ask=0, tried=0, refused=0, reclaims=True, at=At.CHARGE, back_charge=At.COPIED
-    )
+    return state, assign(regs, on, ask=0, tried=0, refused=0, at=At.CHARGE, back_charge=At.COPIED)
 
 
 def copied(

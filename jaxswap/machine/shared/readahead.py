@@ -146,7 +146,7 @@ def read_next(
     wanted = on & wanted
     regs = assign(regs, on, reading=i, at=At.READ_END)
     return state, assign(
-        regs, wanted, low=page, source=slot, ask=0, tried=0, refused=0, reclaims=True, past=False,
+        regs, wanted, low=page, source=slot, ask=0, tried=0, refused=0, past=False,
         at=At.CHARGE, back_charge=At.READ,
     )  # fmt: skip
 

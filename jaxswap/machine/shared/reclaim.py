@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxswap.machine import lru
 from jaxswap.machine.counters import count
-from jaxswap.machine.reclaim import _charge, _end_pass, _end_reclaim, _set, _settle, _start, _target
+from jaxswap.machine.reclaim import _charge, _end_pass, _end_reclaim, _set, _settle, _start
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import (
@@ -42,7 +42,7 @@ def work(
     charging = on & (phase == CHARGE)
     carry = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), carry)
     starting = on & ((phase == PASS) | (phase == BATCH))
-    carry = when(starting, lambda c: _start(c[0], c[1], surely(starting)), carry)
+    carry = when(starting, lambda c: _start(c[0], params, c[1], surely(starting)), carry)
     settling = on & (phase == SETTLE)
     carry = when(settling, lambda c: _settle(c[0], c[1], surely(settling)), carry)
     ageing = on & (phase == ACTIVE_PHASE)
@@ -51,7 +51,7 @@ def work(
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         ending = on & (work.phase == NEXT)
-        state, work = _end_pass(state, work, _target(work), ending)
+        state, work = _end_pass(state, work, work.goal, ending)
         pages = jnp.int32(1) << work.order
         return _end_reclaim(state, params, work, pages, on & (work.phase == END))
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxswap.machine.fault import Access, Plan
 from jaxswap.machine.state import Flag, Lane, Mask
-from jaxswap.machine.work import Work, work_of
+from jaxswap.machine.work import Work, gfp_kernel, work_of
 
 
 class At(enum.IntEnum):
@@ -96,7 +96,7 @@ class Registers:
     whether it found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split;
     before, active: its neighbour and its list. zaps_table: pages given back may take their page table along.
 
-    begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused, reclaims,
+    begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused,
     got: its charge. folio: that is mapped or copied; past: read past the swap cache. low, pages: what was
     mapped; fixes: it becomes exclusive if the swap cache lets go of the folio (while one goes out: it has
     content). window: readahead state of the access's VMA; around, left, reading: first page, or slot, of
@@ -147,7 +147,6 @@ class Registers:
     ask: Lane
     tried: Mask
     refused: Mask
-    reclaims: Flag
     got: Lane
     folio: Lane
     past: Flag
@@ -169,7 +168,7 @@ def blank(annotation: Any, lanes: tuple[int, ...]) -> Any:
         return jnp.zeros(lanes, jnp.uint32)
     if annotation is Work:
         zero = jnp.zeros(lanes, jnp.int32)
-        return work_of(zero, zero.astype(jnp.uint32), zero.astype(jnp.uint32), zero != 0, zero != 0)
+        return work_of(zero, zero.astype(jnp.uint32), zero.astype(jnp.uint32), gfp_kernel(zero), zero != 0)
     fields = getattr(annotation, "_fields", None)
     if fields:
         types = annotation.__annotations__
