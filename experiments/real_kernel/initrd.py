@@ -90,7 +90,6 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
     lines += [
         f"echo {machine.page_cluster} > /proc/sys/vm/page-cluster",
         f"echo {machine.swappiness} > /proc/sys/vm/swappiness",
-        f"echo {machine.defrag} > {_THP}/defrag",
     ]
     lines += _swap_lines(machine)
     options = f"-m '{machine.mthp}'"
@@ -114,6 +113,7 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
     if machine.fragment:
         options += " -b"
         fragment = [
+            f"echo never > {_THP}/defrag",
             # kcompactd would move and split the workload's folios to mend it
             "echo 0 > /proc/sys/vm/compact_unevictable_allowed",
             "echo 0 > /proc/sys/vm/compaction_proactiveness",
@@ -125,6 +125,7 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
         f"[ $(grep -c ^/dev /proc/swaps) = {len(machine.swap)} ] || echo 'FAILED a swap device is not on'",
         "echo 3 > /proc/sys/vm/drop_caches",
         *fragment,
+        f"echo {machine.defrag} > {_THP}/defrag",
         f"echo '{STARTED}'",
         f"/interpreter {options} /workload",
         f'echo "{ENDED} $?"',

@@ -203,6 +203,9 @@ def main() -> int:
     arguments = parser.parse_args()
     wrong = 0
     for cell in cells(arguments.recordings, arguments.workloads, arguments.only):
+        if "fragment" in cell.header:
+            print(f"{cell.name}: not modelled: free memory in pieces")
+            continue
         lines, outside = hold(cell, arguments.timed)
         print("\n".join(lines), flush=True)
         wrong += outside

@@ -111,7 +111,7 @@ def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
         "seqS-mglru-none-high24M",
         pytest.param("uniP-mglru-64-high24M", marks=pytest.mark.slow),
         pytest.param("uniP-mglru-64-always", marks=pytest.mark.slow),
-        pytest.param("uniS-mglru-64-defer", marks=pytest.mark.slow),
+        pytest.param("uniP-classic-64-high24M", marks=pytest.mark.slow),
         pytest.param("uniS-mglru-64-never", marks=pytest.mark.slow),
         pytest.param("uniS-classic-none-swappiness200", marks=pytest.mark.slow),
     ],
