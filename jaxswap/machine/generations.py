@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.machine import blocks, lru, rows
@@ -382,7 +383,7 @@ def refault(state: MachineState, shadow: Mask, pages: Lane, on: Flag) -> tuple[M
 def fresh(blocks: int, lanes: int) -> Generations:
     """Generations of a machine that has just booted, for `blocks` words of a table of blocks."""
 
-    def lane(value: int, dtype: type = jnp.int32) -> Array:
+    def lane(value: int, dtype: DTypeLike = jnp.int32) -> Array:
         return jnp.full((lanes,), value, dtype)
 
     return Generations(
