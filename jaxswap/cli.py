@@ -172,7 +172,7 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
 def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     _prepare_jax()
     from jaxswap.machine import compare, replay_one
-    from jaxswap.pressure import cell_of, cell_path, compare_cell, grouped, limited
+    from jaxswap.pressure import Cell, cell_of, cell_path, compare_cell, grouped, limited
     from jaxswap.report.cells import cell_text
     from jaxswap.report.replay import replay_text
     from jaxswap.workload import read_recording, read_workload, recorded, recorded_names
@@ -199,7 +199,7 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
         one = replay_one(workload, lane, kernel)
         if arguments.out:
             one.write(arguments.out)
-        if held in cells:
+        if isinstance(held, Cell):
             found = compare_cell(held, one)
             print(cell_text(found), flush=True)
             status = max(status, 0 if found.inside else 1)

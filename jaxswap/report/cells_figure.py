@@ -9,7 +9,6 @@ import io
 import itertools
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -32,7 +32,7 @@ WIDTH = 7.0  # inches: two columns of a paper
 LINE = 0.155  # inches a cell
 LINEAR = 0.01  # deviations up to here are drawn to scale, larger ones by their logarithm
 EDGE = 1.0  # what lies farther out is drawn there, as a triangle
-INSIDE, OUTSIDE, FREE = "#0072B2", "#D55E00", "white"
+INSIDE, OUTSIDE, FREE, BAND = "#0072B2", "#D55E00", "white", "#CFE3F1"
 
 _STYLE: dict[Any, Any] = {
     "font.size": 6.5,
@@ -46,23 +46,16 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A family of counters. A title in roman letters says what they are; names: without their size."""
-
-    title: str
-    names: tuple[str, ...]
-
-
+# Of each panel: what is counted in words, and the counters, without their size.
 PANELS = (
-    Panel("major faults\npgmajfault", ("pgmajfault",)),
-    Panel("pages in\npswpin", ("pswpin",)),
-    Panel("pages out\npswpout", ("pswpout",)),
-    Panel("large swap-ins\nSIZE/swpin", ("swpin",)),
-    Panel("their fallbacks\nswpin_fallback*", ("swpin_fallback", "swpin_fallback_charge")),
-    Panel("first touch fallb.\nanon_fault_f...*", ("anon_fault_fallback", "anon_fault_fallback_charge")),
-    Panel("scanned\npgscan", ("pgscan",)),
-    Panel("activated\npgactivate", ("pgactivate",)),
+    ("major\nfaults", ("pgmajfault",)),
+    ("pages in", ("pswpin",)),
+    ("pages out", ("pswpout",)),
+    ("large\nswap-ins", ("swpin",)),
+    ("swap-in\nfallbacks", ("swpin_fallback", "swpin_fallback_charge")),
+    ("first-touch\nfallbacks", ("anon_fault_fallback", "anon_fault_fallback_charge")),
+    ("scanned", ("pgscan",)),
+    ("activated", ("pgactivate",)),
 )
 
 
@@ -96,7 +89,7 @@ def draw_cells(found: Sequence[HeldCell], stem: Path, command: str) -> Path:
 
 def _order(held: HeldCell) -> tuple[str, str, str]:
     header = held.cell.header
-    return header.get("kernel", ""), header.get("lru", ""), held.cell.name
+    return header.get("kernel", ""), header.get("lru", "none"), held.cell.name
 
 
 def _provenance(rows: Sequence[HeldCell], command: str) -> tuple[str, str]:
@@ -107,41 +100,51 @@ def _provenance(rows: Sequence[HeldCell], command: str) -> tuple[str, str]:
 
 
 def _figure(rows: Sequence[HeldCell], lines: Sequence[str]) -> Figure:
-    figure = Figure(figsize=(WIDTH, 1.25 + LINE * len(rows)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.015, wspace=0.02)  # pyright: ignore[reportOptionalMemberAccess]
+    layout = ConstrainedLayoutEngine(w_pad=0.01, wspace=0.0)
+    figure = Figure(figsize=(WIDTH, 1.2 + LINE * len(rows)), layout=layout)
     grid = figure.subplots(1, len(PANELS), sharey=True, squeeze=False)[0]
-    for axes, panel in zip(grid, PANELS, strict=True):
-        _axes(axes, panel, rows)
+    for axes, (title, names) in zip(grid, PANELS, strict=True):
+        axes.set_title(title)
+        _axes(axes, rows)
         for y, held in enumerate(rows):
-            _cell(axes, y, [count for count in held.counts if count.name.rpartition("/")[2] in panel.names])
-    grid[0].set_yticks(range(len(rows)), [_label(held) for held in rows])
+            _cell(axes, y, [count for count in held.counts if count.name.rpartition("/")[2] in names])
+    several = len({held.cell.header.get("kernel") for held in rows}) > 1
+    grid[0].set_yticks(range(len(rows)), [_label(held, several) for held in rows])
     grid[0].set_ylim(len(rows) - 0.5, -0.5)
     for label, held in zip(grid[0].get_yticklabels(), rows, strict=True):
         label.set_color(OUTSIDE if held.outside else "0.55" if held.refused else "black")
-    figure.supxlabel("deviation from the median of the boots, % (to scale up to 1 %)", fontsize=6.5)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=5, frameon=False, handletextpad=0.4)
+    figure.legend(
+        handles=_legend(),
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+        handletextpad=0.4,
+        title="deviation from the median of the boots in % (lines at ±1 and ±10; linear within ±1); "
+        "in brackets: number of boots",
+        title_fontsize=6.5,
+    )
     caption = textwrap.fill(", ".join(lines), 200)
     figure.suptitle(caption, fontsize=4.5, color="0.35", x=0.01, ha="left")
     return figure
 
 
-def _label(held: HeldCell) -> str:
-    """The cell, the number of boots, and what keeps a point from the line."""
+def _label(held: HeldCell, several: bool) -> str:
+    """The cell, the number of boots, and what keeps a point from the line. several: of several kernels."""
     cell = held.cell
-    kernel = cell.header.get("kernel", "")
-    remark = " (not modelled)" if held.refused else " (ours killed)" if held.oom else ""
-    return f"{kernel}  {cell.name}  {len(cell.boots)}{remark}"
+    kernel = f"{cell.header.get('kernel', '')} " if several else ""
+    remark = "not modelled: " if held.refused else "ours killed: " if held.oom else ""
+    return f"{remark}{kernel}{cell.name} ({len(cell.boots)})"
 
 
-def _axes(axes: Axes, panel: Panel, rows: Sequence[HeldCell]) -> None:
+def _axes(axes: Axes, rows: Sequence[HeldCell]) -> None:
     """The empty panel: a symmetric scale, a line under each LRU's cells."""
-    axes.set_title(panel.title)
     axes.set_xscale("symlog", linthresh=LINEAR, linscale=0.6)
     axes.set_xlim(-EDGE * 1.6, EDGE * 1.6)
     axes.xaxis.set_major_locator(FixedLocator([-EDGE, -0.1, -LINEAR, 0, LINEAR, 0.1, EDGE]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels(["−100", "", "−1", "", "1", "", "100"])
-    axes.axvline(0, color="0.6", linewidth=0.5, zorder=1)
+    axes.set_xticklabels(["", "−10", "", "0", "", "10", ""])
+    for x in (-0.1, -LINEAR, 0, LINEAR, 0.1):
+        axes.axvline(x, color="0.88" if x else "0.6", linewidth=0.3 if x else 0.5, zorder=0 if x else 1)
     axes.tick_params(length=1.5, width=0.4, pad=1.5)
     axes.tick_params(axis="y", length=0)
     for y, (above, held) in enumerate(itertools.pairwise(rows), 1):
@@ -157,9 +160,8 @@ def _cell(axes: Axes, y: int, counts: Sequence[Count]) -> None:
         height = 0.72 / len(counts)
         if count.bounds:
             least, most = (float(np.clip(count.off(edge), -1.6, 1.6)) for edge in count.bounds)
-            axes.barh(
-                place, most - least, 0.92 * height, least, color=INSIDE, alpha=0.16, linewidth=0, zorder=2
-            )
+            shade = BAND if count.ours is not None else "0.92"
+            axes.barh(place, most - least, 0.92 * height, least, color=shade, linewidth=0, zorder=2)
         boots = np.clip([count.off(boot) for boot in count.boots], -EDGE, EDGE)
         axes.plot([boots.min(), boots.max()], [place, place], color="0.45", linewidth=0.6, zorder=3)
         axes.plot(
@@ -185,7 +187,7 @@ def _legend() -> list[Line2D | Patch]:
 
     return [
         mark("|", "boot of the real kernel", "0.25", "0.25"),
-        Patch(color=INSIDE, alpha=0.16, linewidth=0, label="within the bounds"),
+        Patch(color=BAND, linewidth=0, label="within the bounds"),
         mark("o", "simulated, inside", INSIDE, INSIDE),
         mark("o", "simulated, outside", OUTSIDE, OUTSIDE),
         mark("o", "simulated, no bound", FREE, "0.2"),
