@@ -229,10 +229,10 @@ def _validate(arguments: argparse.Namespace, command: list[str]) -> int:
     from jaxswap.report.cells_figure import draw_cells, figure_stem
     from jaxswap.validate import cells, pairs
 
+    figure = figure_stem(arguments.figure) if arguments.figure else None
     folders = [Path(folder) for folder in arguments.folders]
     recordings = [pair for folder in folders for pair in pairs(folder)]
     pressure = [cell for folder in folders for cell in cells(folder)]
-    figure = figure_stem(arguments.figure) if arguments.figure else None
     if figure and not pressure:
         raise InputError(
             f"--figure: no pressure cell below {', '.join(arguments.folders)}; it shows only those"

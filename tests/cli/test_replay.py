@@ -56,6 +56,13 @@ def test_another_setting_differs(recorded: tuple[Path, Path], capsys: pytest.Cap
     assert "the replay" in capsys.readouterr().out
 
 
+def test_out_takes_one_replay(recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    workload, recording = recorded
+    out = recording.with_name("again.txt")
+    assert main(["replay", str(workload), "--out", str(out), "--against", *[str(recording)] * 2]) == 2
+    assert "--out takes one machine's replay" in capsys.readouterr().err and not out.exists()
+
+
 def test_a_cut_recording_is_bad_input(
     recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
