@@ -31,11 +31,9 @@ SHOWN = (
 )
 """Of memory.stat, without bounds: they scatter by up to 70 % between boots, or follow from the others."""
 
-MACHINE = (
-    *("kernel", "mthp", "swap", "cpus", "memory", "lru", "memory.max", "memory.high", "memory.swap.max"),
-    *("swappiness", "defrag", "zswap", "page-cluster"),
-)
-"""Keys of a header in which the boots of a cell agree."""
+LIMITS = ("memory.max", "memory.high", "memory.swap.max")
+MACHINE = ("kernel", "mthp", "swap", "cpus", "memory", "lru", "swappiness", "defrag", "zswap", "page-cluster")
+"""Keys of a header in which the boots of a cell agree, with LIMITS."""
 
 SMALL, NEAR = 200, 10  # counts below SMALL may differ by NEAR
 BASE = "start"  # STATS before the workload; what it counts by size is not the workload's
@@ -135,7 +133,7 @@ class HeldCell:
 
 def limited(recording: Recording) -> bool:
     """Whether a recording was made under a memory limit."""
-    return recording.header.get("memory.max", "max") != "max"
+    return any(recording.header.get(key, "max") != "max" for key in LIMITS)
 
 
 def cell_path(path: Path) -> Path | None:
@@ -151,7 +149,7 @@ def cell_of(name: str, workload: Path, recordings: Sequence[Recording]) -> Cell:
     """
     first = recordings[0]
     for other in recordings[1:]:
-        for key in MACHINE:
+        for key in (*MACHINE, *LIMITS):
             here, there = other.header.get(key), first.header.get(key)
             if here != there:
                 raise InputError(
