@@ -215,8 +215,12 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
 def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
     """The lane and kernel profile of a replay: flags first, then the recording's header, then defaults."""
     from jaxswap.described import Setting, machine_of, of_header
+    from jaxswap.pressure import check_modelled
 
-    settings = of_header(recording) if recording else {}
+    settings = {}
+    if recording:
+        check_modelled(recording)
+        settings = of_header(recording)
     for flag, key in (("kernel", "kernel"), ("mthp", "mthp"), ("swap", "swap"), ("limit", "memory.max")):
         given = getattr(arguments, flag)
         if given is not None:

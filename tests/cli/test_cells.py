@@ -88,11 +88,12 @@ def test_a_cell_outside(simulated: Path, tmp_path: Path, capsys: Output) -> None
 def test_cells_that_cannot_be_compared_say_why(simulated: Path, tmp_path: Path, capsys: Output) -> None:
     made = folder(simulated, tmp_path, boot1={"killed": KILLED}, boot2={"killed": KILLED})
     boot(simulated, made / "7.3.4" / "pressure" / "uni-tape-boot1.txt", swap="tape 8M")
+    boot(simulated, made / "7.3.4" / "pressure" / "uni-high-boot1.txt", memory_high="2M")
     boot(simulated, made / "7.3.4" / "pressure" / "shell-boot1.txt")
     (made / "workloads" / "shell.t").write_text("REGION 512 plain\nSH sync\n")
     assert main(["validate", str(made)]) == 0
     rows = capsys.readouterr().out.splitlines()[1:]
-    said = {row.split()[1]: row for row in rows[:3]}
+    said = {row.split()[1]: row for row in rows[:4]}
     assert said["uni-classic-64"].split(maxsplit=5)[2:] == [
         "0",
         "(2",
@@ -100,8 +101,9 @@ def test_cells_that_cannot_be_compared_say_why(simulated: Path, tmp_path: Path, 
         "not compared: every boot was killed",
     ]
     assert said["uni-tape"].split(maxsplit=3)[3].startswith("not modelled: header swap: swap on tape")
+    assert said["uni-high"].endswith("not modelled: header memory.high: 2M is not modelled; only max is")
     assert f"not modelled: {made}/workloads/shell.t:2: SH runs a shell command" in said["shell"]
-    assert rows[3] == "0 of 3 cells inside the bounds, 0 outside, 2 not modelled, 1 with every boot killed"
+    assert rows[4] == "0 of 4 cells inside the bounds, 0 outside, 3 not modelled, 1 with every boot killed"
 
 
 def test_replay_against_boots(simulated: Path, tmp_path: Path, capsys: Output) -> None:
