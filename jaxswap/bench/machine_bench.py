@@ -34,7 +34,7 @@ FULL = {"lanes": (1, 64, 512), "repeats": (5, 5, 3), "longest": (1 << 20, 1 << 2
 QUICK = {"lanes": (1, 16), "repeats": (3, 3), "longest": (10_000, 4_000)}
 """Lane counts; for each the repeats, and how many operations of a workload are replayed at most."""
 
-ACCESSES, QUICK_ACCESSES = 100_000, 10_000  # of the rows replay/fault-rate
+ACCESSES = 100_000  # of the rows replay/fault-rate, after their region was filled
 RATES = {0.0: 1.1, 0.01: 0.994, 0.1: 0.905}
 """Major faults an access: the limit, as a share of the region, under which random accesses make so many."""
 
@@ -103,7 +103,7 @@ def measure(quick: bool) -> list[dict]:
             mean = math.exp(statistics.fmean(map(math.log, ratios)))
             found.append(common | blank | {"variant": "JAX, geometric mean", "ratio_to_c": mean})
     common = {"name": "replay/fault-rate", "lanes": 1, "cores": 1, "device": device}
-    for case in rate_cases(QUICK_ACCESSES if quick else ACCESSES):
+    for case in rate_cases():
         found += [common | row for row in _case(case, 1, plan["repeats"][0], machine)]
     return found
 
@@ -120,7 +120,7 @@ def cases(quick: bool, longest: int) -> Iterator[Case]:
     )
 
 
-def rate_cases(accesses: int, seed: int = 7) -> Iterator[Case]:
+def rate_cases(accesses: int = ACCESSES, seed: int = 7) -> Iterator[Case]:
     """Random accesses to a region of 64 kB folios at each rate of major faults, without a limit and with one.
 
     Without a limit folios leave by PAGEOUT, four at a time, with one by reclaim.
