@@ -243,6 +243,8 @@ def _validate(arguments: argparse.Namespace, command: list[str]) -> int:
         )
     status = _validate_recordings(recordings) if recordings else 0
     if pressure:
+        if recordings:
+            print()
         found, cells_status = _validate_cells(pressure)
         status = max(status, cells_status)
         if figure:
