@@ -130,8 +130,8 @@ class HeldCell:
     @property
     def worst(self) -> Count | None:
         """The counter nearest to its bounds or farthest outside; None if nothing was compared."""
-        by_strain = sorted(self.bound, key=lambda count: (count.strain, abs(count.off(count.ours or 0))))
-        return by_strain[-1] if by_strain else None
+        strain = [(count.strain, abs(count.off(count.ours or 0))) for count in self.bound]
+        return self.bound[strain.index(max(strain))] if strain else None
 
 
 def limited(recording: Recording) -> bool:
