@@ -47,7 +47,7 @@ def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineSta
 
         return repeat(lambda carry: carry[1] != 0, split, (state, left))[0]
 
-    return rows.each(start, end, whole, state, on)
+    return rows.each(start, end, whole, lru.drain(state, on), on)
 
 
 def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:

@@ -118,7 +118,8 @@ class Plan(NamedTuple):
 
     bare: the block has no page table. needs_table: one is charged; but for a 2 MiB folio the access then
     comes again. huge: 2 MiB are wanted. block: what it has, as in `tables`. touch, swapin, zeropage, swapped,
-    cached: what it is. read_none: a read that maps
+    cached: what it is. stores: swapped, and the fault is one of a write (a page with content is read first).
+    read_none: a read that maps
     the shared zero page. allowed .. orders: order masks as sysfs and the region, the VMA's edges, alignment,
     the PTEs, the rule of the kernel version and the heuristic left
     them. slot, shadow: of the page. table: the add check's answers. run: pages from this one on that the
@@ -134,6 +135,7 @@ class Plan(NamedTuple):
     zeropage: Flag
     swapped: Flag
     cached: Flag
+    stores: Flag
     read_none: Flag
     allowed: Mask
     edges: Mask
@@ -175,9 +177,10 @@ def begin(
     cached = swapped & row.has(Plane.INCACHE, access.page)
     on, swapped, zeropage, cached = once((on, swapped, zeropage, cached))
     swapin = swapped & ~cached
+    stores = swapped & access.write & (access.zero | ~row.has(Plane.NONZERO, access.page))
     read_none = on & ~swapped & ~zeropage & ~access.write
     touch = on & ~swapped & ~zeropage & access.write
-    swapin, read_none, touch = once((swapin, read_none, touch))
+    swapin, stores, read_none, touch = once((swapin, stores, read_none, touch))
 
     allowed = once(only(enabled & ANON_ORDERS, touch | (swapin & ~access.willneed)))
     slot, shadow, state = places.of(state, access.page)
@@ -221,7 +224,7 @@ def begin(
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
     plan = Plan(
-        bare, needs_table, huge, block, touch, swapin, zeropage, swapped, cached, read_none,
+        bare, needs_table, huge, block, touch, swapin, zeropage, swapped, cached, stores, read_none,
         allowed, edges, aligned, candidates, offered, orders, slot, shadow, table, run,
     )  # fmt: skip
     return state, plan, Ask(charged, top, tried, refused, may_reclaim)
@@ -332,9 +335,12 @@ def end(
     )
     arrive = once(touch | swapin | (on & fresh) | (zeropage & access.write))
     state = lru.add_all(state, base, active, jnp.int32(1) << got, run, arrive)
+    state = lru.wait(state, active, got > 0, run, arrive)
     read_none = plan.read_none & on
     mapped = once(on & ~access.willneed & ~read_none)
     back = once(mapped & plan.swapped)
+    # do_swap_page wants to be the only one that holds a folio it is to write to.
+    state = lru.drain(state, back & plan.stores & params.rules.free_after_map)
 
     def free(c: clusters.Clusters) -> clusters.Clusters:
         return clusters.put(c, state.cpu, slot, pages, no, surely(back))

@@ -15,7 +15,7 @@ from jax import lax
 from jaxswap.machine import blocks, lru, rows
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, next_victim, shrink_folio
 from jaxswap.machine.work import (
     ACTIVE,
@@ -35,7 +35,6 @@ from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 SWAPPINESS = 60
-MEMCG_CHARGE_BATCH = 64
 PAGE_ALLOC_COSTLY_ORDER = 3
 DEF_PRIORITY = 12
 
@@ -136,9 +135,10 @@ def _give_up(work: Work, on: Flag) -> Work:
 
 
 def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
-    """lru_note_cost of the anonymous lists; halved against the list sizes of the last flush."""
-    total = state.anon_cost + cost
-    total = jnp.where(total > state.flushed_total // 4, total // 2, total)
+    """lru_note_cost of the anonymous lists; halved to at most a quarter of the list sizes of the last flush."""
+    total, most = state.anon_cost + cost, state.flushed_total // 4
+    halvings = jnp.maximum(lax.clz(most) - lax.clz(total), 0)
+    total = total >> jnp.where(total >> halvings > most, halvings + 1, halvings)
     return replace(state, anon_cost=jnp.where(on, total, state.anon_cost))
 
 
@@ -149,7 +149,9 @@ def _target(work: Work) -> Lane:
 def _start(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """The next batch of a pass over the lists, of the next pass if it is to begin."""
     state, work = _begin_pass(state, work, on & (work.phase == PASS))
-    return state, _next_batch(work, _target(work), on & (work.phase == BATCH))
+    begins = on & (work.phase == BATCH)
+    state = lru.drain(state, begins & (work.low | _goes_on(work, _target(work))))
+    return state, _next_batch(work, _target(work), begins)
 
 
 def _after_scan(
@@ -170,7 +172,7 @@ def _after_scan(
 
 def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """prepare_scan_control and get_scan_count at one priority."""
-    inactive, active, cost = state.inactive, state.active, state.anon_cost
+    (inactive, active), cost = lru.sizes(state), state.anon_cost
     low = inactive < active
     deactivate = (work.attempt == 2) | low | (state.activations != state.refaults_seen)
     anon = SWAPPINESS * (3 * cost + 1) // (2 * cost + 1)

@@ -52,7 +52,8 @@ def _unmap(
 ) -> tuple[MachineState, Mask]:
     """Take pages of a row from their folios and free empty ones: (state, pages of the row left in folios that
     lost some)."""
-    state = usefulness.leave(state, usefulness.judge(row, present), surely(present != 0))
+    some = surely(present != 0)
+    state = lru.drain(usefulness.leave(state, usefulness.judge(row, present), some), some)
 
     def folio(carry: tuple[MachineState, Mask, Mask]) -> tuple[MachineState, Mask, Mask]:
         state, left, partial = carry
@@ -152,7 +153,7 @@ def _drop_cached(state: MachineState, base: Lane, row: Row, cached: Mask) -> Mac
         state, left = carry
         on, page = surely(left != 0), base + jnp.minimum(bits.ctz(left), 31)
         active = row.has(Plane.ACTIVE, page)
-        state = lru.remove(state, page, active, jnp.ones_like(page), on)
+        state = lru.remove(lru.drain(state, on), page, active, jnp.ones_like(page), on)
         n = count(state.n, on, useless_swapin=1)
         return replace(state, used=state.used - on, n=n), left & (left - np.uint32(1))
 

@@ -68,6 +68,8 @@ PLANES = 24  # words of a row; what is left over is spare
 ORDER = (Plane.O0, Plane.O1, Plane.O2, Plane.O3)
 
 NO_LIMIT = 1 << 30
+MEMCG_CHARGE_BATCH = 64
+KERNEL_PAGES = 1  # of the first object that is charged, a VMA: it takes a page for those to follow too
 LEAST_PAGES, LEAST_CLUSTERS = 16384, 64  # smaller machines share one compiled program
 INACTIVE, ACTIVE_LIST = 0, 1  # sentinels behind the pages in the LRU link tables
 POLICY_WORDS = 8
@@ -97,9 +99,11 @@ class MachineState:
 
     cpu: that runs the operation under way. rows: PLANES words for every 32 pages. slots, shadows: of each
     swapped page, a shadow being nonresident age << 1 | workingset. tables: blocks with a page table.
-    next, prev: LRU links by page. used: pages charged; stock: pages charged ahead. age: nonresident_age.
-    anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two as of the last
-    statistics flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
+    next, prev: LRU links by page. inactive, active: pages on the lists. waiting, waiting_active: small folios,
+    and active ones among them, that the kernel has in its batch and not yet on the lists (here they are linked
+    at once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
+    nonresident_age. anon_cost, refaults_seen, flushed_*: as in lruvec, the last as of the last statistics
+    flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
     sharing: of several processes; None where there is one.
     """
 
@@ -113,6 +117,8 @@ class MachineState:
     clusters: Clusters
     inactive: Lane
     active: Lane
+    waiting: Lane
+    waiting_active: Lane
     used: Lane
     stock: Lane
     age: Lane
@@ -154,8 +160,10 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
         clusters=swap,
         inactive=zero(),
         active=zero(),
-        used=zero(),
-        stock=zero(),
+        waiting=zero(),
+        waiting_active=zero(),
+        used=zero() + KERNEL_PAGES,
+        stock=zero() + MEMCG_CHARGE_BATCH - KERNEL_PAGES,
         age=zero(),
         anon_cost=zero(),
         activations=zero(),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxswap.machine import lru
 from jaxswap.machine.observe import pages_of
 from jaxswap.machine.state import MachineState, Plane, pages_room
 from jaxswap.machine.tables import HUGE, TABLE
@@ -20,6 +21,18 @@ SCALARS = ("stock", "age", "anon_cost", "activations", "refaults_seen", "flushed
 def first_page(folio: Folio) -> int:
     """The page the JAX machine lists a folio by: its first mapped one."""
     return min((min(pages) for pages in folio.maps.values()), default=folio.base)
+
+
+def linked(machine: Machine, active: int) -> list[Folio]:
+    """A list from its head on; first those that wait to be linked there, as the JAX machine has them."""
+    waiting = [folio for folio in machine.lists.waiting if folio.active == active]
+    return waiting[::-1] + machine.lists.order(active)
+
+
+def sizes_of(state: MachineState) -> tuple[int, int]:
+    """Pages on the lists, without those that wait."""
+    inactive, active = lru.sizes(state)
+    return int(inactive[0]), int(active[0])
 
 
 def of_reference(machine: Machine) -> dict[str, Any]:
@@ -66,8 +79,8 @@ def of_reference(machine: Machine) -> dict[str, Any]:
     scalars |= {"used": machine.usage, "free": device.free_slots, "oom": machine.oom}
     return {
         "pages": pages,
-        "inactive": [first_page(f) for f in machine.lists.order(0)],
-        "active": [first_page(f) for f in machine.lists.order(1)],
+        "inactive": [first_page(f) for f in linked(machine, 0)],
+        "active": [first_page(f) for f in linked(machine, 1)],
         "sizes": (machine.lists.inactive_nr, machine.lists.active_nr),
         "clusters": clusters,
         "swap": of_plain(SimpleNamespace(swap=machine.swap, bases=[0], number=lambda place: place[1])),  # type: ignore[arg-type]
@@ -121,12 +134,11 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
     scalars = {name: int(np.asarray(getattr(state, name))[0]) for name in (*SCALARS, "used")}
     scalars |= {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
     tables = np.asarray(state.tables)[:-SPARE, 0]
-    sizes = (int(np.asarray(state.inactive)[0]), int(np.asarray(state.active)[0]))
     return {
         "pages": rows,
         "inactive": inactive,
         "active": active,
-        "sizes": sizes,
+        "sizes": sizes_of(state),
         "clusters": _clusters(state.clusters),
         "swap": of_jax(state.clusters, 1),
         "tables": np.flatnonzero(tables == TABLE).tolist(),

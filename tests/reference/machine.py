@@ -29,9 +29,10 @@ from typing import Any
 
 from jaxswap.machine.profile import PROFILES, Profile
 
+from . import mglru
 from .folio import ORDERS, Folio, Page, Process, size_name
 from .lru import Lists
-from .memcg import STOCK
+from .memcg import KERNEL_PAGES, STOCK
 from .mglru import Generations
 from .policies import POLICIES
 from .slots import Device, SwapDevice
@@ -44,26 +45,19 @@ class Machine:
     """The state of one machine.
 
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
-    follows. limit: pages of memory.max. kernel_pages: charged before the first access: the first accounted
-    object of the kernel, here a VMA, takes a page for itself and those to follow (obj_cgroup_charge). lru:
-    classic, or mglru. lru_batch: small folios that wait until that many are there before they go to the LRU
-    (31 in the kernel; 0: none does). flush: faults between two flushes of the cgroup's statistics; 0: reclaim
+    follows. limit: pages of memory.max. lru: classic, or mglru. flush: faults between two flushes of the cgroup's statistics; 0: reclaim
     flushes them itself and nothing else does, None: only STATS does. switch: faults between two switches to
     another process, which empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where
     `devices` is empty. zswap: it is on, and takes everything. n: counters. Then: processes; the LRU;
     memory charged; what reclaim and readahead remember; slots whose content zswap has; what the policy
     remembers; whether the OOM killer has ended it all.
-
-    decays_fully: a cost of reclaim above a quarter of the lists is halved until it is not, instead of once.
     """
 
     npages: int
     always: int = 0
     madvise: int = 0
     limit: int | None = None  # pages
-    kernel_pages: int = 0
     lru: str = "classic"
-    lru_batch: int = 0
     flush: int | None = 0  # faults
     switch: int = 0  # faults
     swap_slots: int = 32768
@@ -77,7 +71,6 @@ class Machine:
     inherit: int = 0
     thp: str = "always"
     vma_readahead: bool = True
-    decays_fully: bool = False
     n: Counter[str] = field(default_factory=Counter)
     cpu: int = 0  # where the operation under way runs
 
@@ -87,10 +80,8 @@ class Machine:
         self.swap.slot_cache.cpus = self.cpus
         self.swap.freed = self.slots_freed
         self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
-        self.lists: Any = (
-            Generations(Folio, self.lru_batch) if self.lru == "mglru" else Lists(Folio, self.lru_batch)
-        )
-        self.usage, self.stock = self.kernel_pages, STOCK - self.kernel_pages if self.kernel_pages else 0
+        self.lists: Any = Generations(Folio) if self.lru == "mglru" else Lists(Folio)
+        self.usage, self.stock = KERNEL_PAGES, STOCK - KERNEL_PAGES
         self.age = self.anon_cost = 0
         self.activations = self.refaults_seen = 0  # WORKINGSET_ACTIVATE: now, and at the last reclaim's end
         self.flushed_active = self.flushed_total = self.flushed_activations = 0
@@ -135,8 +126,18 @@ class Machine:
             self.flushed_total = self.lists.active_nr + self.lists.inactive_nr
             self.flushed_activations = self.activations
 
+    def drain(self) -> None:
+        """lru_add_drain."""
+        if self.lru == "mglru":
+            mglru.drain(self)
+        else:
+            self.lists.drain()
+
     def forget(self, folio: Folio) -> None:
-        """The folio's memory is free."""
+        """The folio's memory is free. The kernel lets one that waits for the lists go when they are drained;
+        here they are drained at once.
+        """
+        self.drain()
         if not folio.used:
             self.n["useless_swapin"] += folio.nr
         if folio.prev is not None:

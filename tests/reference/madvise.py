@@ -41,7 +41,7 @@ def cold(m: Machine, process: Process, start: int, end: int) -> None:
 
 def cold_folios(m: Machine, process: Process, start: int, end: int) -> list[Folio]:
     """Folios that this range maps whole and nobody else maps; others of this process are split first."""
-    m.lists.drain()
+    m.drain()
     found = []
     pages = process.pages
     v = start

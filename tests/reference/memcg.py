@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SWAPPINESS = 60
 BATCH = 32  # SWAP_CLUSTER_MAX
 STOCK = 64  # MEMCG_CHARGE_BATCH
+KERNEL_PAGES = 1  # of the first accounted object, here a VMA: it takes a page for itself and those to follow
 
 
 def eviction(m: Machine, folio: Folio) -> tuple:
@@ -86,8 +87,6 @@ def note_cost(m: Machine, cost: int) -> None:
     m.anon_cost += cost
     while m.anon_cost > m.flushed_total // 4:
         m.anon_cost //= 2
-        if not m.decays_fully:
-            break
 
 
 def reclaim_pages(m: Machine, target: int) -> int:

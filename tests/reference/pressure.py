@@ -37,8 +37,7 @@ def machine_for(cell: Cell, workload: Workload, **options: object) -> Machine:
     machine = machine_of(cell.boots[0], workload.npages)
     amount = header["memory.max"].split()[0]
     limit = int(amount[:-1]) * UNITS[amount[-1]] // 4096
-    fixed = {"limit": limit, "lru": header["lru"], "kernel_pages": 1, "lru_batch": 31, "decays_fully": True}
-    return replace(machine, **fixed | options)
+    return replace(machine, **{"limit": limit, "lru": header["lru"]} | options)
 
 
 def run(cell: Cell, **options: object) -> Machine:

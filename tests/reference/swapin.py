@@ -156,6 +156,8 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
     if nr > 1 and not (faults.inside(vma, v, folio.order) and continues(pages, base, nr, page, v)):
         base, nr = v, 1
     past_cache = folio.place is None
+    if write and not past_cache:
+        m.drain()
     number, slot = page.device, page.slot + base - v
     m.swap.put_mapped(number, slot, nr)
     exclusive = page.exclusive or past_cache

@@ -11,7 +11,6 @@ from .run import Runner
 
 LIMIT = 8192
 ORDER_4 = 1 << 4
-KERNEL: dict = {"kernel_pages": 1, "lru_batch": 31, "decays_fully": True}
 SEQUENTIAL = """REGION 12288 plain
 INIT
 SEQ 0 12288 1 307 101
@@ -44,7 +43,7 @@ def run(text: str, **options) -> Machine:
 
 def test_a_plain_region_read_in_order_equals_the_kernel() -> None:
     """Every counter that the recording has; it holds for one page of the kernel's, not for none."""
-    machine = run(SEQUENTIAL, always=ORDER_4, **KERNEL)
+    machine = run(SEQUENTIAL, always=ORDER_4)
     counted = {
         "pgmajfault": 24789,
         "pswpin": 36864,
@@ -62,7 +61,7 @@ def test_a_plain_region_read_in_order_equals_the_kernel() -> None:
 
 def test_first_touch_between_two_flushes_equals_the_kernel() -> None:
     """The lists are empty by the statistics, so reclaim costs nothing and takes less at a time."""
-    machine = run("REGION 12288 huge\nINIT\n", flush=None, **KERNEL)
+    machine = run("REGION 12288 huge\nINIT\n", flush=None)
     counted = {"pgscan": 12328, "pgsteal": 4153, "memcg_max": 125}
     assert {name: machine.n[name] for name in counted} == counted
 
@@ -75,7 +74,7 @@ def test_the_sequential_cell_of_the_multi_gen_lru(always, workingset, major, eve
     passes: as many in three boots of the kernel.
     """
     text = "REGION 12288 huge\nINIT\nSEQ 0 12288 1 307 101\n"
-    machine = run(text, always=always, lru="mglru", **KERNEL)
+    machine = run(text, always=always, lru="mglru")
     assert machine.n["workingset_activate_anon"] == workingset
     assert machine.n["pgmajfault"] == pytest.approx(major, rel=0.001, abs=1)
     assert machine.n["memcg_max"] == pytest.approx(events, abs=2)
@@ -85,7 +84,7 @@ def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
     """Every folio is active, and the numbers of the last flush say that enough are inactive: nothing is
     scanned, nothing deactivated.
     """
-    machine = run(HOT, always=ORDER_4, flush=1500, **KERNEL)
+    machine = run(HOT, always=ORDER_4, flush=1500)
     assert machine.oom
     assert machine.lists.inactive_nr == 0 < machine.lists.active_nr
     assert machine.swap.free_slots > LIMIT
@@ -94,5 +93,5 @@ def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
 def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
     """Pages that are accessed over and over look colder, so more of them are read back."""
     text = "REGION 4096 huge\nINIT\n" + "HOT 0 1024 922 20000 307 5\n" * 2
-    seen, hidden = (run(text, limit=2048, switch=switch, **KERNEL).n["pgmajfault"] for switch in (0, 2000))
+    seen, hidden = (run(text, limit=2048, switch=switch).n["pgmajfault"] for switch in (0, 2000))
     assert hidden > 1.02 * seen

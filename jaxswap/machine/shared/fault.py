@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jaxswap.machine import heuristic, tables
+from jaxswap.machine import heuristic, lru, tables
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.fault import (
     ANON_ORDERS,
@@ -336,6 +336,7 @@ def map_folio(
     state = sharing.set_folio(state, regs.folio, folio, on)
     # Until 6.18: read past the swap cache, the slots go at once.
     past = on & regs.past
+    state = lru.drain(state, on & ~past & access.write)
     state = slots.give_back_unused(state, first_slot, size, ~past, past)
     full = slots.vm_swap_full(state)
     early = ~past & (full | (access.write & alone))
