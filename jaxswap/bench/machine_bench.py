@@ -35,7 +35,7 @@ QUICK = {"lanes": (1, 16), "repeats": (3, 3), "longest": (10_000, 4_000)}
 """Lane counts; for each the repeats, and how many operations of a workload are replayed at most."""
 
 ACCESSES = 100_000  # of the rows replay/fault-rate, after their region was filled
-RATES = {0.0: 1.1, 0.01: 0.994, 0.1: 0.905}
+RATES = {0.0: 1.1, 0.01: 0.9955, 0.1: 0.905}
 """Major faults an access: the limit, as a share of the region, under which random accesses make so many."""
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
