@@ -187,7 +187,9 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     cells = [cell_of(stem.name, path, group) for stem, group in grouped(boots).items()]
     for cell in cells:
         if not cell.boots:
-            raise InputError(f"{cell.killed[0]}: every boot of {cell.name} was killed; record more boots")
+            raise InputError(
+                f"{cell.killed[0].path}: every boot of {cell.name} was killed; record more boots"
+            )
     single = [one for one in recordings if one not in boots]
     if arguments.out and len(single) + len(cells) > 1:
         raise InputError("--out takes one machine's replay; give the recordings of one, or run once for each")

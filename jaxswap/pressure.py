@@ -18,7 +18,14 @@ from jaxswap.workload import Recording
 MEMCG = ("pgmajfault", "pswpin", "pswpout")
 """Read from memory.stat, as /proc/vmstat counts other processes too."""
 FIRST_TOUCH = ("anon_fault_fallback", "anon_fault_fallback_charge")
-BY_SIZE = ("swpin", "swpin_fallback", "swpin_fallback_charge", *FIRST_TOUCH)
+BY_SIZE = ("swpin", "swpin_fallback", "swpin_fallback_charge", *FIRST_TOUCH, "swpout_fallback")
+EVENTS = {
+    ("memory.events", "max"): "memcg_max",
+    ("memory.events", "high"): "memcg_high",
+    ("memory.swap.events", "max"): "swap_max",
+    ("memory.swap.events", "fail"): "swap_fail",
+}
+"""(file, event): our name of it."""
 SHOWN = (
     "pgscan",
     "pgsteal",
@@ -35,7 +42,13 @@ LIMITS = ("memory.max", "memory.high", "memory.swap.max")
 MACHINE = ("kernel", "mthp", "swap", "cpus", "memory", "lru", "swappiness", "defrag", "zswap", "page-cluster")
 """Keys of a header in which the boots of a cell agree, with LIMITS."""
 
-MODELLED = {"memory.high": "max", "memory.swap.max": "max", "swappiness": "60", "defrag": "madvise"}
+MODELLED = {
+    "memory.high": "max",
+    "memory.swap.max": "max",
+    "swappiness": "60",
+    "defrag": "madvise",
+    "fragment": "none",
+}
 """Keys of a header that have one value here."""
 
 SMALL, NEAR = 200, 10  # counts below SMALL may differ by NEAR
@@ -46,21 +59,27 @@ _BOOT = re.compile(r"(.+)-boot\d+\.txt(?:\.gz)?")
 
 @dataclass(frozen=True)
 class Cell:
-    """The boots of one workload on one machine. boots: those that lived. killed: paths of those that did not.
-
-    header: of the machine, also where no boot lived.
-    """
+    """The boots of one workload on one machine: those that lived, and those that were killed."""
 
     name: str
     workload: Path
-    header: dict[str, str]
     boots: tuple[Recording, ...]
-    killed: tuple[str, ...]
+    killed: tuple[Recording, ...]
+
+    @property
+    def compared(self) -> tuple[Recording, ...]:
+        """The boots that lived, or if none did those that were killed."""
+        return self.boots or self.killed
+
+    @property
+    def header(self) -> dict[str, str]:
+        """Of the machine."""
+        return self.compared[0].header
 
     @property
     def spread(self) -> float:
         """How far the boots' major faults lie apart, as a share of their median."""
-        faults = [counters_of(boot)["pgmajfault"] for boot in self.boots]
+        faults = [counters_of(boot)["pgmajfault"] for boot in self.compared]
         return (max(faults) - min(faults)) / (statistics.median(faults) or 1)
 
 
@@ -175,8 +194,8 @@ def cell_of(name: str, workload: Path, recordings: Sequence[Recording]) -> Cell:
             raise InputError(
                 f"{boot.path}: has other STATS than {alive[0].path}; boots of one cell have one workload"
             )
-    killed = tuple(recording.path for recording in recordings if recording.killed)
-    return Cell(name, workload, first.header, alive, killed)
+    killed = tuple(recording for recording in recordings if recording.killed)
+    return Cell(name, workload, alive, killed)
 
 
 def grouped(recordings: Iterable[Recording]) -> dict[Path, list[Recording]]:
@@ -201,14 +220,13 @@ def counters_of(recording: Recording) -> dict[str, int]:
     for size in sizes(recording.header):
         for name in BY_SIZE:
             found[f"{size}/{name}"] = last.get(size, {}).get(name, 0) - first.get(size, {}).get(name, 0)
-    return found
+    return found | {name: last.get(group, {}).get(event, 0) for (group, event), name in EVENTS.items()}
 
 
 def shown_of(recording: Recording) -> dict[str, int]:
-    """The counters without bounds: those of SHOWN, and how often a charge met the limit."""
-    last = recording.stats()[-1][1]
-    found = {name: last.get("memory.stat", {}).get(name, 0) for name in SHOWN}
-    return found | {"memory.events max": last.get("memory.events", {}).get("max", 0)}
+    """The counters without bounds, as one boot or replay had counted them at its last STATS."""
+    memory = recording.stats()[-1][1].get("memory.stat", {})
+    return {name: memory.get(name, 0) for name in SHOWN}
 
 
 def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool = False) -> tuple[float, float]:
@@ -218,7 +236,8 @@ def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool = False) -
     """
     if cell.header.get("lru") == "classic":
         in_order = cell.name.startswith("seq") or counter.rpartition("/")[2] in FIRST_TOUCH
-        slack = 0.005 if in_order else 0.02 if stale else 0.05
+        event = counter in EVENTS.values()
+        slack = 0.05 if event else 0.005 if in_order else 0.02 if stale else 0.05
     else:
         slack = max(0.10, 2 * cell.spread)
     least, most = low * (1 - slack), high * (1 + slack)
@@ -241,7 +260,7 @@ def compare_cell(cell: Cell, one: OneReplay) -> HeldCell:
             f"{cell.boots[0].path}: has STATS {' '.join(wanted)}, the workload {' '.join(labels) or 'none'}; "
             "is it the same workload?"
         )
-    shown = {name: count for name, count in shown_of(ours).items() if name in COUNTERS or name not in SHOWN}
+    shown = {name: count for name, count in shown_of(ours).items() if name in COUNTERS}
     return HeldCell(cell, tuple(_counts(cell, counters_of(ours) | shown)))
 
 

@@ -53,7 +53,7 @@ def test_counters_are_those_of_the_workload() -> None:
     assert (found["64kB/swpin"], found["pgmajfault"], found["pswpin"]) == (50, 1000, 0)
     without = replace(boot(), blocks=boot().blocks[1:])
     assert counters_of(without)["64kB/swpin"] == 53
-    assert shown_of(boot())["pgscan"] == 70 and shown_of(boot())["memory.events max"] == 9
+    assert shown_of(boot())["pgscan"] == 70 and counters_of(boot())["memcg_max"] == 9
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,7 @@ def test_counters_are_those_of_the_workload() -> None:
         ("uni-classic-64", "classic", "64kB/anon_fault_fallback_charge", False, 0.005),
         ("uni-classic-64", "classic", "64kB/swpin_fallback", False, 0.05),
         ("uni-classic-64", "classic", "pswpout", True, 0.02),
+        ("seq-classic-64", "classic", "memcg_max", True, 0.05),
         ("uni-mglru-64", "mglru", "pswpout", False, 0.10),
         ("seq-mglru-64", "mglru", "64kB/anon_fault_fallback", False, 0.10),
     ],
@@ -103,15 +104,15 @@ def test_killed_boots_are_left_out() -> None:
     dead = replace(boot(5, path="uni-classic-64-boot2.txt"), killed="CHILD DIED memory cgroup out of memory")
     found = cell(boot(1000), dead)
     assert [one.path for one in found.boots] == ["uni-classic-64-boot1.txt"]
-    assert found.killed == ("uni-classic-64-boot2.txt",)
-    assert cell(dead).boots == ()
+    assert found.killed == (dead,) and found.compared == found.boots
+    assert cell(dead).boots == () and cell(dead).compared == (dead,) and cell(dead).header == dead.header
 
 
 def test_a_cell_held_against_a_replay() -> None:
     found = compare_cell(cell(boot(1000, 500), boot(1020, 510)), replayed(1060, 520))
     assert found.inside and not found.outside
     counts = {count.name: count for count in found.counts}
-    assert list(counts) == ["pgmajfault", "64kB/swpin", "pgscan", "memory.events max"]
+    assert list(counts) == ["pgmajfault", "64kB/swpin", "memcg_max", "pgscan"]
     assert (counts["pgmajfault"].ours, counts["64kB/swpin"].ours, counts["pgscan"].ours) == (1060, 520, 90)
     assert counts["pgscan"].bounds is None
     assert found.worst is counts["pgmajfault"]

@@ -52,6 +52,11 @@ def sizes(state: MachineState) -> tuple[Lane, Lane]:
     return state.inactive - (state.waiting - state.waiting_active), state.active - state.waiting_active
 
 
+def is_active(state: MachineState, flag: Flag) -> Flag:
+    """Whether a folio with this ACTIVE flag is on the active list; of the multi-gen LRU none is."""
+    return flag if state.generations is None else jnp.zeros_like(flag)
+
+
 def drain(state: MachineState, on: Flag) -> MachineState:
     """lru_add_drain."""
     return replace(
@@ -84,7 +89,13 @@ def add_all(
 ) -> MachineState:
     """Link folios of `pages` pages at the head of a list: one, or small ones side by side in a row of pages,
     ascending."""
-    before, last = sentinel(state, active), once(folio + folios - 1)
+    state = link_all(state, sentinel(state, active), folio, folios, on)
+    return _sized(state, active, pages * folios, on)
+
+
+def link_all(state: MachineState, before: Lane, folio: Lane, folios: Lane, on: Flag) -> MachineState:
+    """Link one folio, or small ones side by side in a row of pages, on the tail side of `before`."""
+    last = once(folio + folios - 1)
 
     def between(links: tuple[Table, Table]) -> tuple[Table, Table]:
         """The links of several to each other."""
@@ -102,7 +113,7 @@ def add_all(
     after, next = load1(next, before)
     next = store1(store1(next, before, last, on), folio, after, on)
     prev = store1(store1(prev, after, folio, on), last, before, on)
-    return _sized(replace(state, next=next, prev=prev), active, pages * folios, on)
+    return replace(state, next=next, prev=prev)
 
 
 def remove(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag) -> MachineState:

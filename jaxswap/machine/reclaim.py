@@ -135,7 +135,7 @@ def _give_up(work: Work, on: Flag) -> Work:
 
 
 def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
-    """lru_note_cost of the anonymous lists; halved to at most a quarter of the list sizes of the last flush."""
+    """lru_note_cost of the anonymous lists; halved to at most a quarter of their sizes of the last flush."""
     total, most = state.anon_cost + cost, state.flushed_total // 4
     halvings = jnp.maximum(lax.clz(most) - lax.clz(total), 0)
     total = total >> jnp.where(total >> halvings > most, halvings + 1, halvings)
@@ -234,17 +234,6 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
     )
 
 
-def _members(state: MachineState, v: Lane, order: Lane, broken: Flag) -> bits.Bits:
-    """The mapped pages of a folio that has lost some, as pages of its block."""
-    none = jnp.zeros((16, *v.shape), jnp.uint32)
-    return lax.cond(jnp.any(broken), lambda: blocks.folio(state, v, order)[0], lambda: none)
-
-
-def _in_row(members: bits.Bits, at: Lane, order: Lane, broken: Flag) -> Mask:
-    """The pages of a folio in the row of `at`."""
-    return once(jnp.where(broken, bits.word(members, (at >> 5) & 15), rows.folio(at, order)))
-
-
 def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, the victim.
 
@@ -282,11 +271,11 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
 
         def rotate(state: MachineState) -> MachineState:
             sure = surely(young)
-            members = _members(state, v, order, broken)
+            members = blocks.members(state, v, order, broken)
 
             def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
                 row, state = rows.get(state, at)
-                pages = _in_row(members, at, order, broken)
+                pages = blocks.in_row(members, at, order, broken)
                 row = row.clear((pages, (Plane.YOUNG, Plane.QUIET, Plane.QUIET_WRITE)))
                 row = row.add((pages, (Plane.REFERENCED,)), (only(pages, activate), (Plane.ACTIVE,)))
                 return rows.put(state, at, row, on)
@@ -371,19 +360,19 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
         order = once(jnp.where(row.has(Plane.PRESENT, v), row.order(v), 0))
         size = once(jnp.int32(1) << order)
         broken = once(more & row.has(Plane.PARTIAL, v))
-        members, table = lax.optimization_barrier((_members(state, v, order, broken), state.rows))
+        members, table = lax.optimization_barrier((blocks.members(state, v, order, broken), state.rows))
         state = replace(state, rows=table)
 
         def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
             row, state = rows.get(state, at)
-            pages = _in_row(members, at, order, broken)
+            pages = blocks.in_row(members, at, order, broken)
             row = row.clear((pages, (Plane.YOUNG, Plane.ACTIVE, Plane.QUIET, Plane.QUIET_WRITE)))
             return rows.put(state, at, row.add((pages, (Plane.WORKINGSET,))), on)
 
         base = v >> order << order
         state = rows.each(base, base + size, mark, state, more)
         state = lru.rotate(state, v, yes, ~yes, size, more)
-        state = replace(state, n=count(state.n, more, pgdeactivate=size))
+        state = replace(state, n=count(state.n, more, pgdeactivate=size, pgrefill=size))
         return state, scanned + jnp.where(more, size, 0)
 
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))

@@ -40,7 +40,7 @@ def cell_text(held: HeldCell) -> str:
     head = [
         f"{cell.name}: {len(cell.boots)} boot{'s' * (len(cell.boots) > 1)} of {cell.header.get('kernel')}"
     ]
-    head += [f"left out, as its process was killed: {path}" for path in cell.killed]
+    head += [f"left out, as its process was killed: {boot.path}" for boot in cell.killed]
     if held.oom:
         return "\n".join([*head, "OUTSIDE: the OOM killer ended the replay; the boots lived"])
     rows = []

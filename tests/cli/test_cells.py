@@ -71,7 +71,7 @@ def test_cells_inside(simulated: Path, tmp_path: Path, capsys: Output) -> None:
     out, err = capsys.readouterr()
     head, row, summary = out.splitlines()
     assert err == "" and head.split()[:4] == ["kernel", "cell", "under", "memory.max"]
-    assert row.split()[:6] == ["7.3.4", "uni-classic-64", "2", "(1", "killed)", "8/8"]
+    assert row.split()[:6] == ["7.3.4", "uni-classic-64", "2", "(1", "killed)", "9/9"]
     assert summary == "1 of 1 cells inside the bounds, 0 outside, 0 not modelled"
 
 
@@ -81,7 +81,7 @@ def test_a_cell_outside(simulated: Path, tmp_path: Path, capsys: Output) -> None
     row, summary = capsys.readouterr().out.splitlines()[1:]
     faults = read_recording(simulated).stats()[-1][1]["memory.stat"]["pgmajfault"]
     boots = f"{round(1.07 * faults)}..{round(1.08 * faults)}"
-    assert row.endswith(f"7/8  OUTSIDE: pgmajfault {faults}, boots {boots}")
+    assert row.endswith(f"8/9  OUTSIDE: pgmajfault {faults}, boots {boots}")
     assert summary == "0 of 1 cells inside the bounds, 1 outside, 0 not modelled"
 
 
@@ -116,7 +116,7 @@ def test_replay_against_boots(simulated: Path, tmp_path: Path, capsys: Output) -
     assert boots[2] in out and boots[0] not in out
     verdicts = {line.split()[0]: line.split()[-1] for line in out.splitlines()[4:]}
     assert verdicts["pgmajfault"] == verdicts["64kB/swpin"] == "inside"
-    assert out.count("no bound") == len(verdicts) - 8
+    assert out.count("no bound") == len(verdicts) - 9
     # other settings than the boots'
     assert main(["replay", workload, "--against", *boots, "--limit", "2M"]) == 1
     assert "OUTSIDE" in capsys.readouterr().out

@@ -92,7 +92,7 @@ def test_like_takes_the_header(recorded: tuple[Path, Path], capsys: pytest.Captu
         ("# swap zram 4M\n# page-cluster 40", "header page-cluster: '40' is no page-cluster; it is 0 to 31"),
         ("# swap zram 4M\n# zswap yes", "header zswap: 'yes' is neither on nor off"),
         ("# swap zram lots", "'lots' is not a size"),
-        ("# swap zram 4M\n# lru mglru\n# memory.max 1M", "header lru: mglru with a limit is not modelled"),
+        ("# swap zram 4M\n# lru fifo\n# memory.max 1M", "header lru: 'fifo' is neither classic nor mglru"),
         ("# swap zram 4M\n# memory.high 2M", "header memory.high: 2M is not modelled; only max is"),
         ("# swap zram 4M\n# swappiness 100", "header swappiness: 100 is not modelled; only 60 is"),
         ("# swap zram 4M\n# kernel 5.4", "no profile of kernel '5.4'"),

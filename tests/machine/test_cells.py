@@ -10,16 +10,20 @@ from jaxswap.validate import cells, hold_cell
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
 QUICK = ("seqP", "uniP")
+OUTSIDE = {"hotS-classic-64-max16M": "one of two boots was killed, the other has a fifth more faults than we"}
+
+
+def marks(cell: Cell) -> list[pytest.MarkDecorator]:
+    """Slow, but for a few; and those that are known to be outside."""
+    found = [] if cell.name.startswith(QUICK) else [pytest.mark.slow]
+    reason = OUTSIDE.get(cell.name)
+    return [*found, pytest.mark.xfail(reason=reason, strict=True)] if reason else found
 
 
 @pytest.mark.parametrize(
     "cell",
     [
-        pytest.param(
-            cell,
-            id=f"{cell.header['kernel']}-{cell.name}",
-            marks=() if cell.name.startswith(QUICK) else pytest.mark.slow,
-        )
+        pytest.param(cell, id=f"{cell.header['kernel']}-{cell.name}", marks=marks(cell))
         for cell in cells(DATA)
         if cell.boots
     ],

@@ -51,8 +51,14 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
 
 
 def handle(m: Machine, process: Process, v: int, write: bool) -> None:
-    """handle_mm_fault of an anonymous VMA."""
+    """A page fault, to the return to user mode."""
     m.tick()
+    handle_mm_fault(m, process, v, write)
+    memcg.handle_over_high(m)
+
+
+def handle_mm_fault(m: Machine, process: Process, v: int, write: bool) -> None:
+    """Of an anonymous VMA."""
     page, vma = process.pages[v], process.vma(v)
     block = v >> TOP_ORDER
     if write and vma.anon is None:
@@ -64,7 +70,7 @@ def handle(m: Machine, process: Process, v: int, write: bool) -> None:
     elif block not in process.tables and block not in process.huge:
         if huge_fault(m, process, vma, block, write):
             return
-        if not memcg.charge(m, 1, True):
+        if not memcg.charge(m, 1):
             return
         process.tables.add(block)
     if page.state == "none" and not write:
@@ -72,7 +78,7 @@ def handle(m: Machine, process: Process, v: int, write: bool) -> None:
     elif page.state == "none":
         first_touch(m, process, v, vma)
     elif page.state == "zero":
-        if memcg.charge(m, 1, True):
+        if memcg.charge(m, 1):
             rmap.new_folio(m, process, v, 0)
     elif page.state == "swapped":
         swapin.fault(m, process, v, vma, write)
@@ -119,7 +125,7 @@ def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) 
     if not allowed(m, vma, 1 << TOP_ORDER) or not inside(vma, block * BLOCK, TOP_ORDER):
         return False
     if not write:
-        if not memcg.charge(m, 1, True):
+        if not memcg.charge(m, 1):
             return True
         process.huge.add(block)
         for q in range(block * BLOCK, (block + 1) * BLOCK):
@@ -131,11 +137,11 @@ def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) 
 def new_huge_folio(m: Machine, process: Process, vma: Vma, block: int, tables: int) -> bool:
     """False: there was no memory for it. tables: page tables to lay by."""
     size = size_name(TOP_ORDER)
-    if not memcg.charge(m, BLOCK, vma.advice == "huge", TOP_ORDER):
+    if not memcg.charge(m, BLOCK, TOP_ORDER, memcg.vma_thp_gfp_mask(m, vma)):
         m.n[f"{size}/anon_fault_fallback"] += 1
         m.n[f"{size}/anon_fault_fallback_charge"] += 1
         return False
-    if tables and not memcg.charge(m, tables, True):
+    if tables and not memcg.charge(m, tables):
         m.usage -= BLOCK
         return True
     rmap.new_folio(m, process, block * BLOCK, TOP_ORDER)
@@ -168,14 +174,14 @@ def first_touch(m: Machine, process: Process, v: int, vma: Vma) -> None:
     got, charge = 0, 0
     for o in ORDERS:
         if mask >> o & 1:
-            if memcg.charge(m, 1 << o, vma.advice == "huge", o):
+            if memcg.charge(m, 1 << o, o, memcg.vma_thp_gfp_mask(m, vma)):
                 got = o
                 break
             m.n[f"{size_name(o)}/anon_fault_fallback_charge"] += 1
             m.n[f"{size_name(o)}/anon_fault_fallback"] += 1
             m.throw(o)
             charge |= 1 << o
-    alive = (got > 0 or memcg.charge(m, 1, True)) and not m.oom
+    alive = (got > 0 or memcg.charge(m, 1)) and not m.oom
     m.learn(True, charge, got)
     reasons = {
         "vma_edge": permitted & ~within,

@@ -45,18 +45,23 @@ class Machine:
     """The state of one machine.
 
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
-    follows. limit: pages of memory.max. lru: classic, or mglru. flush: faults between two flushes of the cgroup's statistics; 0: reclaim
-    flushes them itself and nothing else does, None: only STATS does. switch: faults between two switches to
-    another process, which empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where
-    `devices` is empty. zswap: it is on, and takes everything. n: counters. Then: processes; the LRU;
-    memory charged; what reclaim and readahead remember; slots whose content zswap has; what the policy
-    remembers; whether the OOM killer has ended it all.
+    follows. limit, high, swap_max: pages of memory.max, memory.high, memory.swap.max. swappiness:
+    vm.swappiness. defrag: transparent_hugepage/defrag. lru: classic, or mglru. flush: faults between two
+    flushes of the cgroup's statistics; 0: reclaim flushes them itself and nothing else does, None: only STATS
+    does. switch: faults between two switches to another process, which empty the TLB; 0: the TLB is not
+    modelled. swap: slots of the one device, where `devices` is empty. zswap: it is on, and takes everything.
+    n: counters. Then: processes; the LRU; memory charged; what reclaim and readahead remember; slots whose
+    content zswap has; what the policy remembers; whether the OOM killer has ended it all.
     """
 
     npages: int
     always: int = 0
     madvise: int = 0
     limit: int | None = None  # pages
+    high: int | None = None  # pages
+    swap_max: int | None = None  # pages
+    swappiness: int = 60
+    defrag: str = "madvise"
     lru: str = "classic"
     flush: int | None = 0  # faults
     switch: int = 0  # faults
@@ -79,9 +84,11 @@ class Machine:
         self.swap = Swap(self.profile, self._swapon(devices), self.forget)
         self.swap.slot_cache.cpus = self.cpus
         self.swap.freed = self.slots_freed
+        self.swap.limit = self.swap_max
         self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
         self.lists: Any = Generations(Folio) if self.lru == "mglru" else Lists(Folio)
         self.usage, self.stock = KERNEL_PAGES, STOCK - KERNEL_PAGES
+        self.over_high = 0  # pages charged beyond memory.high since the last return to user mode
         self.age = self.anon_cost = 0
         self.activations = self.refaults_seen = 0  # WORKINGSET_ACTIVATE: now, and at the last reclaim's end
         self.flushed_active = self.flushed_total = self.flushed_activations = 0

@@ -32,7 +32,11 @@ def cold(m: Machine, process: Process, start: int, end: int) -> None:
         for q in folio.maps[process.number]:
             process.pages[q].young = False
         folio.referenced = False
-        if folio.active:
+        if m.lru == "mglru":
+            m.lists.remove(folio)
+            m.lists.add(folio)
+            m.n["pgdeactivate"] += folio.nr
+        elif folio.active:
             m.lists.remove(folio)
             folio.active, folio.workingset = False, True
             m.lists.add(folio)

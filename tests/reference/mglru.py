@@ -210,7 +210,7 @@ def shrink_lruvec(m: Machine, priority: int, target: int) -> int:
     lists, total = m.lists, 0
     drain(m)
     lists.walking = False
-    if m.swap.free_slots < BATCH:
+    if m.swap.left < BATCH or not m.swappiness:
         return 0
     left = lists.nr >> priority
     while left > 0:

@@ -114,13 +114,13 @@ def cluster_window(m: Machine, number: int, slot: int) -> Places:
 def read_async(m: Machine, base: int, place: tuple[int, int]) -> Folio | None:
     """__read_swap_cache_async and the read: the new folio, None where the slot is cached or unused."""
     device = m.swap.devices[place[0]]
-    if device.cached(place[1]) is not None or not device.count(place[1]) or not memcg.charge(m, 1, True):
+    if device.cached(place[1]) is not None or not device.count(place[1]) or not memcg.charge(m, 1):
         return None
     return swapin.read(m, base, 0, place, place)
 
 
 def will_need(m: Machine, process: Process, v: int) -> None:
-    """MADV_WILLNEED of one page."""
+    """MADV_WILLNEED of one page. The kernel drains the batch of new folios once, at the end of the call."""
     page = process.pages[v]
-    if page.state == "swapped":
-        read_async(m, v, (page.device, page.slot))
+    if page.state == "swapped" and read_async(m, v, (page.device, page.slot)):
+        m.drain()

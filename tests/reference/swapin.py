@@ -101,7 +101,7 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
         if not mask >> o & 1:
             continue
         if (why := conflicts[o]) is None:
-            if memcg.charge(m, 1 << o, vma.advice == "huge", o):
+            if memcg.charge(m, 1 << o, o, memcg.vma_thp_gfp_mask(m, vma)):
                 got = o
                 break
             why = "charge"
@@ -110,7 +110,7 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
         m.count_fallback(o, "swpin_fallback")
         reasons[why] |= 1 << o
         failed |= 1 << o
-    alive = (got > 0 or memcg.charge(m, 1, True)) and not m.oom
+    alive = (got > 0 or memcg.charge(m, 1)) and not m.oom
     m.learn(False, failed, got)
     m.refused("swapin", reasons, got)
     if not alive:
@@ -168,7 +168,7 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
     if not m.profile.free_after_map:
         if past_cache:
             m.swap.clear(number, slot, nr, m.cpu)
-        elif m.swap.full() or (write and alone):
+        elif m.swap.full_for_cgroup() or (write and alone):
             m.swap.free_folio(folio, m.cpu)
         exclusive = exclusive or (folio.place is None and alone)
     for q in range(base, base + nr):
@@ -177,5 +177,5 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
         pages[q].exclusive, pages[q].nonzero = exclusive, nonzero
     if m.profile.free_after_map:
         synchronous_device = m.swap.devices[number].synchronous
-        if synchronous_device or m.swap.full() or (write and not exclusive and alone):
+        if synchronous_device or m.swap.full_for_cgroup() or (write and not exclusive and alone):
             m.swap.free_folio(folio, m.cpu)

@@ -1,14 +1,20 @@
-"""The reference machine under a memory limit, against what Linux 7.3.4 counted (classic LRU, 32 MiB)."""
+"""The reference machine under memory limits, against what Linux 7.3.4 counted."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jaxswap.pressure import Cell
+from jaxswap.validate import cells
 from jaxswap.workload import parse_workload
 
 from .machine import Machine
+from .pressure import hold
 from .run import Runner
 
+DATA = Path(__file__).parents[1] / "data" / "recordings"
 LIMIT = 8192
 ORDER_4 = 1 << 4
 SEQUENTIAL = """REGION 12288 plain
@@ -95,3 +101,31 @@ def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
     text = "REGION 4096 huge\nINIT\n" + "HOT 0 1024 922 20000 307 5\n" * 2
     seen, hidden = (run(text, limit=2048, switch=switch).n["pgmajfault"] for switch in (0, 2000))
     assert hidden > 1.02 * seen
+
+
+@functools.cache
+def stored() -> dict[str, Cell]:
+    """The cells of the tree, by name."""
+    return {cell.name: cell for cell in cells(DATA / "7.3.4" / "pressure")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seqS-classic-64-swapmax16640K",  # folios that memory.swap.max refuses, split, refused again
+        "seqS-mglru-64-swapmax16640K",  # killed with less than 64 slots left
+        "uniS-classic-64-swapmax8M",  # killed with none left
+        "uniS-classic-none-swappiness0",  # killed: nothing is scanned
+        "uniS-mglru-none-swappiness0",
+        "seqS-mglru-none-high24M",
+        pytest.param("uniP-mglru-64-high24M", marks=pytest.mark.slow),
+        pytest.param("uniP-mglru-64-always", marks=pytest.mark.slow),
+        pytest.param("uniS-mglru-64-defer", marks=pytest.mark.slow),
+        pytest.param("uniS-mglru-64-never", marks=pytest.mark.slow),
+        pytest.param("uniS-classic-none-swappiness200", marks=pytest.mark.slow),
+    ],
+)
+def test_a_recorded_cell(name: str) -> None:
+    """Every counter of the comparison is inside its bounds, and only what the kernel killed is killed."""
+    lines, outside = hold(stored()[name])
+    assert not outside, "\n".join(lines)

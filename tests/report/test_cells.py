@@ -15,7 +15,8 @@ from jaxswap.workload import Recording
 def held(name: str, *counts: Count, refused: str = "", oom: bool = False, lru: str = "classic") -> HeldCell:
     header = {"kernel": "7.3.4", "lru": lru, "mthp": "16 64"}
     boots = tuple(Recording(f"{name}-boot{n}.txt", header, []) for n in (1, 2))
-    return HeldCell(Cell(name, Path("w.t"), header, boots, (f"{name}-boot3.txt",)), counts, refused, oom)
+    killed = (Recording(f"{name}-boot3.txt", header, []),)
+    return HeldCell(Cell(name, Path("w.t"), boots, killed), counts, refused, oom)
 
 
 INSIDE = Count("pgmajfault", 1010, (1000, 1020), (950, 1071))

@@ -45,6 +45,7 @@ enum counter {
     PGSTEAL,
     PGACTIVATE,
     PGDEACTIVATE,
+    PGREFILL,
     WORKINGSET_REFAULT,
     WORKINGSET_ACTIVATE,
     WORKINGSET_RESTORE,
@@ -431,6 +432,7 @@ static void will_need(struct machine *m, uint32_t start, uint32_t end)
         if (!charge(m, 1, true, 0))
             return;
         m->shadow[v] = read_folio(m, v, 0, slot, shadow);
+        lru_drain(&m->folios);
         set_bits(m->device.clusters[slot / CLUSTER].cached, slot % CLUSTER, 1);
     }
 }
@@ -761,6 +763,7 @@ static void shrink_active_list(struct machine *m, int64_t nr)
     uint32_t batch[BATCH];
     int64_t scanned;
     unsigned n = isolate(m, ACTIVE, nr, batch, &scanned);
+    m->n.plain[PGREFILL] += scanned;
     for (unsigned i = 0; i < n; i++) {
         test_references(m, batch[i]);
         deactivate(m, batch[i]);

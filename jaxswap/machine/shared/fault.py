@@ -279,6 +279,7 @@ def arrive(
 
     state, number = when(swapin, bring, (state, jnp.zeros_like(got)))
     major = swapin & ~access.willneed
+    state = lru.drain(state, swapin & access.willneed)
     state = replace(state, n=count(state.n, major, pgmajfault=1))
     regs = assign(regs, on, at=At.DONE)
     regs = assign(regs, fresh, at=At.FAULT_END)
