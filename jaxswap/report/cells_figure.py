@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from jaxswap.errors import InputError
 from jaxswap.machine import PROFILES, model_version
 from jaxswap.origin import commit, device, versions
-from jaxswap.pressure import SMALL, Count, HeldCell
+from jaxswap.pressure import EVENTS, SMALL, Count, HeldCell
 from jaxswap.report.provenance import said
 from jaxswap.workload.files import write_atomic
 
@@ -54,6 +54,7 @@ PANELS = (
     ("large\nswap-ins", ("swpin",)),
     ("swap-in\nfallbacks", ("swpin_fallback", "swpin_fallback_charge")),
     ("first-touch\nfallbacks", ("anon_fault_fallback", "anon_fault_fallback_charge")),
+    ("events at\nthe limit", (*EVENTS.values(), "swpout_fallback")),
     ("scanned", ("pgscan",)),
     ("activated", ("pgactivate",)),
 )

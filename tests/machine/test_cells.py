@@ -10,7 +10,10 @@ from jaxswap.validate import cells, hold_cell
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
 QUICK = ("seqP", "uniP")
-OUTSIDE = {"hotS-classic-64-max16M": "one of two boots was killed, the other has a fifth more faults than we"}
+OUTSIDE = {
+    "hotS-classic-64-max16M": "one of two boots was killed, the other has a fifth more faults than we",
+    "hotS-mglru-64-max16M": "a tenth fewer faults and max events than the boots, just outside",
+}
 
 
 def marks(cell: Cell) -> list[pytest.MarkDecorator]:

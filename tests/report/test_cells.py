@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from jaxswap.errors import InputError
-from jaxswap.pressure import Cell, Count, HeldCell
+from jaxswap.pressure import BY_SIZE, EVENTS, MEMCG, Cell, Count, HeldCell
 from jaxswap.report.cells import cell_row, cell_text, cells_summary
-from jaxswap.report.cells_figure import draw_cells, figure_stem
+from jaxswap.report.cells_figure import PANELS, draw_cells, figure_stem
 from jaxswap.workload import Recording
 
 
@@ -87,6 +87,11 @@ def test_the_csv_has_every_count(tmp_path: Path) -> None:
     ]
     small = next(row for row in rows if row["counter"].startswith("16kB"))
     assert (float(small["off"]), small["least"], small["most"]) == (0.02, "-10", "10")
+
+
+def test_every_counter_with_bounds_has_a_panel() -> None:
+    shown = [name for _, names in PANELS for name in names]
+    assert len(shown) == len(set(shown)) and set(shown) >= {*MEMCG, *BY_SIZE, *EVENTS.values()}
 
 
 def test_where_the_figure_goes(tmp_path: Path) -> None:
