@@ -102,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RECORDING",
         nargs="+",
         default=[],
-        help="compare with recordings of a real kernel, on the machine that their header describes",
+        help="compare with recordings of a real kernel, on the machine that their header describes; boots "
+        "NAME-bootN.txt under a limit are compared as a range",
     )
     replay.add_argument(
         "--like", metavar="RECORDING", help="take kernel, mthp, swap and limit from its header"
@@ -114,8 +115,10 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         metavar="DIR",
         nargs="+",
-        help="folder with KERNEL/NAME.txt and workloads/NAME.t (also .gz); status 1 if one differs",
+        help="folder with KERNEL/NAME.txt and workloads/NAME.t (also .gz); status 1 if one differs or, "
+        "under a memory limit, is out of bounds",
     )
+    held.add_argument("--figure", metavar="OUT", help="draw the pressure cells: OUT.png, OUT.pdf and OUT.csv")
     held.set_defaults(run=_validate)
 
     bench = commands.add_parser("bench", help="time the bulk kernels and the replay beside plain C")
@@ -169,26 +172,42 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
 def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     _prepare_jax()
     from jaxswap.machine import compare, replay_one
+    from jaxswap.pressure import Cell, cell_of, cell_path, compare_cell, grouped, limited
+    from jaxswap.report.cells import cell_text
     from jaxswap.report.replay import replay_text
     from jaxswap.workload import read_recording, read_workload, recorded, recorded_names
 
     if arguments.like and arguments.against:
         raise InputError("--like and --against both describe the machine; give one of them")
-    if arguments.out and len(arguments.against) > 1:
-        raise InputError("--out takes one recording's replay; give one --against, or run once for each")
     name = arguments.workload
-    workload = read_workload(recorded(name) if name in recorded_names() else name)
+    path = Path(recorded(name) if name in recorded_names() else name)
+    workload = read_workload(path)
     recordings = [read_recording(path) for path in arguments.against]
-    described = recordings or [read_recording(arguments.like) if arguments.like else None]
+    boots = [one for one in recordings if limited(one) and cell_path(Path(one.path))]
+    cells = [cell_of(stem.name, path, group) for stem, group in grouped(boots).items()]
+    for cell in cells:
+        if not cell.boots:
+            raise InputError(
+                f"{cell.killed[0].path}: every boot of {cell.name} was killed; record more boots"
+            )
+    single = [one for one in recordings if one not in boots]
+    if arguments.out and len(single) + len(cells) > 1:
+        raise InputError("--out takes one machine's replay; give the recordings of one, or run once for each")
+    like = [read_recording(arguments.like)] if arguments.like else []
+    described = [*single, *(cell.boots[0] for cell in cells)] or like or [None]
     settings = [_settings(arguments, recording) for recording in described]
     status = 0
-    for recording, (lane, kernel) in zip(described, settings, strict=True):
+    for (lane, kernel), held in zip(settings, [*single, *cells] or [None], strict=True):
         one = replay_one(workload, lane, kernel)
         if arguments.out:
             one.write(arguments.out)
-        if recording and arguments.against:
-            comparison = compare(one, recording)
-            print(f"{recording.path}: {comparison}", flush=True)
+        if isinstance(held, Cell):
+            found = compare_cell(held, one)
+            print(cell_text(found), flush=True)
+            status = max(status, 0 if found.inside else 1)
+        elif held:
+            comparison = compare(one, held)
+            print(f"{held.path}: {comparison}", flush=True)
             status = max(status, 0 if comparison.equal else 1)
         elif not arguments.out:
             print(replay_text(one, shlex.join(command)))
@@ -198,8 +217,12 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
 def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
     """The lane and kernel profile of a replay: flags first, then the recording's header, then defaults."""
     from jaxswap.described import Setting, machine_of, of_header
+    from jaxswap.pressure import check_modelled
 
-    settings = of_header(recording) if recording else {}
+    settings = {}
+    if recording:
+        check_modelled(recording)
+        settings = of_header(recording)
     for flag, key in (("kernel", "kernel"), ("mthp", "mthp"), ("swap", "swap"), ("limit", "memory.max")):
         given = getattr(arguments, flag)
         if given is not None:
@@ -209,15 +232,37 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
 
 def _validate(arguments: argparse.Namespace, command: list[str]) -> int:
     _prepare_jax()
-    from jaxswap.validate import hold, pairs
+    from jaxswap.report.cells_figure import draw_cells, figure_stem
+    from jaxswap.validate import cells, pairs
+
+    figure = figure_stem(arguments.figure) if arguments.figure else None
+    folders = [Path(folder) for folder in arguments.folders]
+    recordings = [pair for folder in folders for pair in pairs(folder)]
+    pressure = [cell for folder in folders for cell in cells(folder)]
+    if figure and not pressure:
+        raise InputError(
+            f"--figure: no pressure cell below {', '.join(arguments.folders)}; it shows only those"
+        )
+    status = _validate_recordings(recordings) if recordings else 0
+    if pressure:
+        if recordings:
+            print()
+        found, cells_status = _validate_cells(pressure)
+        status = max(status, cells_status)
+        if figure:
+            print(f"figure: {draw_cells(found, figure, shlex.join(command))} (PDF and CSV beside it)")
+    return status
+
+
+def _validate_recordings(todo: list[tuple[Path, Path]]) -> int:
+    """Print a row for each (workload, recording); returns the exit status."""
+    from jaxswap.validate import hold
 
     row = "{:<10}{:<20}{:>8}{:>9}{:>11}  {}"
     print(row.format("kernel", "workload", "maps", "folios", "counters", "first difference"))
-    todo = [pair for folder in arguments.folders for pair in pairs(Path(folder))]
     differ = refused = 0
     for number, (workload, recording) in enumerate(todo, 1):
-        if sys.stderr.isatty():
-            print(f"{number}/{len(todo)} {recording}", end="\r", file=sys.stderr, flush=True)
+        _progress(number, len(todo), recording)
         held = hold(workload, recording)
         if held.found is None:
             refused += 1
@@ -230,6 +275,28 @@ def _validate(arguments: argparse.Namespace, command: list[str]) -> int:
         print(row.format(held.kernel, held.name, *cells).rstrip(), flush=True)
     print(f"{len(todo) - differ - refused} equal, {differ} differ, {refused} not modelled")
     return 1 if differ else 0
+
+
+def _validate_cells(todo: list[Any]) -> tuple[list[Any], int]:
+    """Print a row for each pressure cell; returns what was found and the exit status."""
+    from jaxswap.report.cells import ROW, cell_row, cells_summary
+    from jaxswap.validate import hold_cell
+
+    print(
+        ROW.format("kernel", "cell under memory.max", "boots", "inside", "nearest to its bounds, or outside")
+    )
+    found = []
+    for number, cell in enumerate(todo, 1):
+        _progress(number, len(todo), cell.name)
+        found.append(hold_cell(cell))
+        print(cell_row(found[-1]), flush=True)
+    print(cells_summary(found))
+    return found, 1 if any(held.outside for held in found) else 0
+
+
+def _progress(number: int, total: int, what: object) -> None:
+    if sys.stderr.isatty():
+        print(f"{number}/{total} {what}", end="\r", file=sys.stderr, flush=True)
 
 
 def _bench(arguments: argparse.Namespace, command: list[str]) -> int:

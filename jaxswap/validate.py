@@ -5,11 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxswap.described import machine_of, of_header
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, NotModelled
 from jaxswap.machine import Comparison, compare, replay_one
-from jaxswap.workload import read_recording, read_workload
+from jaxswap.pressure import (
+    Cell,
+    HeldCell,
+    cell_of,
+    cell_path,
+    check_modelled,
+    compare_cell,
+    grouped,
+    limited,
+    refuse_cell,
+)
+from jaxswap.workload import Recording, read_recording, read_workload
 
-# Recordings of other things: two CPUs at once, the kernel's own test program, runs under memory pressure.
+# Recordings of other things: two CPUs at once, the kernel's own test program.
 APART = ("threads-", "thp_swap_allocator_test-")
 
 
@@ -29,29 +40,27 @@ class Held:
 
 
 def pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """(workload, recording) of every recording KERNEL/NAME.txt below a folder, .gz or not.
+    """(workload, recording) of every recording KERNEL/NAME.txt below a folder, .gz or not, but for cells.
 
-    NAME.t lies beside it, in workloads/ of the folder or of a folder above the recording, up to `folder`'s
-    parent. Raises InputError if the folder has no recording or one of them no workload.
+    NAME.t lies beside it or in workloads/ of a folder above it. Raises InputError if the folder has no
+    recording or one of them no workload.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give one with KERNEL/NAME.txt and workloads/NAME.t")
+    return [(_workload(path, [_name(path)]), path) for path in _recordings(folder) if _of_cell(path) is None]
+
+
+def cells(folder: Path) -> list[Cell]:
+    """The pressure cells below a folder: boots NAME-bootN.txt under a limit, and what has no DUMP in a
+    folder pressure/.
+
+    The workload of uni-classic-64-boot1.txt is uni-classic-64.t, uni-classic.t or uni.t, beside it or in
+    workloads/ or workloads/pressure/ of a folder above it. Raises InputError as `pairs` and `cell_of` do.
+    """
+    boots = [boot for path in _recordings(folder) if (boot := _of_cell(path)) is not None]
     found = []
-    for recording in sorted([*folder.rglob("*.txt"), *folder.rglob("*.txt.gz")]):
-        name = recording.name.partition(".txt")[0]
-        if name.startswith(APART) or "pressure" in recording.relative_to(folder).parts:
-            continue
-        above = [
-            parent for parent in recording.parents if parent == folder.parent or folder in parent.parents
-        ]
-        homes = [recording.parent, *(parent / "workloads" for parent in [*above, folder, folder.parent])]
-        workloads = [home / f"{name}.{end}" for home in homes for end in ("t", "t.gz")]
-        workload = next((path for path in workloads if path.is_file()), None)
-        if workload is None:
-            raise InputError(f"{recording}: no workload {name}.t or {name}.t.gz beside it or in workloads/")
-        found.append((workload, recording))
-    if not found:
-        raise InputError(f"{folder}: no recording KERNEL/NAME.txt or .txt.gz below it")
+    for path, group in grouped(boots).items():
+        words = _name(path).split("-")
+        names = ["-".join(words[:end]) for end in range(len(words), 0, -1)]
+        found.append(cell_of(_name(path), _workload(Path(group[0].path), names), group))
     return found
 
 
@@ -60,8 +69,13 @@ def hold(workload: Path, recording: Path) -> Held:
 
     Raises InputError for a workload or a recording that cannot be read.
     """
-    real, operations = read_recording(recording), read_workload(workload)
-    kernel, name = real.header.get("kernel", recording.parent.name), recording.name.partition(".txt")[0]
+    real = read_recording(recording)
+    kernel, name = real.header.get("kernel", recording.parent.name), _name(recording)
+    try:
+        check_modelled(real)
+        operations = read_workload(workload)
+    except NotModelled as error:
+        return Held(kernel, name, None, str(error))
     try:
         lane, profile = machine_of(of_header(real))
         return Held(kernel, name, compare(replay_one(operations, lane, profile), real))
@@ -69,7 +83,69 @@ def hold(workload: Path, recording: Path) -> Held:
         return Held(kernel, name, None, str(error))
 
 
+def hold_cell(cell: Cell) -> HeldCell:
+    """Replay the workload of a cell once, on the machine of its header, and compare.
+
+    Raises InputError for a workload that cannot be read or is another one than the boots'.
+    """
+    if not cell.boots:
+        return refuse_cell(cell, "every boot was killed")
+    try:
+        check_modelled(cell.boots[0])
+        operations = read_workload(cell.workload)
+    except NotModelled as error:
+        return refuse_cell(cell, str(error))
+    try:
+        lane, profile = machine_of(of_header(cell.boots[0]))
+        one = replay_one(operations, lane, profile)
+    except InputError as error:
+        return refuse_cell(cell, str(error))
+    return compare_cell(cell, one)
+
+
 def validate(folder: Path) -> Iterator[Held]:
-    """Every recording below a folder, as it is done."""
+    """Every recording below a folder that is of no cell, as it is done."""
     for workload, recording in pairs(folder):
         yield hold(workload, recording)
+
+
+def _name(recording: Path) -> str:
+    return recording.name.partition(".txt")[0]
+
+
+def _recordings(folder: Path) -> list[Path]:
+    """The recordings below a folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one with KERNEL/NAME.txt and workloads/NAME.t")
+    found = [
+        path
+        for path in sorted([*folder.rglob("*.txt"), *folder.rglob("*.txt.gz")])
+        if not path.name.startswith(APART)
+    ]
+    if not found:
+        raise InputError(f"{folder}: no recording KERNEL/NAME.txt or .txt.gz below it")
+    return found
+
+
+def _of_cell(path: Path) -> Recording | None:
+    """The recording if it is a boot of a pressure cell."""
+    in_folder = path.parent.name == "pressure"
+    if not in_folder and cell_path(path) is None:
+        return None
+    recording = read_recording(path)
+    apart = limited(recording) and cell_path(path) is not None
+    return recording if apart or (in_folder and not recording.dumps()) else None
+
+
+def _workload(recording: Path, names: list[str]) -> Path:
+    """The workload of a recording, by the first of some names that a file has."""
+    homes = [recording.parent, *(parent / "workloads" for parent in recording.absolute().parents)]
+    for name in names:
+        for home in (*homes, *(home / "pressure" for home in homes[1:])):
+            for path in (home / f"{name}.t", home / f"{name}.t.gz"):
+                if path.is_file():
+                    return path
+    raise InputError(
+        f"{recording}: no workload {names[-1]}.t or {names[-1]}.t.gz beside it or in workloads/ of a folder "
+        "above it"
+    )

@@ -34,6 +34,10 @@ FULL = {"lanes": (1, 64, 512), "repeats": (5, 5, 3), "longest": (1 << 20, 1 << 2
 QUICK = {"lanes": (1, 16), "repeats": (3, 3), "longest": (10_000, 4_000)}
 """Lane counts; for each the repeats, and how many operations of a workload are replayed at most."""
 
+ACCESSES = 100_000  # of the rows replay/fault-rate, after their region was filled
+RATES = {0.0: 1.1, 0.01: 0.9955, 0.1: 0.905}
+"""Major faults an access: the limit, as a share of the region, under which random accesses make so many."""
+
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 PAGE = 4096
 
@@ -64,9 +68,10 @@ def rows(quick: bool = False) -> list[dict]:
     ``size`` lane-operations a lane; ``time`` is the median in seconds of one replay of all lanes
     (``time_min``, ``time_max`` beside it), ``rate`` lane-operations a second, ``ns_per_operation`` and
     ``ns_per_access`` for one lane, ``ratio_to_c`` the time divided by that of the plain C machine: below 1
-    is faster than C. A row of variant "JAX, geometric mean" sums up the workloads. Without a C compiler the
-    ratios are None and a row of variant "no C compiler" says so. ``compile_time``: seconds until the first
-    replay ended, less one replay.
+    is faster than C. A row of variant "JAX, geometric mean" sums up the workloads; the rows
+    replay/fault-rate, of one lane under random accesses, are not in it. ``fault_rate``: major faults an
+    access, all lanes' mean. Without a C compiler the ratios are None and a row of variant "no C compiler"
+    says so. ``compile_time``: seconds until the first replay ended, less one replay.
     """
     command = [sys.executable, "-m", "jaxswap.bench.machine_bench", *(["quick"] if quick else [])]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
@@ -89,12 +94,17 @@ def measure(quick: bool) -> list[dict]:
         found += [common | row for row in group]
         ratios = [row["ratio_to_c"] for row in group if row["variant"] == "JAX"]
         blank = dict.fromkeys(("workload", "size", "time", "time_min", "time_max", "rate"))
-        blank |= dict.fromkeys(("ns_per_operation", "ns_per_access", "compile_time", "ratio_to_c"))
+        blank |= dict.fromkeys(
+            ("ns_per_operation", "ns_per_access", "fault_rate", "compile_time", "ratio_to_c")
+        )
         if machine is None:
             found.append(common | blank | {"variant": "no C compiler"})
         else:
             mean = math.exp(statistics.fmean(map(math.log, ratios)))
             found.append(common | blank | {"variant": "JAX, geometric mean", "ratio_to_c": mean})
+    common = {"name": "replay/fault-rate", "lanes": 1, "cores": 1, "device": device}
+    for case in rate_cases():
+        found += [common | row for row in _case(case, 1, plan["repeats"][0], machine)]
     return found
 
 
@@ -108,6 +118,30 @@ def cases(quick: bool, longest: int) -> Iterator[Case]:
     yield Case(
         "crowded", first_operations(parse_workload(crowded(), name="crowded"), longest), None, 16 << 20
     )
+
+
+def rate_cases(accesses: int = ACCESSES, seed: int = 7) -> Iterator[Case]:
+    """Random accesses to a region of 64 kB folios at each rate of major faults, without a limit and with one.
+
+    Without a limit folios leave by PAGEOUT, four at a time, with one by reclaim.
+    """
+    step, folios, leaving = 100, 512, 4
+    for rate, limited in itertools.product(RATES, (False, True)):
+        rng = random.Random(seed)
+        pages, away = 16 * folios, 0.0 if limited else rate
+        first = rng.sample(range(0, folios, leaving), round(away * folios / leaving))
+        lines = [f"REGION {pages} huge", "INIT", *(f"PAGEOUT {16 * v} {16 * leaving}" for v in first)]
+        owed = 0.0
+        for part in range(accesses // step):
+            lines.append(f"UNI 0 {pages} {step} 307 {seed + part}")
+            # as many leave as come back; some of those drawn have left already
+            owed += step * away / (1 - away) / leaving
+            for _ in range(int(owed)):
+                lines.append(f"PAGEOUT {16 * rng.randrange(0, folios, leaving)} {16 * leaving}")
+            owed %= 1
+        name = f"{rate:.0%} faults, {'a' if limited else 'no'} limit"
+        workload = parse_workload("\n".join([*lines, "DUMP end"]) + "\n", name=name)
+        yield Case(name, workload, int(pages * RATES[rate]) * PAGE if limited else None, 64 << 20)
 
 
 def first_operations(workload: Workload, count: int) -> Workload:
@@ -172,12 +206,14 @@ def _case(case: Case, lanes: int, repeats: int, machine: CMachine | None) -> lis
         return time.perf_counter() - begin
 
     first = run()
+    result = replay.result()
+    faults = float(result.counter("pgmajfault").mean())
     spent: dict[str, list[float]] = {"JAX": []}
     c_lanes = [
         CLane(*lane.masks(), lane.limit // PAGE if lane.limit else None, lane.slots) for lane in carried
     ]
     if machine is not None:
-        _same(case, carried, c_lanes, replay.result().counters, machine)
+        _same(case, carried, c_lanes, result.counters, machine)
         spent["C"] = []
     for _ in range(repeats):
         spent["JAX"].append(run())
@@ -193,6 +229,7 @@ def _case(case: Case, lanes: int, repeats: int, machine: CMachine | None) -> lis
             "ns_per_operation": 1e9 * median / (lanes * size),
             "ns_per_access": 1e9 * median / (lanes * accesses),
         }
+        row["fault_rate"] = faults / accesses
         row["compile_time"] = max(first - median, 0.0) if variant == "JAX" else None
         row["ratio_to_c"] = median / statistics.median(spent["C"]) if machine is not None else None
         found.append(row)

@@ -100,10 +100,14 @@ def folios(pages: Pages) -> list[tuple[str, int, int, str]]:
 
 _VMSTAT = ("pswpin", "pswpout", "pgmajfault", "swap_ra", "swap_ra_hit", "swpin_zero", "swpout_zero")
 _OURS = ("frame_refused", "charge_refused")
+_MEMCG = (  # name in memory.stat: counter
+    {name: name for name in COUNTERS if name.startswith(("pg", "pswp", "workingset_"))}
+    | {"pgfault": "faults", "swpin_zero": "swpin_zero", "swpout_zero": "swpout_zero"}
+)
 
 
 def stats(counters: dict[str, int]) -> dict[str, Any]:
-    """The groups of a STATS block: sizes with their non-zero counters, vmstat."""
+    """The groups of a STATS block: sizes, memory.events, memory.stat with their non-zero counters; vmstat."""
     groups: dict[str, Any] = {}
     for size in SIZE_NAMES:
         row = {
@@ -114,6 +118,8 @@ def stats(counters: dict[str, int]) -> dict[str, Any]:
         if row:
             groups[size] = dict(sorted(row.items()))
     groups["vmstat"] = {name: counters[name] for name in _VMSTAT}
+    groups["memory.events"] = {"max": counters["memcg_max"]} if counters["memcg_max"] else {}
+    groups["memory.stat"] = {name: counters[own] for name, own in _MEMCG.items() if counters[own]}
     return groups
 
 

@@ -1,18 +1,30 @@
 """What made a table or figure: every one of them carries these lines."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from jaxswap.sweep.run import Sweep
 
 
 def provenance(sweep: Sweep) -> tuple[str, str]:
     """Versions, model, profile, seed and device; and the command."""
-    manifest = sweep.manifest
-    device, commit, versions = manifest["device"], manifest["git"], manifest["versions"]
+    about = sweep.manifest
+    model = (f"model {about['model']}", f"kernel profile {about['kernel']}", f"seed {about['seed']}")
+    return said(model, about["versions"], about["git"], about["device"], about["command"])
+
+
+def said(
+    model: Sequence[str],
+    versions: Mapping[str, str],
+    commit: str | None,
+    device: Mapping[str, Any],
+    command: str,
+) -> tuple[str, str]:
+    """The two lines, of the parts of jaxswap.origin; model: what is said of the model."""
     parts = [
         f"jaxswap {versions['jaxswap']}" + (f" ({commit[:12]}{commit[40:]})" if commit else ""),
-        f"model {manifest['model']}",
-        f"kernel profile {manifest['kernel']}",
-        f"seed {manifest['seed']}",
+        *model,
         f"{device['count']} x {device['kind']}",
         f"jax {versions['jax']}",
     ]
-    return ", ".join(parts), f"command: {manifest['command']}"
+    return ", ".join(parts), f"command: {command}"

@@ -1,18 +1,14 @@
 """The run of a sweep: every candidate on every workload, stored as it goes, resumed where it stopped."""
 
 import datetime
-import importlib.metadata
 import json
-import platform
 import shlex
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float64
 
@@ -20,6 +16,7 @@ import jaxswap
 from jaxswap.config import Config, WorkloadChoice, format_size
 from jaxswap.errors import InputError
 from jaxswap.machine import COUNTERS, model_version, replay_lanes
+from jaxswap.origin import commit, device, versions
 from jaxswap.sweep.footprint import footprint
 from jaxswap.sweep.objective import AXES, Ranking, pareto, rank
 from jaxswap.sweep.progress import progress
@@ -113,7 +110,7 @@ def run_key(config: Config) -> str:
         for path in sorted((package / room).glob("*.py"))
     ]
     traces = [choice.path.read_bytes() for choice in config.workloads]
-    return digest(json.dumps(config.as_dict()).encode(), json.dumps(_versions()).encode(), *traces, *code)
+    return digest(json.dumps(config.as_dict()).encode(), json.dumps(versions()).encode(), *traces, *code)
 
 
 def _job(config: Config, choice: WorkloadChoice) -> _Job:
@@ -168,15 +165,14 @@ def _replay(
 
 
 def _manifest(config: Config, command: Sequence[str], jobs: Sequence[_Job], lanes: int) -> dict[str, Any]:
-    device = jax.devices()[0]
     return {
         "command": shlex.join(command),
         "model": model_version(config.kernel),
         "kernel": config.kernel,
         "seed": config.seed,
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
-        "versions": _versions(),
-        "git": _git(),
+        "device": device(),
+        "versions": versions(),
+        "git": commit(),
         "config": config.as_dict(),
         "config_file": str(config.path),
         "candidates": lanes,
@@ -193,30 +189,6 @@ def _manifest(config: Config, command: Sequence[str], jobs: Sequence[_Job], lane
         },
         "started": _now(),
     }
-
-
-def _versions() -> dict[str, str]:
-    libraries = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
-    return {"jaxswap": jaxswap.__version__, "python": platform.python_version(), **libraries}
-
-
-def _git() -> str | None:
-    """The commit of the checkout that runs, with "+" where files differ from it; None outside a checkout."""
-    top = Path(jaxswap.__file__).parent.parent
-    if not (top / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(top), *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _now() -> str:

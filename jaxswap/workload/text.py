@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, NotModelled
 from jaxswap.workload import generate
 from jaxswap.workload.files import open_checked, stem, write_atomic
 from jaxswap.workload.processes import check_lives, split_prefix
@@ -281,6 +281,11 @@ class _Parser:
         if op == b"REGION":
             self.region(number, words)
             return
+        if op == b"SH":
+            raise NotModelled(
+                f"{self.where}:{number}: SH runs a shell command, which is not modelled; "
+                "write SET path value for a setting"
+            )
         name = op.decode("utf-8", "backslashreplace")
         if (
             op not in _NUMERIC

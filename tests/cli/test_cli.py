@@ -54,7 +54,11 @@ def test_sweep(config_file: Path, fake: FakeReplay, capsys: pytest.CaptureFixtur
         (["replay", "TRACE", "--policy", "cap:order=99"], "--policy: cap.order: 99 is out of range"),
         (["replay", "TRACE", "--against", "no.txt"], "no.txt: no such recording file"),
         (["replay", "TRACE", "--against", "TRACE", "--like", "TRACE"], "give one of them"),
-        (["replay", "TRACE", "--out", "x", "--against", "TRACE", "TRACE"], "--out takes one"),
+        (
+            ["validate", "DIR", "--figure", "no/where.png"],
+            "--figure no/where.png: no folder no; make it first",
+        ),
+        (["validate", "no", "--figure", "x"], "no: no such folder"),
     ],
 )
 def test_bad_input_is_status_2_and_one_line(
@@ -65,6 +69,7 @@ def test_bad_input_is_status_2_and_one_line(
     said: str,
 ) -> None:
     stands_for = {"CONFIG": str(config_file), "TRACE": str(config_file.parent / "one.t")}
+    stands_for["DIR"] = str(config_file.parent)
     before = sorted(config_file.parent.rglob("*"))
     assert main([stands_for.get(argument, argument) for argument in arguments]) == 2
     assert said in one_line(capsys)

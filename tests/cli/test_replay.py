@@ -56,6 +56,13 @@ def test_another_setting_differs(recorded: tuple[Path, Path], capsys: pytest.Cap
     assert "the replay" in capsys.readouterr().out
 
 
+def test_out_takes_one_replay(recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    workload, recording = recorded
+    out = recording.with_name("again.txt")
+    assert main(["replay", str(workload), "--out", str(out), "--against", *[str(recording)] * 2]) == 2
+    assert "--out takes one machine's replay" in capsys.readouterr().err and not out.exists()
+
+
 def test_a_cut_recording_is_bad_input(
     recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,7 +92,9 @@ def test_like_takes_the_header(recorded: tuple[Path, Path], capsys: pytest.Captu
         ("# swap zram 4M\n# page-cluster 40", "header page-cluster: '40' is no page-cluster; it is 0 to 31"),
         ("# swap zram 4M\n# zswap yes", "header zswap: 'yes' is neither on nor off"),
         ("# swap zram lots", "'lots' is not a size"),
-        ("# swap zram 4M\n# lru mglru\n# memory.max 1M", "header lru: mglru with a limit is not modelled"),
+        ("# swap zram 4M\n# lru fifo\n# memory.max 1M", "header lru: 'fifo' is neither classic nor mglru"),
+        ("# swap zram 4M\n# memory.high 2M", "header memory.high: 2M is not modelled; only max is"),
+        ("# swap zram 4M\n# swappiness 100", "header swappiness: 100 is not modelled; only 60 is"),
         ("# swap zram 4M\n# kernel 5.4", "no profile of kernel '5.4'"),
     ],
 )

@@ -1,14 +1,17 @@
 """The reference machine under memory limits, against what Linux 7.3.4 counted."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jaxswap.pressure import Cell
+from jaxswap.validate import cells
 from jaxswap.workload import parse_workload
 
 from .machine import Machine
-from .pressure import cells, hold
+from .pressure import hold
 from .run import Runner
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
@@ -100,6 +103,12 @@ def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
     assert hidden > 1.02 * seen
 
 
+@functools.cache
+def stored() -> dict[str, Cell]:
+    """The cells of the tree, by name."""
+    return {cell.name: cell for cell in cells(DATA / "7.3.4" / "pressure")}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -118,10 +127,5 @@ def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
 )
 def test_a_recorded_cell(name: str) -> None:
     """Every counter of the comparison is inside its bounds, and only what the kernel killed is killed."""
-    (cell,) = (
-        cell
-        for cell in cells(DATA / "7.3.4" / "pressure", DATA / "workloads" / "pressure", name)
-        if cell.name == name
-    )
-    lines, outside = hold(cell)
+    lines, outside = hold(stored()[name])
     assert not outside, "\n".join(lines)

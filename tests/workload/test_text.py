@@ -170,7 +170,7 @@ REGION = "REGION 64 plain\n"
         (REGION + "UNMAP 8 8\nDONTNEED 0 9\n", 3, "DONTNEED: pages 0..8 not wholly"),
         (REGION + "SET /sys/x\n", 2, "SET takes a path and a value"),
         (REGION + "DUMP a b\n", 2, "DUMP takes one label without spaces"),
-        (REGION + "SH echo 3 > /proc/x\n", 2, "unknown operation SH"),
+        (REGION + "SH echo 3 > /proc/x\n", 2, "SH runs a shell command, which is not modelled"),
         (REGION + "TOUCH 1\0\n", 2, "not a text file"),
         (REGION + "ECHO \udcff\n", 2, "not UTF-8"),
         ("\x7fELF\x02\x01\n", 1, "not a workload"),

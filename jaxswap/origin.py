@@ -1,0 +1,41 @@
+"""What runs: versions, commit, device; for manifests and the provenance of figures."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import jax
+
+import jaxswap
+
+
+def versions() -> dict[str, str]:
+    """Versions of jaxswap, Python and the libraries that results depend on."""
+    libraries = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
+    return {"jaxswap": jaxswap.__version__, "python": platform.python_version(), **libraries}
+
+
+def commit() -> str | None:
+    """The commit of the checkout that runs, with "+" where files differ from it; None outside a checkout."""
+    top = Path(jaxswap.__file__).parent.parent
+    if not (top / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(top), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device() -> dict[str, str | int]:
+    """Platform, kind and number of the devices that JAX computes on."""
+    first = jax.devices()[0]
+    return {"platform": first.platform, "kind": first.device_kind, "count": jax.device_count()}

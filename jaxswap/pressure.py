@@ -1,0 +1,286 @@
+"""Pressure cells: boots of one workload under one memory limit, and the bounds a replay is held to.
+
+What a kernel does under a limit hangs on when it flushes its statistics and on what the TLB holds, so the
+boots of a cell differ; a replay is compared with their range, at the last STATS.
+"""
+
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jaxswap.errors import InputError, NotModelled
+from jaxswap.machine.counters import COUNTERS
+from jaxswap.machine.replay import OneReplay
+from jaxswap.workload import Recording
+
+MEMCG = ("pgmajfault", "pswpin", "pswpout")
+"""Read from memory.stat, as /proc/vmstat counts other processes too."""
+FIRST_TOUCH = ("anon_fault_fallback", "anon_fault_fallback_charge")
+BY_SIZE = ("swpin", "swpin_fallback", "swpin_fallback_charge", *FIRST_TOUCH, "swpout_fallback")
+EVENTS = {
+    ("memory.events", "max"): "memcg_max",
+    ("memory.events", "high"): "memcg_high",
+    ("memory.swap.events", "max"): "swap_max",
+    ("memory.swap.events", "fail"): "swap_fail",
+}
+"""(file, event): our name of it."""
+SHOWN = (
+    "pgscan",
+    "pgsteal",
+    "pgrefill",
+    "pgactivate",
+    "pgdeactivate",
+    "workingset_refault_anon",
+    "workingset_activate_anon",
+    "workingset_restore_anon",
+)
+"""Of memory.stat, without bounds: they scatter by up to 70 % between boots, or follow from the others."""
+
+LIMITS = ("memory.max", "memory.high", "memory.swap.max")
+MACHINE = ("kernel", "mthp", "swap", "cpus", "memory", "lru", "swappiness", "defrag", "zswap", "page-cluster")
+"""Keys of a header in which the boots of a cell agree, with LIMITS."""
+
+MODELLED = {
+    "memory.high": "max",
+    "memory.swap.max": "max",
+    "swappiness": "60",
+    "defrag": "madvise",
+    "fragment": "none",
+}
+"""Keys of a header that have one value here."""
+
+SMALL, NEAR = 200, 10  # counts below SMALL may differ by NEAR
+BASE = "start"  # STATS before the workload; what it counts by size is not the workload's
+
+_BOOT = re.compile(r"(.+)-boot\d+\.txt(?:\.gz)?")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The boots of one workload on one machine: those that lived, and those that were killed."""
+
+    name: str
+    workload: Path
+    boots: tuple[Recording, ...]
+    killed: tuple[Recording, ...]
+
+    @property
+    def compared(self) -> tuple[Recording, ...]:
+        """The boots that lived, or if none did those that were killed."""
+        return self.boots or self.killed
+
+    @property
+    def header(self) -> dict[str, str]:
+        """Of the machine."""
+        return self.compared[0].header
+
+    @property
+    def spread(self) -> float:
+        """How far the boots' major faults lie apart, as a share of their median."""
+        faults = [counters_of(boot)["pgmajfault"] for boot in self.compared]
+        return (max(faults) - min(faults)) / (statistics.median(faults) or 1)
+
+
+@dataclass(frozen=True)
+class Count:
+    """One counter of a cell. ours: None without a replay. bounds: (least, most), None if it has none."""
+
+    name: str
+    ours: int | None
+    boots: tuple[int, ...]
+    bounds: tuple[float, float] | None
+
+    @property
+    def inside(self) -> bool:
+        """Whether the replay's count is within its bounds, or has none."""
+        return self.ours is None or self.bounds is None or self.bounds[0] <= self.ours <= self.bounds[1]
+
+    @property
+    def middle(self) -> float:
+        """Median of the boots."""
+        return statistics.median(self.boots)
+
+    def off(self, value: float) -> float:
+        """How far a value is from the median of the boots, as a share of it, or of SMALL if that is more."""
+        return (value - self.middle) / max(self.middle, SMALL)
+
+    @property
+    def strain(self) -> float:
+        """How much of the room outside the boots' range is used: 0 inside the range, 1 at the bound."""
+        if self.ours is None or self.bounds is None:
+            return 0.0
+        low, high = min(self.boots), max(self.boots)
+        past = low - self.ours if self.ours < low else max(self.ours - high, 0)
+        room = low - self.bounds[0] if self.ours < low else self.bounds[1] - high
+        return past / room if past else 0.0
+
+    @property
+    def range(self) -> str:
+        """ "40468..40470"."""
+        return "..".join(dict.fromkeys((str(min(self.boots)), str(max(self.boots)))))
+
+
+@dataclass(frozen=True)
+class HeldCell:
+    """A cell held against its replay. refused: why there is none. oom: the replay was killed."""
+
+    cell: Cell
+    counts: tuple[Count, ...]
+    refused: str = ""
+    oom: bool = False
+
+    @property
+    def bound(self) -> tuple[Count, ...]:
+        """The counters that have bounds and that were compared."""
+        return tuple(count for count in self.counts if count.bounds and count.ours is not None)
+
+    @property
+    def inside(self) -> bool:
+        """Whether there is a replay and every counter is within its bounds."""
+        return not (self.refused or self.oom) and all(count.inside for count in self.bound)
+
+    @property
+    def outside(self) -> bool:
+        """Whether there is a replay, and it was killed or a counter is outside its bounds."""
+        return not (self.refused or self.inside)
+
+    @property
+    def worst(self) -> Count | None:
+        """The counter nearest to its bounds or farthest outside; None if nothing was compared."""
+        strain = [(count.strain, abs(count.off(count.ours or 0))) for count in self.bound]
+        return self.bound[strain.index(max(strain))] if strain else None
+
+
+def limited(recording: Recording) -> bool:
+    """Whether a recording was made under a memory limit."""
+    return any(recording.header.get(key, "max") != "max" for key in LIMITS)
+
+
+def check_modelled(recording: Recording) -> None:
+    """Raise NotModelled for a recording whose cgroup or reclaim was set as no machine here is."""
+    for key, only in MODELLED.items():
+        text = recording.header.get(key, only)
+        if text != only:
+            raise NotModelled(f"{recording.path}: header {key}: {text} is not modelled; only {only} is")
+
+
+def cell_path(path: Path) -> Path | None:
+    """The path of a recording NAME-bootN.txt without -bootN.txt; None for another name."""
+    match = _BOOT.fullmatch(path.name)
+    return path.with_name(match[1]) if match else None
+
+
+def cell_of(name: str, workload: Path, recordings: Sequence[Recording]) -> Cell:
+    """The cell of some boots.
+
+    Raises InputError if they are not of one machine, or one has no STATS or not those of the others.
+    """
+    first = recordings[0]
+    for other in recordings[1:]:
+        for key in (*MACHINE, *LIMITS):
+            here, there = other.header.get(key), first.header.get(key)
+            if here != there:
+                raise InputError(
+                    f"{other.path}: header {key} is {here!r}, of {first.path} {there!r}; boots of one "
+                    "cell have one machine: name them after different cells"
+                )
+    alive = tuple(recording for recording in recordings if not recording.killed)
+    for boot in alive:
+        if not _labels(boot):
+            raise InputError(f"{boot.path}: has no STATS; add STATS end to the workload and record it again")
+        if _labels(boot) != _labels(alive[0]):
+            raise InputError(
+                f"{boot.path}: has other STATS than {alive[0].path}; boots of one cell have one workload"
+            )
+    killed = tuple(recording for recording in recordings if recording.killed)
+    return Cell(name, workload, alive, killed)
+
+
+def grouped(recordings: Iterable[Recording]) -> dict[Path, list[Recording]]:
+    """Recordings by cell, in order; one that is no NAME-bootN.txt is a cell of its own."""
+    found: dict[Path, list[Recording]] = {}
+    for recording in recordings:
+        found.setdefault(cell_path(Path(recording.path)) or Path(recording.path), []).append(recording)
+    return found
+
+
+def sizes(header: dict[str, str]) -> list[str]:
+    """Folder names of the mTHP sizes that are on, largest first."""
+    found = sorted(map(int, re.findall(r"\d+", header.get("mthp", ""))), reverse=True)
+    return [f"{size}kB" for size in found]
+
+
+def counters_of(recording: Recording) -> dict[str, int]:
+    """The counters with bounds, as one boot or replay had counted them at its last STATS."""
+    stats = recording.stats()
+    first, last = dict(stats[:1]).get(BASE, {}), stats[-1][1]
+    found = {name: last.get("memory.stat", {}).get(name, 0) for name in MEMCG}
+    for size in sizes(recording.header):
+        for name in BY_SIZE:
+            found[f"{size}/{name}"] = last.get(size, {}).get(name, 0) - first.get(size, {}).get(name, 0)
+    return found | {name: last.get(group, {}).get(event, 0) for (group, event), name in EVENTS.items()}
+
+
+def shown_of(recording: Recording) -> dict[str, int]:
+    """The counters without bounds, as one boot or replay had counted them at its last STATS."""
+    memory = recording.stats()[-1][1].get("memory.stat", {})
+    return {name: memory.get(name, 0) for name in SHOWN}
+
+
+def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool = False) -> tuple[float, float]:
+    """Within which a count is held for right, for boots from `low` to `high`.
+
+    stale: the replay flushed the statistics when the kernel did, not at every reclaim.
+    """
+    if cell.header.get("lru") == "classic":
+        in_order = cell.name.startswith("seq") or counter.rpartition("/")[2] in FIRST_TOUCH
+        event = counter in EVENTS.values()
+        slack = 0.05 if event else 0.005 if in_order else 0.02 if stale else 0.05
+    else:
+        slack = max(0.10, 2 * cell.spread)
+    least, most = low * (1 - slack), high * (1 + slack)
+    if high < SMALL:
+        return min(least, low - NEAR), max(most, high + NEAR)
+    return least, most
+
+
+def compare_cell(cell: Cell, one: OneReplay) -> HeldCell:
+    """Hold the boots of a cell that lived against a replay.
+
+    Raises InputError if the replay's STATS are not those of the boots.
+    """
+    ours = replace(cell.boots[0], blocks=one.blocks)
+    labels, wanted = _labels(ours), _labels(cell.boots[0])
+    if one.oom:
+        return HeldCell(cell, tuple(_counts(cell, {})), oom=True)
+    if labels != wanted:
+        raise InputError(
+            f"{cell.boots[0].path}: has STATS {' '.join(wanted)}, the workload {' '.join(labels) or 'none'}; "
+            "is it the same workload?"
+        )
+    shown = {name: count for name, count in shown_of(ours).items() if name in COUNTERS}
+    return HeldCell(cell, tuple(_counts(cell, counters_of(ours) | shown)))
+
+
+def refuse_cell(cell: Cell, why: str) -> HeldCell:
+    """A cell without a replay."""
+    return HeldCell(cell, tuple(_counts(cell, {})), why)
+
+
+def _counts(cell: Cell, ours: dict[str, int]) -> Iterable[Count]:
+    """The counters of a cell that are not zero everywhere."""
+    for counted, bound in ((counters_of, True), (shown_of, False)):
+        recorded = [counted(boot) for boot in cell.boots]
+        for name in recorded[0] if recorded else ():
+            boots = tuple(counters[name] for counters in recorded)
+            if any((*boots, ours.get(name, 0))):
+                within = bounds(cell, name, min(boots), max(boots)) if bound else None
+                yield Count(name, ours.get(name), boots, within)
+
+
+def _labels(recording: Recording) -> list[str]:
+    """Labels of the workload's STATS."""
+    labels = [label for label, _ in recording.stats()]
+    return labels[labels[:1] == [BASE] :]

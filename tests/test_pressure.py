@@ -1,0 +1,192 @@
+"""Pressure cells: which recordings are boots of one, what they counted, and the bounds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxswap.errors import InputError
+from jaxswap.machine import Lane
+from jaxswap.machine.replay import OneReplay
+from jaxswap.pressure import Cell, Count, bounds, cell_of, compare_cell, counters_of, shown_of
+from jaxswap.validate import cells, pairs
+from jaxswap.workload import Recording, parse_workload, write_recording
+
+HEADER = {"kernel": "7.3.4", "mthp": "64", "swap": "zram 8M", "lru": "classic", "memory.max": "1M"}
+WORKLOAD = "REGION 512 plain\nINIT\nSTATS init\nUNI 0 512 1000 307 5\nSTATS end\n"
+
+
+def stats(label: str, major: int, large: int, **memory: int) -> tuple[str, str, dict[str, Any]]:
+    """A STATS block with some major faults and swap-ins of 64 kB."""
+    groups = {
+        "64kB": {"swpin": large},
+        "vmstat": {"pgmajfault": major + 7},
+        "memory.events": {"max": 9},
+        "memory.stat": {"pgmajfault": major, **memory},
+    }
+    return ("STATS", label, groups)
+
+
+def boot(
+    major: int = 1000, large: int = 50, path: str = "uni-classic-64-boot1.txt", **header: str
+) -> Recording:
+    """A boot whose program had 3 large swap-ins before the workload."""
+    blocks = [stats("start", 2, 3), stats("init", 0, 3), stats("end", major, large + 3, pgscan=70)]
+    return Recording(path, HEADER | header, blocks)
+
+
+def cell(*boots: Recording, name: str = "uni-classic-64") -> Cell:
+    return cell_of(name, Path("uni.t"), boots)
+
+
+def replayed(major: int, large: int, labels: Sequence[str] = ("init", "end"), oom: bool = False) -> OneReplay:
+    """A replay that ended with these counts."""
+    blocks = [stats(label, major, large, pgscan=90) for label in labels]
+    return OneReplay(parse_workload(WORKLOAD), Lane(), "7.3", blocks, {}, oom)
+
+
+def test_counters_are_those_of_the_workload() -> None:
+    """By size without what was counted before it; of memory.stat, not of vmstat."""
+    found = counters_of(boot(1000, 50))
+    assert (found["64kB/swpin"], found["pgmajfault"], found["pswpin"]) == (50, 1000, 0)
+    without = replace(boot(), blocks=boot().blocks[1:])
+    assert counters_of(without)["64kB/swpin"] == 53
+    assert shown_of(boot())["pgscan"] == 70 and counters_of(boot())["memcg_max"] == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "lru", "counter", "stale", "share"),
+    [
+        ("seq-classic-none", "classic", "pgmajfault", False, 0.005),
+        ("seqP-classic-64", "classic", "64kB/swpin", True, 0.005),
+        ("uni-classic-64", "classic", "64kB/anon_fault_fallback", False, 0.005),
+        ("uni-classic-64", "classic", "64kB/anon_fault_fallback_charge", False, 0.005),
+        ("uni-classic-64", "classic", "64kB/swpin_fallback", False, 0.05),
+        ("uni-classic-64", "classic", "pswpout", True, 0.02),
+        ("seq-classic-64", "classic", "memcg_max", True, 0.05),
+        ("uni-mglru-64", "mglru", "pswpout", False, 0.10),
+        ("seq-mglru-64", "mglru", "64kB/anon_fault_fallback", False, 0.10),
+    ],
+)
+def test_bounds(name: str, lru: str, counter: str, stale: bool, share: float) -> None:
+    least, most = bounds(cell(boot(lru=lru), name=name), counter, 10_000, 10_100, stale)
+    assert (least, most) == pytest.approx((10_000 * (1 - share), 10_100 * (1 + share)))
+
+
+def test_small_counts_may_differ_by_ten() -> None:
+    seq = cell(boot(), name="seq-classic-64")
+    assert bounds(seq, "64kB/swpin", 0, 0) == (-10, 10)
+    assert bounds(seq, "64kB/swpin", 150, 199) == (140, 209)
+    assert bounds(seq, "64kB/swpin", 150, 200) == pytest.approx((149.25, 201))
+
+
+def test_multi_gen_cells_that_scatter_are_held_to_twice_their_spread() -> None:
+    scattered = cell(boot(900, lru="mglru"), boot(1000, lru="mglru"), boot(1000, lru="mglru"))
+    assert scattered.spread == pytest.approx(0.1)
+    assert bounds(scattered, "pswpout", 1000, 1000) == pytest.approx((800, 1200))
+    near = cell(boot(990, lru="mglru"), boot(1000, lru="mglru"))
+    assert bounds(near, "pswpout", 1000, 1000) == pytest.approx((900, 1100))
+
+
+def test_a_count_within_the_range_is_not_strained() -> None:
+    count = Count("pgmajfault", 1010, (1000, 1020), (950, 1071))
+    assert count.inside and count.strain == 0 and count.range == "1000..1020" and count.middle == 1010
+    assert replace(count, ours=975).strain == pytest.approx(0.5)
+    outside = replace(count, ours=1122)
+    assert not outside.inside and outside.strain == pytest.approx(2)
+    assert replace(count, bounds=None, ours=5).inside
+    assert Count("64kB/swpin", 10, (0,), (-10, 10)).off(10) == pytest.approx(0.05)
+
+
+def test_killed_boots_are_left_out() -> None:
+    dead = replace(boot(5, path="uni-classic-64-boot2.txt"), killed="CHILD DIED memory cgroup out of memory")
+    found = cell(boot(1000), dead)
+    assert [one.path for one in found.boots] == ["uni-classic-64-boot1.txt"]
+    assert found.killed == (dead,) and found.compared == found.boots
+    assert cell(dead).boots == () and cell(dead).compared == (dead,) and cell(dead).header == dead.header
+
+
+def test_a_cell_held_against_a_replay() -> None:
+    found = compare_cell(cell(boot(1000, 500), boot(1020, 510)), replayed(1060, 520))
+    assert found.inside and not found.outside
+    counts = {count.name: count for count in found.counts}
+    assert list(counts) == ["pgmajfault", "64kB/swpin", "memcg_max", "pgscan"]
+    assert (counts["pgmajfault"].ours, counts["64kB/swpin"].ours, counts["pgscan"].ours) == (1060, 520, 90)
+    assert counts["pgscan"].bounds is None
+    assert found.worst is counts["pgmajfault"]
+
+
+def test_one_counter_outside_is_a_cell_outside() -> None:
+    found = compare_cell(cell(boot(1000, 500)), replayed(1000, 526))
+    assert found.outside and not found.inside and found.worst is not None
+    assert found.worst.name == "64kB/swpin"
+
+
+def test_a_replay_that_is_killed_is_outside() -> None:
+    found = compare_cell(cell(boot()), replayed(0, 0, ["init"], oom=True))
+    assert found.outside and not found.inside and found.worst is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (
+            lambda: cell(boot(), boot(path="b.txt", swap="zram 9M")),
+            "b.txt: header swap is 'zram 9M', of uni-",
+        ),
+        (lambda: cell(boot(), replace(boot(path="b.txt"), blocks=[])), "b.txt: has no STATS; add STATS end"),
+        (
+            lambda: cell(boot(), replace(boot(path="b.txt"), blocks=[stats("p1", 1, 1)])),
+            "b.txt: has other STATS than uni-classic-64-boot1.txt",
+        ),
+        (
+            lambda: compare_cell(cell(boot()), replayed(1, 1, ["init"])),
+            "boot1.txt: has STATS init end, the workload init; is it the same workload?",
+        ),
+    ],
+    ids=["machine", "no-stats", "other-stats", "other-workload"],
+)
+def test_what_is_no_cell(broken: Callable[[], object], said: str) -> None:
+    with pytest.raises(InputError, match=said.replace("?", r"\?")) as error:
+        broken()
+    assert "\n" not in str(error.value)
+
+
+def test_cells_of_a_folder(tmp_path: Path) -> None:
+    """Boots under a limit, and what has no page map in pressure/; the rest goes by page maps."""
+
+    def put(name: str, header: dict[str, str], blocks: list) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_recording(tmp_path / name, header, blocks, 3)
+
+    page_map = ("DUMP", "end", [("P", 0, 512, 0, 0)])
+    free = {key: text for key, text in HEADER.items() if key != "memory.max"}
+    put("7.3.4/pressure/uni-classic-64-boot1.txt", HEADER, [*boot().blocks, page_map])
+    put("7.3.4/pressure/uni-classic-64-boot2.txt.gz", HEADER, boot().blocks)
+    put("7.3.4/other-classic-boot1.txt", HEADER, boot().blocks)
+    put("7.3.4/pressure/readahead-virtio.txt", free, boot().blocks)
+    put("7.3.4/pressure/maps.txt", free, [page_map])
+    put("7.3.4/free-boot1.txt", free, boot().blocks)
+    for name in ("pressure/uni", "other", "readahead", "maps", "free-boot1"):
+        path = tmp_path / "workloads" / f"{name}.t"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(WORKLOAD)
+    found = {one.name: one for one in cells(tmp_path)}
+    assert {name: len(one.boots) for name, one in found.items()} == {
+        "other-classic": 1,
+        "uni-classic-64": 2,
+        "readahead-virtio": 1,
+    }
+    assert found["uni-classic-64"].workload == tmp_path / "workloads" / "pressure" / "uni.t"
+    assert found["readahead-virtio"].workload == tmp_path / "workloads" / "readahead.t"
+    assert [path.name for _, path in pairs(tmp_path)] == ["free-boot1.txt", "maps.txt"]
+    # a folder further down finds the same workloads
+    assert {one.name for one in cells(tmp_path / "7.3.4" / "pressure")} == {
+        "uni-classic-64",
+        "readahead-virtio",
+    }
+    (tmp_path / "workloads" / "other.t").unlink()
+    with pytest.raises(InputError, match=r"other-classic-boot1\.txt: no workload other\.t or other\.t\.gz"):
+        cells(tmp_path)
