@@ -14,6 +14,7 @@ multi-gen LRU, late statistics and the TLB. One file for each subject of the ker
     swap.py        devices, swap cache, counts
     slots.py       clusters of a device; slots_6_12.py: before
     slot_cache.py  order-0 slots by the batch (6.12)
+    frames.py      page frames: the buddy allocator, compaction
     reclaim.py     swap-out, splitting
     memcg.py       charges, reclaim under a limit, the classic LRU (lists: lru.py)
     mglru.py       the multi-gen LRU
@@ -29,7 +30,9 @@ from typing import Any
 
 from jaxswap.machine.profile import PROFILES, Profile
 
+from . import memcg
 from .folio import ORDERS, Folio, Page, Process, size_name
+from .frames import Frames, Plenty
 from .lru import Lists
 from .memcg import STOCK
 from .mglru import Generations
@@ -50,9 +53,9 @@ class Machine:
     (31 in the kernel; 0: none does). flush: faults between two flushes of the cgroup's statistics; 0: reclaim
     flushes them itself and nothing else does, None: only STATS does. switch: faults between two switches to
     another process, which empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where
-    `devices` is empty. zswap: it is on, and takes everything. n: counters. Then: processes; the LRU;
-    memory charged; what reclaim and readahead remember; slots whose content zswap has; what the policy
-    remembers; whether the OOM killer has ended it all.
+    `devices` is empty. frames: of one process only. zswap: it is on, and takes everything. n: counters.
+    Then: processes; the LRU; memory charged; what reclaim and readahead remember; slots whose content zswap
+    has; what the policy remembers; whether the OOM killer has ended it all.
 
     decays_fully: a cost of reclaim above a quarter of the lists is halved until it is not, instead of once.
     """
@@ -79,6 +82,7 @@ class Machine:
     vma_readahead: bool = True
     decays_fully: bool = False
     n: Counter[str] = field(default_factory=Counter)
+    frames: Frames | Plenty = field(default_factory=Plenty)
     cpu: int = 0  # where the operation under way runs
 
     def __post_init__(self) -> None:
@@ -142,6 +146,7 @@ class Machine:
         if folio.prev is not None:
             self.lists.remove(folio)
         self.usage -= folio.nr
+        self.frames.release(folio)
 
     def slots_freed(self, device: int, offset: int, size: int) -> None:
         """zswap_invalidate."""
@@ -166,9 +171,32 @@ class Machine:
             self.n["needed_pages"] += 1
             self.n["covered_pages"] += page.large
 
-    def throw(self, order: int) -> None:
-        """A folio was allocated in vain."""
-        self.n[f"{size_name(order)}/charge_refused"] += 1
+    def take_frames(self, order: int, may_compact: bool) -> int | None:
+        """vma_alloc_folio. None: refused; at order 0 the OOM killer has ended the machine."""
+        frame = self.frames.take(order, may_compact)
+        self.oom |= frame is None and not order
+        return frame
+
+    def small_folio(self) -> int | None:
+        """The frame of a folio of one page, charged. None: the OOM killer has ended the machine."""
+        frame = self.take_frames(0, True)
+        return frame if frame is not None and memcg.charge(self, 1, True) else None
+
+    def large_folio(self, order: int, may_reclaim: bool) -> tuple[int | None, str]:
+        """The frames of a larger one, charged; None, and why: "frame" or "charge"."""
+        frame = self.take_frames(order, may_reclaim)
+        if frame is None:
+            return None, "frame"
+        if memcg.charge(self, 1 << order, may_reclaim, order):
+            return frame, ""
+        self.frames.give(frame, order)
+        return None, "charge"
+
+    def give_up(self, order: int, why: str) -> None:
+        """No folio of this order: there was no frame for it, or it was allocated in vain."""
+        self.n[f"{size_name(order)}/{why}_refused"] += 1
+        if why == "frame":
+            return
         self.n["thrown_folios"] += 1
         self.n["thrown_pages"] += 1 << order
 
