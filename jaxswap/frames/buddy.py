@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.frames.start import MAX_PAGE_ORDER, ORDERS, Start
 from jaxswap.swaptable import bits
-from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely
 from jaxswap.swaptable.bits import once
+from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely
 
 Lane = Int32[Array, " L"]
 Mask = UInt32[Array, " L"]
@@ -30,8 +30,8 @@ LEAST_FRAMES = 16384
 @dataclass(frozen=True)
 class Buddy:
     """kind: of each frame the order of the free block it begins, else USED (or inside a free block) or PINNED
-    (in use for ever). next, prev: links of frames that begin a free block. orders: those with a free block.
-    free: frames that are free.
+    (in use for ever). next, prev: links of frames that begin a free block; of others, what the user of the
+    frames keeps there. orders: those with a free block. free: frames that are free.
     """
 
     kind: Int32[Array, "frames L"]

@@ -206,11 +206,13 @@ def begin(
     state, orders = heuristic.decide(state, params, Features(touch, offered, suitable))
     tried = once(orders & suitable)
     may_reclaim = access.advice == HUGE
-    state, top, refused = when(
-        tried != 0,
-        lambda c: _choose(c[0], params, tried, may_reclaim),
-        (state, jnp.zeros_like(page), none),
-    )
+    top, refused = _top(tried), none
+    if state.frames is None:
+        state, top, refused = when(
+            tried != 0,
+            lambda c: _choose(c[0], params, tried, may_reclaim),
+            (state, jnp.zeros_like(page), none),
+        )
     charged = touch | swapin | (zeropage & access.write) | needs_table
     top = jnp.where(huge & access.write & (block != FOLIO), TOP, top)
     going_on = (touch | swapin) & ~access.willneed & (allowed == 0) & (access.stop > access.page + 1)
@@ -470,7 +472,8 @@ def _account(
     refused = once(only(refused, large))
     conflicts = only(_above(refusable & (plan.table.cached | plan.table.zero_flag), got), swapin)
     conflicts = once(conflicts)
-    failed = once(refused | only(conflicts, ~params.rules.filtered))
+    lacked = jnp.zeros_like(refused) if state.frames is None else once(only(state.frames.lacked, large))
+    failed = once(refused | lacked | only(conflicts, ~params.rules.filtered))
     state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), large)
     unused = once(only(_above(plan.allowed, got), large))
 
@@ -484,15 +487,15 @@ def _account(
             "zero_flag": conflicts & plan.table.zero_flag,
             "cached": conflicts & plan.table.cached,
             "charge": refused,
-        }
+        } | ({} if state.frames is None else {"frame": lacked})
         n = count_refused(n, swapin, reasons)
         fallbacks = {
             "swpin_fallback": only(failed, swapin & params.rules.counts_fallback),
             "swpin_fallback_charge": only(refused, swapin & params.rules.counts_fallback),
-            "anon_fault_fallback": only(refused, plan.touch),
+            "anon_fault_fallback": only(refused | lacked, plan.touch),
             "anon_fault_fallback_charge": only(refused, plan.touch),
             "charge_refused": refused,
-        }
+        } | ({} if state.frames is None else {"frame_refused": lacked})
 
         def give_up(n: Counts) -> Counts:
             n = count_orders(n, **fallbacks)

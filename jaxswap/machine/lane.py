@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxswap.errors import InputError
+from jaxswap.frames import Frames
 from jaxswap.machine.heuristic import NUMBER, PARAMS
 from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
@@ -29,7 +30,8 @@ class Lane:
     mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
     memory.max in bytes, None for none. swap: bytes of the zram device. swaps: other devices, or several, in
     its place (see swap_devices). cpus: CPUs online; a workload that names more has more. page_cluster:
-    exponent of the readahead window. zswap: it is on, and takes everything.
+    exponent of the readahead window. zswap: it is on, and takes everything. frames: page frames there are,
+    None for as many as are wanted, of any order.
     """
 
     mthp: str = ""
@@ -41,6 +43,7 @@ class Lane:
     cpus: int = 1
     page_cluster: int = 3
     zswap: bool = False
+    frames: Frames | None = None
 
     @property
     def special(self) -> dict[str, str]:
@@ -100,6 +103,8 @@ class Lane:
         """Raise InputError for a lane that cannot be built."""
         self.masks()
         self.parameters()
+        if self.frames is not None:
+            self.frames.check()
         if len(self.swaps) > MANY:
             raise InputError(f"swap: {len(self.swaps)} devices; a machine has at most {MANY}")
         for device in self.devices:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, lru, rows
+from jaxswap.machine import blocks, holding, lru, rows
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
@@ -91,6 +91,9 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         state, work = carry
         free = ~to_write(work)
         charging = free & (work.phase == CHARGE)
+        if state.frames is not None:
+            state, work = holding.follow(state, work, charging)
+            charging = free & (work.phase == CHARGE)
         state, work = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), (state, work))
         starting = free & ((work.phase == PASS) | (work.phase == BATCH))
         state, work = when(starting, lambda c: _start(c[0], c[1], surely(starting)), (state, work))

@@ -22,6 +22,7 @@ from jaxswap.swaptable.clusters import Clusters
 from jaxswap.swaptable.lanes import SPARE
 
 if TYPE_CHECKING:
+    from jaxswap.machine.frames import PageFrames
     from jaxswap.machine.shared.state import Sharing
 
 Lane = Int32[Array, " L"]
@@ -100,7 +101,7 @@ class MachineState:
     next, prev: LRU links by page. used: pages charged; stock: pages charged ahead. age: nonresident_age.
     anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two as of the last
     statistics flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
-    sharing: of several processes; None where there is one.
+    sharing: of several processes; None where there is one. frames: None where there is always one.
     """
 
     cpu: Lane
@@ -129,6 +130,7 @@ class MachineState:
     memory: Int32[Array, "policy_words L"]
     n: counters.Counts
     sharing: "Sharing | None" = None
+    frames: "PageFrames | None" = None
 
 
 def room(pages: int) -> int:

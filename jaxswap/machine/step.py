@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import fault, program, rows, settings, tables
+from jaxswap.machine import fault, holding, program, rows, settings, tables
 from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.program import WINDOW, Program
@@ -134,6 +134,10 @@ def _act(
 def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag) -> tuple[MachineState, Lane]:
     """One fault: (state, how many pages are done with)."""
     state, plan, ask = fault.begin(state, params, access, on)
+    if state.frames is not None:
+        small = plan.touch | plan.swapin | (plan.zeropage & access.write)
+        state, order, none = holding.begin(state, ask.order, ask.tried, ask.may_reclaim, small, ask.on)
+        ask = ask._replace(order=order, on=ask.on & ~none)
     state, charged = try_charge(state, params, ask.order, ask.on, ask.on)
     unmet = once(ask.on & ~charged)
 
@@ -145,8 +149,12 @@ def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag)
     state, got, refused = when(unmet, insist, (state, ask.order, ask.refused))
     # Pages that fault alike are charged from the stock.
     more = once(jnp.where(unmet, 0, jnp.minimum(plan.run - 1, state.stock)))
+    if state.frames is not None:
+        more = holding.affordable(state, more)
     state = replace(state, used=state.used + more, stock=state.stock - more)
     state, done = fault.end(state, params, access, plan, got, refused, more + 1, on)
+    if state.frames is not None:
+        state = holding.settle(state, access.page, more + 1, on)
     return state, jnp.where(done, more + 1, 0)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import lru, places, rows, tables, usefulness
+from jaxswap.machine import frames, lru, places, rows, tables, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -53,6 +53,8 @@ def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple
 
     none = jnp.zeros((16, *page.shape), jnp.uint32)
     state, pieces = rows.each(base, base + (jnp.int32(1) << order), divide, (state, none), on)
+    if state.frames is not None:
+        state = frames.drop_parts(state, page, order, pieces, on)
     used = state.used + jnp.where(on, bits.size(pieces) - (jnp.int32(1) << order), 0)
     return replace(state, used=used, n=count_order(state.n, "split", order, on)), pieces
 
@@ -188,6 +190,8 @@ def shrink_folio(
         ),
         state,
     )
+    if state.frames is not None:
+        state = frames.drop_all(state, v, order, folios, go.down, out | go.cached)
     lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
 

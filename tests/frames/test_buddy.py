@@ -80,7 +80,9 @@ def random_start(rng: random.Random) -> Start:
     if rng.random() < 0.4:
         free = tuple(rng.choice([0, 0, 1, 2, 5]) for _ in range(ORDERS))
         return Frames(free=free if any(free) else (1,), seed=rng.randrange(9)).start()
-    return Frames(rng.choice([4, 8, 64]) << 20, rng.choice([0, 1, 10, 30, 60, 95]), seed=rng.randrange(9)).start()
+    return Frames(
+        rng.choice([4, 8, 64]) << 20, rng.choice([0, 1, 10, 30, 60, 95]), seed=rng.randrange(9)
+    ).start()
 
 
 def differing(lanes: int, seed: int) -> list[str]:

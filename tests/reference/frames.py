@@ -127,23 +127,20 @@ class Frames:
     def content(self, first: int, order: int) -> list[tuple[int, int, Folio | None]] | None:
         """What is in a block: (frame, order, folio or None) of each part; None where it cannot be emptied.
 
-        It can, if nothing in it is pinned, or as large as the block, or a folio that has lost pages, and
-        what it has in use goes into the frames that are free elsewhere.
+        It can, if nothing in it is pinned, or as large as the block, or a folio that has lost pages.
         """
-        parts, at, used = [], first, 0
+        parts, at = [], first
         while at < first + (1 << order):
             folio = self.folios.get(at)
             free = next((o for o, blocks in enumerate(self.buddy.free) if at in blocks), None)
             if folio is not None and folio.order < order and (folio.mapcount or folio.nr) == folio.nr:
-                used += folio.nr
                 parts.append((at, folio.order, folio))
             elif free is not None:
                 parts.append((at, free, None))
             else:
                 return None
             at += 1 << parts[-1][1]
-        elsewhere = self.buddy.free_frames - (1 << order) + used
-        return parts if used <= elsewhere else None
+        return parts
 
     def empty(self, first: int, parts: list[tuple[int, int, Folio | None]]) -> int | None:
         """Move folio by folio, ascending, up to one for which there is no room."""
