@@ -3,6 +3,13 @@
 Knows nothing of pages, folios or workloads.
 """
 
-from jaxswap.frames.start import Frames, Start, frames_text, parse_buddyinfo, parse_frames
+from jaxswap.frames.start import (
+    Frames,
+    Start,
+    buddyinfo_text,
+    frames_text,
+    parse_buddyinfo,
+    parse_frames,
+)
 
-__all__ = ["Frames", "Start", "frames_text", "parse_buddyinfo", "parse_frames"]
+__all__ = ["Frames", "Start", "buddyinfo_text", "frames_text", "parse_buddyinfo", "parse_frames"]

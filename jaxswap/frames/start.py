@@ -119,20 +119,18 @@ _WORDS = re.compile(
 
 def parse_frames(text: str, free: Sequence[int] = ()) -> Frames:
     """Frames as in "64M unmovable 30% seed 1 compaction 50%", each word but the size optional; with free
-    blocks given, without size and unmovable. Raises InputError."""
+    blocks given, without size and unmovable. Raises InputError for other words."""
     match = _WORDS.fullmatch(text.strip())
     if match is None or (bool(match["size"]) == bool(free)):
         wanted = '"seed 1 compaction 50%"' if free else '"64M unmovable 30% seed 1 compaction 50%"'
         raise InputError(f"{text!r} does not say what page frames there are; write {wanted}")
-    found = Frames(
+    return Frames(
         int(match["size"] or 0) * _UNITS.get(match["unit"], 0),
         float(match["unmovable"] or 0),
         tuple(free),
         int(match["seed"] or 0),
         float(match["compaction"] or 0),
     )
-    found.check()
-    return found
 
 
 def parse_buddyinfo(text: str) -> tuple[int, ...]:
@@ -156,6 +154,11 @@ def parse_buddyinfo(text: str) -> tuple[int, ...]:
 
 def frames_text(frames: Frames) -> str:
     """What parse_frames reads; of free blocks, what is said beside them."""
-    mib = frames.size >> 20
-    words = [] if frames.free else [f"{mib}M", f"unmovable {frames.unmovable:g}%"]
+    words = [] if frames.free else [f"{frames.size >> 20}M", f"unmovable {frames.unmovable:g}%"]
     return " ".join([*words, f"seed {frames.seed}", f"compaction {frames.compaction:g}%"])
+
+
+def buddyinfo_text(free: Sequence[int]) -> str:
+    """What parse_buddyinfo reads."""
+    padded = [*free, *[0] * (ORDERS - len(free))]
+    return "Node 0, zone Normal " + " ".join(map(str, padded))

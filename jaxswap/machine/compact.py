@@ -1,4 +1,4 @@
-"""Direct compaction: the lowest block of 2^order frames that can be emptied is emptied.
+"""Direct compaction: blocks of 2^order frames are emptied, ascending, up to one that gets empty.
 
 It is skipped, and not counted, unless twice as many frames are free. Whether something hinders it that is
 not modelled (locked pages, other processes) is drawn. Source: mm/page_alloc.c (__alloc_pages_direct_compact),
@@ -49,14 +49,14 @@ def compact(state: MachineState, none: Lane, order: Lane, on: Flag) -> tuple[Mac
         return lucky & ~carry[2] & (carry[1] < limit)
 
     def look(carry: tuple[MachineState, Lane, Flag]) -> tuple[MachineState, Lane, Flag]:
+        state, first, done = carry
         here = surely(looking(carry))
-        state, fits = _can_be_emptied(carry[0], carry[1], order, here)
-        found = jnp.where(here, fits, carry[2])
-        return state, jnp.where(here & ~fits, carry[1] + size, carry[1]), found
+        state, fits = _can_be_emptied(state, first, order, here)
+        state, empty = when(fits, lambda c: _empty(c[0], first, order, surely(fits)), (state, fits))
+        return state, jnp.where(here & ~empty, first + size, first), jnp.where(here, empty, done)
 
     start = (state, jnp.zeros_like(order), jnp.zeros_like(on))
-    state, first, found = repeat(looking, look, start)
-    state, done = when(found, lambda c: _empty(c[0], first, order, surely(found)), (state, found))
+    state, first, done = repeat(looking, look, start)
     n = count(state.n, tries, compact_stall=1, compact_success=done, compact_fail=~done)
     return replace(state, n=n), jnp.where(done, first, none)
 

@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
+from jaxswap.frames import buddyinfo_text, frames_text
 from jaxswap.machine import counters, frames, observe, settings
 from jaxswap.machine.lane import Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, Profile, model_version
@@ -90,6 +91,10 @@ class OneReplay:
             header["page-cluster"] = str(lane.page_cluster)
         if lane.limit is not None:
             header |= {"lru": "classic", "memory.max": f"{lane.limit >> 10}K"}
+        if lane.frames is not None:
+            header["frames"] = frames_text(lane.frames)
+            if lane.frames.free:
+                header["buddyinfo"] = buddyinfo_text(lane.frames.free)
         killed = "CHILD DIED memory cgroup out of memory" if self.oom else ""
         write_recording(path, header, self.blocks, len(self.workload) + 1, killed)
 

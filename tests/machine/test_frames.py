@@ -36,19 +36,19 @@ def framed(seed: int, limited: bool) -> Lane:
     return replace(random_lane(rng, limited), frames=random_frames(rng))
 
 
-def crumbling(seed: int, rounds: int = 12) -> Workload:
+def crumbling(seed: int, rounds: int = 20) -> Workload:
     """Small pages come and go, and between them large folios are wanted by a region that may compact, some of
     them from swap."""
     rng = random.Random(seed)
-    lines = ["REGION 1536 huge", "MADVNOHUGE 0 768"]
+    lines = ["REGION 1536 huge", "MADVNOHUGE 0 960"]
     if rng.random() < 0.5:
-        lines += ["FILL 768 704", "PAGEOUT 768 704"]
-    lines.append(f"FILL 0 {rng.choice([400, 768])}")
+        lines += ["FILL 960 560", "PAGEOUT 960 560"]
+    lines.append(f"FILL 0 {rng.choice([500, 960])}")
     for _ in range(rounds):
         for _ in range(rng.randrange(30)):
-            word, v = rng.choice(["DONTNEED", "DONTNEED", "FILL", "PAGEOUT"]), rng.randrange(760)
+            word, v = rng.choice(["DONTNEED", "DONTNEED", "FILL", "PAGEOUT"]), rng.randrange(950)
             lines.append(f"{word} {v} {rng.choice([1, 1, 2, 7])}")
-        word, v = rng.choice(["FILL", "READN", "READN", "DONTNEED", "PAGEOUT"]), 768 + 16 * rng.randrange(44)
+        word, v = rng.choice(["FILL", "READN", "READN", "DONTNEED", "PAGEOUT"]), 960 + 16 * rng.randrange(32)
         lines.append(f"{word} {v} {rng.choice([1, 16, 64])}")
     return parse_workload("\n".join(lines) + "\n")
 

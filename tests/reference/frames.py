@@ -108,7 +108,7 @@ class Frames:
             del self.folios[folio.frame]
 
     def compact(self, order: int) -> int | None:
-        """__alloc_pages_direct_compact: empty the lowest block of 2^order frames that can be emptied."""
+        """__alloc_pages_direct_compact: empty blocks of 2^order frames, ascending, until one is empty."""
         if self.buddy.free_frames < 2 << order:
             return None
         n = self.n()
@@ -118,8 +118,8 @@ class Frames:
         if draw(self.seed, self.draws) < self.chance:
             for first in range(0, self.buddy.count, 1 << order):
                 content = self.content(first, order)
-                if content is not None:
-                    frame = self.empty(first, content)
+                frame = self.empty(first, content) if content is not None else None
+                if frame is not None:
                     break
         n["compact_fail" if frame is None else "compact_success"] += 1
         return frame
