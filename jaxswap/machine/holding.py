@@ -18,16 +18,25 @@ from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 
-def begin(
-    state: MachineState, order: Lane, tried: Mask, may_compact: Flag, small: Flag, on: Flag
-) -> tuple[MachineState, Lane, Flag]:
-    """Frames for the first order of a fault that there are some for, as `hold` does."""
+def begin(state: MachineState, order: Lane, small: Flag, on: Flag) -> tuple[MachineState, Flag]:
+    """Take the frames of a fault that asks for 2^order pages if there are some: (state, whether the charge
+    may be tried). small: a charge of order 0 is for a page, not for a page table."""
     f = of(state)
-    f = replace(f, small=jnp.where(on, small, f.small), lacked=only(f.lacked, ~on))
-    return hold(replace(state, frames=f), order, tried, may_compact, on)
+    needs = once(on & ((order > 0) | small))
+    free_lists, base = buddy.alloc(f.buddy, order, needs)
+    got = once(base >= 0)
+    f = replace(
+        f,
+        buddy=free_lists,
+        held=jnp.where(got, order, f.held),
+        base=jnp.where(got, base, f.base),
+        small=jnp.where(on, small, f.small),
+        lacked=only(f.lacked, ~on),
+    )
+    return replace(state, frames=f), on & (got | ~needs)
 
 
-def hold(
+def _hold(
     state: MachineState, order: Lane, tried: Mask, may_compact: Flag, on: Flag
 ) -> tuple[MachineState, Lane, Flag]:
     """Hold frames of `order`, or of the highest order of `tried` below it that can be had, and no others:
@@ -70,7 +79,7 @@ def hold(
 
 def follow(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """Before a round of a charge: hold frames of the order that is charged now."""
-    state, order, none = hold(state, work.order, work.tried, work.may_reclaim, on)
+    state, order, none = _hold(state, work.order, work.tried, work.may_reclaim, on)
     return state, replace(work, order=order, phase=jnp.where(none, IDLE, work.phase))
 
 

@@ -134,11 +134,11 @@ def _act(
 def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag) -> tuple[MachineState, Lane]:
     """One fault: (state, how many pages are done with)."""
     state, plan, ask = fault.begin(state, params, access, on)
+    ready = ask.on
     if state.frames is not None:
         small = plan.touch | plan.swapin | (plan.zeropage & access.write)
-        state, order, none = holding.begin(state, ask.order, ask.tried, ask.may_reclaim, small, ask.on)
-        ask = ask._replace(order=order, on=ask.on & ~none)
-    state, charged = try_charge(state, params, ask.order, ask.on, ask.on)
+        state, ready = holding.begin(state, ask.order, small, ask.on)
+    state, charged = try_charge(state, params, ask.order, ask.on, ready)
     unmet = once(ask.on & ~charged)
 
     def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
