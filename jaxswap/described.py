@@ -7,7 +7,7 @@ from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
 from jaxswap.errors import InputError
 from jaxswap.frames import Frames, parse_buddyinfo, parse_frames
 from jaxswap.machine import PROFILES, Lane
-from jaxswap.machine.lane import PAGE, PAGE_CLUSTERS
+from jaxswap.machine.lane import LRUS, PAGE, PAGE_CLUSTERS
 from jaxswap.machine.replay import LATER
 from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.swaptable.swapon import KINDS
@@ -47,9 +47,9 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     swaps = _devices(chosen("swap", "128M"))
     text, where = chosen("memory.max", "max")
     limit = None if text == "max" else _size(text, where)
-    text, where = chosen("lru", "classic")
-    if text != "classic" and limit is not None:
-        raise InputError(f"{where}: {text} with a limit is not modelled; only classic is")
+    lru, where = chosen("lru", "classic")
+    if lru not in LRUS:
+        raise InputError(f"{where}: {lru!r} is neither {' nor '.join(LRUS)}")
     text, where = chosen("zswap", "off")
     if text not in ("on", "off"):
         raise InputError(f"{where}: {text!r} is neither on nor off")
@@ -62,10 +62,18 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         raise InputError(f"{where}: {cpus!r}; a machine has 1 to {CPUS} CPUs")
     choice = parse_policy(policy)
     lane = Lane(
-        mthp, choice.name, dict(choice.params), limit, swaps[0].slots * PAGE,
-        () if len(swaps) == 1 and swaps[0] == Device(swaps[0].slots) else swaps, int(cpus), int(text), zswap,
-        _frames(settings),
-    )  # fmt: skip
+        mthp=mthp,
+        policy=choice.name,
+        policy_params=dict(choice.params),
+        limit=limit,
+        lru=lru,
+        swap=swaps[0].slots * PAGE,
+        swaps=() if len(swaps) == 1 and swaps[0] == Device(swaps[0].slots) else swaps,
+        cpus=int(cpus),
+        page_cluster=int(text),
+        zswap=zswap,
+        frames=_frames(settings),
+    )
     for key, special in lane.special.items():
         if PROFILES[kernel].slot_cache:
             where = chosen(key, "").where

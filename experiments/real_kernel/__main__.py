@@ -12,8 +12,8 @@ from pathlib import Path
 from experiments.real_kernel import initrd
 from experiments.real_kernel.errors import MissingTool, RecordingError
 from experiments.real_kernel.generate import KINDS, random_case
-from experiments.real_kernel.machine import Machine, parse_mthp, parse_swap, size_in_bytes
-from experiments.real_kernel.record import chosen_kernel, record, workload_bytes, write
+from experiments.real_kernel.machine import DEFRAG, Machine, free_whole, parse_mthp, parse_swap, size_in_bytes
+from experiments.real_kernel.record import boot_path, chosen_kernel, record, workload_bytes, write
 from experiments.real_kernel.validate import validate
 from jaxswap.errors import InputError
 
@@ -68,12 +68,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--cpus", metavar="N", type=_checked(_number(1, 64)), default=1)
     one.add_argument("--memory", metavar="SIZE", type=_checked(_size), default="1024M")
+    for option, file in (("limit", "max"), ("high", "high"), ("swap-max", "swap.max")):
+        one.add_argument(
+            f"--{option}",
+            metavar="SIZE",
+            type=_checked(_size),
+            help=f"memory.{file} of the workload's cgroup",
+        )
     one.add_argument(
-        "--limit", metavar="SIZE", type=_checked(_size), help="memory.max of the workload's cgroup"
+        "--lru", choices=("classic", "mglru"), default="mglru", help="under --limit, --high or --swap-max"
     )
-    one.add_argument("--lru", choices=("classic", "mglru"), default="mglru", help="under --limit")
+    one.add_argument("--swappiness", metavar="N", type=_checked(_number(0, 200)), default=60)
+    one.add_argument("--defrag", choices=DEFRAG, default="madvise", help="transparent_hugepage/defrag")
     one.add_argument("--zswap", choices=("on", "off"), default="off")
     one.add_argument("--page-cluster", metavar="N", type=_checked(_number(0, 31)), default=3)
+    one.add_argument(
+        "--fragment",
+        metavar="SIZE",
+        type=_checked(_whole),
+        help="leave that much free in blocks of 64 kB (0: none), and all else in smaller pieces",
+    )
+    one.add_argument(
+        "--boots",
+        metavar="N",
+        type=_checked(_number(1, 100)),
+        help="record N times: OUT gets -boot1 to -bootN before .txt",
+    )
     one.add_argument("--timeout", metavar="SECONDS", type=float, default=580, help="for the boot")
     one.set_defaults(run=_record, skips=False)
 
@@ -112,6 +132,11 @@ def _size(text: str) -> str:
     return text
 
 
+def _whole(text: str) -> str:
+    free_whole(text)
+    return text
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isdigit() or not low <= int(text) <= high:
@@ -144,11 +169,20 @@ def _record(arguments: argparse.Namespace) -> int:
         arguments.lru,
         arguments.zswap == "on",
         arguments.page_cluster,
+        arguments.high or "",
+        arguments.swap_max or "",
+        arguments.swappiness,
+        arguments.defrag,
+        arguments.fragment or "",
     )
     name = arguments.workload.name.removesuffix(".gz").removesuffix(".t")
     workload = workload_bytes(arguments.workload)
     kernel = chosen_kernel(arguments.kernel, arguments.kernel_dir)
-    write(arguments.out, record(kernel, machine, name, workload, arguments.timeout))
+    outs = [arguments.out]
+    if arguments.boots:
+        outs = [boot_path(arguments.out, number) for number in range(1, arguments.boots + 1)]
+    for out in outs:
+        write(out, record(kernel, machine, name, workload, arguments.timeout))
     return 0
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from experiments.real_kernel.errors import MissingTool, RecordingError
 from experiments.real_kernel.kernels import Kernel, cache_folder
-from experiments.real_kernel.machine import Machine, size_in_bytes
+from experiments.real_kernel.machine import Machine, free_whole, size_in_bytes
 
 SOURCES = Path(__file__).parent / "csrc"
 PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "gcc": "gcc libc6-dev"}
 PROGRAMS = {
     "interpreter": ("interpreter.c", "process.c", "accesses.c", "blocks.c"),
     "swapon": ("swapon.c",),
+    "fragment": ("fragment.c",),
 }
 STARTED, ENDED = "RECORDING STARTS", "RECORDING ENDS"
 """The lines around a recording on the console."""
@@ -86,22 +87,44 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
         lines.append(f"insmod /lib/{module}" + (f" num_devices={zram}" if module == "zram.ko" else ""))
     if machine.zswap:
         lines.append("echo Y > /sys/module/zswap/parameters/enabled")
-    lines.append(f"echo {machine.page_cluster} > /proc/sys/vm/page-cluster")
+    lines += [
+        f"echo {machine.page_cluster} > /proc/sys/vm/page-cluster",
+        f"echo {machine.swappiness} > /proc/sys/vm/swappiness",
+        f"echo {machine.defrag} > {_THP}/defrag",
+    ]
     lines += _swap_lines(machine)
     options = f"-m '{machine.mthp}'"
     if any(device.kind == "virtio" for device in machine.swap):
         options += " -w"
-    if machine.limit:
+    if machine.limited:
         options += f" -g {_CGROUP}"
         lines += [
             f"echo {7 if machine.lru == 'mglru' else 0} > /sys/kernel/mm/lru_gen/enabled",
             "mkdir -p /sys/fs/cgroup; mount -t cgroup2 cgroup /sys/fs/cgroup",
             f"echo +memory > /sys/fs/cgroup/cgroup.subtree_control; mkdir {_CGROUP}",
-            f"echo {size_in_bytes(machine.limit)} > {_CGROUP}/memory.max",
+        ]
+        for file, size in (
+            ("memory.max", machine.limit),
+            ("memory.high", machine.high),
+            ("memory.swap.max", machine.swap_max),
+        ):
+            if size:
+                lines.append(f"echo {size_in_bytes(size)} > {_CGROUP}/{file}")
+    fragment = []
+    if machine.fragment:
+        options += " -b"
+        fragment = [
+            # kcompactd would move and split the workload's folios to mend it
+            "echo 0 > /proc/sys/vm/compact_unevictable_allowed",
+            "echo 0 > /proc/sys/vm/compaction_proactiveness",
+            # as few free pages as may be in the CPU's own lists, where they do not merge
+            "echo 100000 > /proc/sys/vm/percpu_pagelist_high_fraction",
+            f"/fragment {free_whole(machine.fragment)}",
         ]
     lines += [
         f"[ $(grep -c ^/dev /proc/swaps) = {len(machine.swap)} ] || echo 'FAILED a swap device is not on'",
         "echo 3 > /proc/sys/vm/drop_caches",
+        *fragment,
         f"echo '{STARTED}'",
         f"/interpreter {options} /workload",
         f'echo "{ENDED} $?"',

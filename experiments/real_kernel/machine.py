@@ -1,4 +1,4 @@
-"""The machine a workload is recorded on: mTHP sizes, swap devices, CPUs, memory, limit."""
+"""The machine a workload is recorded on: mTHP sizes, swap devices, CPUs, memory, limits."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
 """mTHP sizes of anonymous memory in kB."""
+DEFRAG = ("always", "defer", "defer+madvise", "madvise", "never")
+"""Words of transparent_hugepage/defrag."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,12 @@ class SwapDevice:
 
 @dataclass(frozen=True)
 class Machine:
-    """mthp: sizes in kB, m for madvise. limit: memory.max of a cgroup, "" for none. lru: classic or mglru.
+    """mthp: sizes in kB, m for madvise. limit, high, swap_max: memory.max, memory.high and memory.swap.max of
+    a cgroup, "" for none. lru: classic or mglru. swappiness: vm.swappiness. defrag: a word of DEFRAG.
 
-    memory, limit and the sizes of devices are texts such as 128M."""
+    fragment: memory that is free in pieces of 64 kB, all else being in smaller ones; "" for whole memory.
+
+    memory, the limits, fragment and the sizes of devices are texts such as 128M."""
 
     mthp: str = ""
     swap: tuple[SwapDevice, ...] = (SwapDevice("zram", "128M"),)
@@ -40,6 +45,16 @@ class Machine:
     lru: str = "mglru"
     zswap: bool = False
     page_cluster: int = 3
+    high: str = ""
+    swap_max: str = ""
+    swappiness: int = 60
+    defrag: str = "madvise"
+    fragment: str = ""
+
+    @property
+    def limited(self) -> bool:
+        """Whether the workload sits in a cgroup of its own."""
+        return bool(self.limit or self.high or self.swap_max)
 
     def header(self, kernel: str, workload: str) -> dict[str, str]:
         """The header of a recording; keys at their default beyond the usual five are left out."""
@@ -50,8 +65,21 @@ class Machine:
             "swap": ", ".join(map(str, self.swap)),
             "cpus": f"{self.cpus}  memory {self.memory}",
         }
-        if self.limit:
-            lines |= {"memory.max": self.limit, "lru": self.lru}
+        for key, size in (
+            ("memory.max", self.limit),
+            ("memory.high", self.high),
+            ("memory.swap.max", self.swap_max),
+        ):
+            if size:
+                lines[key] = size
+        if self.limited:
+            lines["lru"] = self.lru
+        if self.swappiness != 60:
+            lines["swappiness"] = str(self.swappiness)
+        if self.defrag != "madvise":
+            lines["defrag"] = self.defrag
+        if self.fragment:
+            lines["fragment"] = self.fragment
         if self.zswap:
             lines["zswap"] = "on"
         if self.page_cluster != 3:
@@ -66,6 +94,11 @@ def size_in_bytes(text: str) -> int:
     if not size or size % 4096:
         raise ValueError(f"{text!r} is not a size in whole 4 KiB pages; write for example 128M or 29380K")
     return size
+
+
+def free_whole(text: str) -> int:
+    """Bytes of a size that may be 0. Raises ValueError."""
+    return 0 if text == "0" else size_in_bytes(text)
 
 
 def parse_swap(text: str) -> tuple[SwapDevice, ...]:

@@ -27,6 +27,12 @@ def workload_bytes(path: Path) -> bytes:
         raise RecordingError(f"{path}: {error.strerror}") from None
 
 
+def boot_path(path: Path, number: int) -> Path:
+    """Where boot `number` goes: NAME.txt becomes NAME-boot1.txt, NAME.txt.gz NAME-boot1.txt.gz."""
+    name, dot, rest = path.name.partition(".txt")
+    return path.with_name(f"{name}-boot{number}{dot}{rest}")
+
+
 def record(kernel: Kernel, machine: Machine, name: str, workload: bytes, seconds: float = 580) -> str:
     """The text of the recording of a workload called `name`, header included."""
     initrd.check_tools()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import blocks, lru, rows, tables
+from jaxswap.machine import blocks, generations, lru, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -47,13 +47,13 @@ def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineSta
 
         return repeat(lambda carry: carry[1] != 0, split, (state, left))[0]
 
-    return rows.each(start, end, whole, state, on)
+    return rows.each(start, end, whole, generations.lru_add_drain(state, on), on)
 
 
 def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:
     """Split the folio of a page; its pieces take its place on the list, the first nearest to the tail."""
     row, state = rows.get(tables.split(state, page, on), page)
-    order, active = once((row.order(page), row.has(Plane.ACTIVE, page)))
+    order, active = once((row.order(page), lru.is_active(state, row.has(Plane.ACTIVE, page))))
     folio, state = blocks.folio(state, page, order)
     block = page & -512
     name = once(block + jnp.minimum(bits.first(folio), 511))
@@ -83,6 +83,13 @@ def page_out(state: MachineState, rules: Rules, start: Lane, end: Lane, on: Flag
         state, split, pages = shrink_folio(state, rules, split, go)
         return state, split, jnp.where(go.on & ~go.piece, go.page + pages, at)
 
+    def unreference(state: MachineState, at: Lane, on: Flag) -> MachineState:
+        row, state = rows.get(state, at)
+        pages = rows.inside(at, start, end) & row[Plane.PRESENT]
+        return rows.put(state, at, row.clear((pages, (Plane.REFERENCED,))), on)
+
+    if state.generations is not None:
+        state = rows.each(start, end, unreference, state, on)
     state, *_ = repeat(left, turn, (state, no_pieces(start), start))
     # Costs and ages are shrink_inactive_list's.
     keep = jnp.where(on, 0, 1)
@@ -101,7 +108,8 @@ def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
     def clear(state: MachineState, at: Lane, on: Flag) -> MachineState:
         row, state = rows.get(state, at)
         pages = once(only(rows.inside(at, start, end) & row[Plane.PRESENT], on))
-        active = once(pages & row[Plane.ACTIVE])
+        # With generations every folio moves.
+        active = pages if state.generations is not None else once(pages & row[Plane.ACTIVE])
 
         def deactivate(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
             state, left = carry
@@ -109,16 +117,22 @@ def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
             order = row.order(page)
             size = once(jnp.int32(1) << order)
             more = (left != 0) & (page & (size - 1) == 0)
-            state = lru.remove(state, page, more, size, more)
-            state = lru.add(state, page, ~more, size, more)
+            if state.generations is None:
+                state = lru.remove(state, page, more, size, more)
+                state = lru.add(state, page, ~more, size, more)
+            else:
+                folio, state = generations.look(state, page)
+                flags = folio.flags._replace(referenced=jnp.zeros_like(more))
+                state = generations.add(state, folio._replace(flags=flags), jnp.zeros_like(more), more)
             state = replace(state, n=count(state.n, more, pgdeactivate=size))
             return state, left & ~rows.folio(page, order)
 
         state, _ = repeat(lambda carry: carry[1] != 0, deactivate, (state, active))
-        row = row.clear(
-            (pages, (Plane.YOUNG, Plane.REFERENCED, Plane.QUIET, Plane.QUIET_WRITE)),
-            (active, (Plane.ACTIVE,)),
-        )
-        return rows.put(state, at, row.add((active, (Plane.WORKINGSET,))), on)
+        if state.generations is not None:
+            row, state = rows.get(state, at)
+        else:
+            row = row.clear((active, (Plane.ACTIVE,))).add((active, (Plane.WORKINGSET,)))
+        row = row.clear((pages, (Plane.YOUNG, Plane.REFERENCED, Plane.QUIET, Plane.QUIET_WRITE)))
+        return rows.put(state, at, row, on)
 
     return when(on, lambda s: rows.each(start, end, clear, s, surely(on)), state)

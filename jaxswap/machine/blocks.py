@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine.state import ORDER, PLANES, Lane, MachineState, Plane
+from jaxswap.machine import rows
+from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineState, Mask, Plane
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 
@@ -36,3 +37,14 @@ def folio(state: MachineState, page: Lane, order: Lane) -> tuple[Bits, MachineSt
         wanted = jnp.where((order >> i) & 1 == 1, jnp.uint32(0), jnp.uint32(0xFFFF_FFFF))
         members = members & (number ^ wanted[None])
     return bits.once(members), state
+
+
+def members(state: MachineState, page: Lane, order: Lane, broken: Flag) -> Bits:
+    """The mapped pages of a folio that has lost some, as pages of its block."""
+    none = jnp.zeros((16, *page.shape), jnp.uint32)
+    return lax.cond(jnp.any(broken), lambda: folio(state, page, order)[0], lambda: none)
+
+
+def in_row(members: Bits, at: Lane, order: Lane, broken: Flag) -> Mask:
+    """The pages of a folio in the row of `at`."""
+    return rows.once(jnp.where(broken, bits.word(members, (at >> 5) & 15), rows.folio(at, order)))

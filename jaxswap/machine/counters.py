@@ -36,6 +36,7 @@ SCALARS = (
     "pgsteal",
     "pgactivate",
     "pgdeactivate",
+    "pgrefill",
     "workingset_refault_anon",
     "workingset_activate_anon",
     "workingset_restore_anon",

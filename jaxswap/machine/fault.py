@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, UInt32
 
-from jaxswap.machine import blocks, heuristic, lru, places, rows
+from jaxswap.machine import blocks, frames, generations, heuristic, lru, places, rows
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.huge import TOP, settle_block, wanted
 from jaxswap.machine.reclaim import fitting_orders, note_cost
@@ -118,7 +118,8 @@ class Plan(NamedTuple):
 
     bare: the block has no page table. needs_table: one is charged; but for a 2 MiB folio the access then
     comes again. huge: 2 MiB are wanted. block: what it has, as in `tables`. touch, swapin, zeropage, swapped,
-    cached: what it is. read_none: a read that maps
+    cached: what it is. stores: swapped, and the fault is one of a write (a page with content is read first).
+    read_none: a read that maps
     the shared zero page. allowed .. orders: order masks as sysfs and the region, the VMA's edges, alignment,
     the PTEs, the rule of the kernel version and the heuristic left
     them. slot, shadow: of the page. table: the add check's answers. run: pages from this one on that the
@@ -134,6 +135,7 @@ class Plan(NamedTuple):
     zeropage: Flag
     swapped: Flag
     cached: Flag
+    stores: Flag
     read_none: Flag
     allowed: Mask
     edges: Mask
@@ -175,9 +177,10 @@ def begin(
     cached = swapped & row.has(Plane.INCACHE, access.page)
     on, swapped, zeropage, cached = once((on, swapped, zeropage, cached))
     swapin = swapped & ~cached
+    stores = swapped & access.write & (access.zero | ~row.has(Plane.NONZERO, access.page))
     read_none = on & ~swapped & ~zeropage & ~access.write
     touch = on & ~swapped & ~zeropage & access.write
-    swapin, read_none, touch = once((swapin, read_none, touch))
+    swapin, stores, read_none, touch = once((swapin, stores, read_none, touch))
 
     allowed = once(only(enabled & ANON_ORDERS, touch | (swapin & ~access.willneed)))
     slot, shadow, state = places.of(state, access.page)
@@ -203,7 +206,9 @@ def begin(
     suitable = once(jnp.where(touch, candidates, table.suitable))
     # Until 7.1 an order that the table refuses is not offered.
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
-    state, orders = heuristic.decide(state, params, Features(touch, offered, suitable))
+    state, orders = heuristic.decide(
+        state, params, Features(touch, offered, suitable, frames.available(state))
+    )
     tried = once(orders & suitable)
     may_reclaim = access.advice == HUGE
     top, refused = _top(tried), none
@@ -218,12 +223,12 @@ def begin(
     going_on = (touch | swapin) & ~access.willneed & (allowed == 0) & (access.stop > access.page + 1)
     one = jnp.ones_like(page)
     alike = lax.cond(
-        jnp.any(going_on), lambda: _run(state, access, row, slot, table.zero, touch), lambda: one
+        jnp.any(going_on), lambda: _run(state, access, row, slot, shadow, table.zero, touch), lambda: one
     )
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
     plan = Plan(
-        bare, needs_table, huge, block, touch, swapin, zeropage, swapped, cached, read_none,
+        bare, needs_table, huge, block, touch, swapin, zeropage, swapped, cached, stores, read_none,
         allowed, edges, aligned, candidates, offered, orders, slot, shadow, table, run,
     )  # fmt: skip
     return state, plan, Ask(charged, top, tried, refused, may_reclaim)
@@ -277,8 +282,11 @@ def _choose(
     return replace(state, n=when(fails > 0, tell, state.n)), top, refused
 
 
-def _run(state: MachineState, access: Access, row: rows.Row, slot: Lane, zero: Flag, touch: Flag) -> Lane:
-    """How many pages from this one on fault alike: none, or swapped to consecutive slots of one kind."""
+def _run(
+    state: MachineState, access: Access, row: rows.Row, slot: Lane, shadow: Mask, zero: Flag, touch: Flag
+) -> Lane:
+    """How many pages from this one on fault alike: none, or swapped to consecutive slots of one kind, with
+    shadows that activate nothing, or all with the same shadow."""
     at = (access.page & 31).astype(jnp.uint32)
     empty = ~(row[Plane.PRESENT] | row[Plane.ZEROPAGE] | row[Plane.SWAPPED])
     follow = (row[Plane.NEXT] & ~row[Plane.INCACHE]) | rows.bit(access.page)
@@ -286,11 +294,21 @@ def _run(state: MachineState, access: Access, row: rows.Row, slot: Lane, zero: F
     same = (zeros ^ only(rows.ALL, ~zero)) >> (slot & 31).astype(jnp.uint32)
     shadows = places.shadows_of(state, access.page)
     distance = (state.age[None] - (shadows >> 1).astype(jnp.int32)) & 0x7FFF_FFFF
-    recent = distance <= _recent_enough(state)[None]
+    differ = distance <= _recent_enough(state)[None]
+    if state.generations is not None:
+        differ = shadows != shadow[None]
     place = np.uint32(1) << np.arange(32, dtype=np.uint32)[:, None]
-    old = jnp.sum(jnp.where(recent, np.uint32(0), place), axis=0, dtype=jnp.uint32)
+    old = jnp.sum(jnp.where(differ, np.uint32(0), place), axis=0, dtype=jnp.uint32)
+    # Some with content, which are read first, are not like some without.
+    content = row[Plane.NONZERO] ^ only(rows.ALL, ~row.has(Plane.NONZERO, access.page))
+    follow = follow & (content | only(rows.ALL, ~access.write | access.zero))
     pages = jnp.where(touch, empty >> at, (follow & (old | rows.bit(access.page))) >> at & same)
     run = jnp.minimum(bits.ctz(~pages), access.stop - access.page)
+    if state.generations is not None:
+        # The one that fills the batch goes alone.
+        return jnp.maximum(
+            jnp.where(touch, run, jnp.minimum(run, lru.FOLIO_BATCH_SIZE - 1 - state.waiting)), 1
+        )
     fresh = touch | rows.has(old, access.page)
     return jnp.where(fresh, jnp.maximum(run, 1), 1)
 
@@ -333,10 +351,14 @@ def end(
         (state, no, no),
     )
     arrive = once(touch | swapin | (on & fresh) | (zeropage & access.write))
-    state = lru.add_all(state, base, active, jnp.int32(1) << got, run, arrive)
+    cached = swapin & params.rules.free_after_map
+    state, listed = _list(state, base, active, workingset, cached, access, plan, got, run, arrive)
     read_none = plan.read_none & on
     mapped = once(on & ~access.willneed & ~read_none)
     back = once(mapped & plan.swapped)
+    # do_swap_page wants to be the only one that holds a folio it is to write to; WILLNEED drains at its end.
+    drains = (back & plan.stores & params.rules.free_after_map) | (swapin & access.willneed)
+    state = generations.lru_add_drain(state, drains)
 
     def free(c: clusters.Clusters) -> clusters.Clusters:
         return clusters.put(c, state.cpu, slot, pages, no, surely(back))
@@ -346,24 +368,24 @@ def end(
         clusters=when(back, free, state.clusters),
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
-    new = _Mapping(base + pages, got == 0, _arrivals(got, back, active, workingset))
+    listed = jnp.where(swapin | ~back, listed, jnp.uint32(0))
+    new = _Mapping(base + pages, got == 0, _arrivals(got, back) | listed)
+    state = generations.use(state, access.page, mapped)
     state = rows.each(base, base + pages, lambda s, at, on: _map(s, access, new, at, on), state, mapped)
     few = on & ~mapped
 
     def note(state: MachineState) -> MachineState:
-        return _note(state, access, read_none, swapin, active, workingset, surely(few))
+        return _note(state, access, read_none, swapin, listed, surely(few))
 
     return when(few, note, state), on
 
 
 def _all_arrivals() -> np.ndarray:
-    """For order, swapped before, active, workingset: the words of a row that a page arriving so is in."""
-    words = np.zeros((10, 2, 2, 2, PLANES), np.uint32)
+    """For order, swapped before: the words of a row that a page arriving so is in."""
+    words = np.zeros((10, 2, PLANES), np.uint32)
     words[..., [Plane.PRESENT, Plane.YOUNG]] = rows.ALL
     words[:, 1, ..., Plane.CAMEBACK] = rows.ALL
     words[2:, 1, ..., Plane.LARGE] = rows.ALL
-    words[:, :, 1, :, Plane.ACTIVE] = rows.ALL
-    words[..., 1, Plane.WORKINGSET] = rows.ALL
     for i, plane in enumerate(ORDER):
         words[[order for order in range(10) if order >> i & 1], ..., plane] = rows.ALL
     return words.reshape(-1, PLANES)
@@ -372,14 +394,46 @@ def _all_arrivals() -> np.ndarray:
 _ARRIVALS = _all_arrivals()
 
 
-def _arrivals(order: Lane, back: Flag, active: Flag, workingset: Flag) -> UInt32[Array, "planes L"]:
-    row = ((order * 2 + back) * 2 + active) * 2 + workingset
+def _arrivals(order: Lane, back: Flag) -> UInt32[Array, "planes L"]:
+    row = order * 2 + back
     if order.shape == (1,):
         found = lax.dynamic_slice(
             jnp.asarray(_ARRIVALS), (row[0].astype(jnp.uint32), np.uint32(0)), (1, PLANES)
         )
         return once(found.reshape(PLANES, 1))
     return jnp.take(jnp.asarray(_ARRIVALS), row, axis=0, mode="clip").T
+
+
+_ACTIVE, _WORKINGSET = (np.arange(PLANES)[:, None] == plane for plane in (Plane.ACTIVE, Plane.WORKINGSET))
+
+
+def _list(
+    state: MachineState,
+    base: Lane,
+    active: Flag,
+    workingset: Flag,
+    cached: Flag,
+    access: Access,
+    plan: Plan,
+    order: Lane,
+    run: Lane,
+    on: Flag,
+) -> tuple[MachineState, UInt32[Array, "planes L"]]:
+    """folio_add_lru of what arrives: (state, the words of a row for the flags of its pages).
+
+    cached: it comes through the swap cache. There it still is when it reaches the lists, if it is large, if
+    it fills the batch, or if the batch is drained at once.
+    """
+    pages = jnp.int32(1) << order
+    if state.generations is not None:
+        early = (order > 0) | (state.waiting + 1 == lru.FOLIO_BATCH_SIZE) | plan.stores | access.willneed
+        return generations.arrive(state, base, workingset, cached & early, pages, run, on)
+    state = lru.add_all(state, base, active, pages, run, on)
+    state = lru.wait(state, active, order > 0, run, on)
+    words = jnp.where(_ACTIVE, only(rows.ALL, active), 0) | jnp.where(
+        _WORKINGSET, only(rows.ALL, workingset), 0
+    )
+    return state, words
 
 
 class _Mapping(NamedTuple):
@@ -431,8 +485,7 @@ def _note(
     access: Access,
     unread: Flag,
     swapin: Flag,
-    active: Flag,
-    workingset: Flag,
+    listed: UInt32[Array, "planes L"],
     on: Flag,
 ) -> MachineState:
     """A page that is not mapped: the shared zero page instead, or read ahead."""
@@ -443,9 +496,8 @@ def _note(
     row = row.add(
         (only(here, unread), (Plane.ZEROPAGE, Plane.QUIET)),
         (only(here, ahead), (Plane.INCACHE,)),
-        (only(here, ahead & active), (Plane.ACTIVE,)),
-        (only(here, ahead & workingset), (Plane.WORKINGSET,)),
     )
+    row = rows.Row(row.words | (listed & only(here, ahead)[None]))
     return rows.put(state, access.page, row, on)
 
 
@@ -508,6 +560,26 @@ def _account(
     return replace(state, n=count_order(state.n, "anon_fault_alloc", got, plan.touch & on & ~state.oom))
 
 
+def _workingset_refault(
+    state: MachineState, shadow: Mask, pages: Lane, on: Flag
+) -> tuple[MachineState, Flag, Flag]:
+    """The classic LRU's: (state, starts active, carries the workingset flag)."""
+    age, before = (shadow >> 1).astype(jnp.int32), shadow & 1 == 1
+    distance = (state.age - age) & 0x7FFF_FFFF
+    recent = once(on & (distance <= _recent_enough(state)))
+    restored = once(recent & before)
+    grown = jnp.where(recent, pages, 0)
+    n = count(
+        state.n,
+        on,
+        workingset_refault_anon=pages,
+        workingset_activate_anon=grown,
+        workingset_restore_anon=jnp.where(restored, pages, 0),
+    )
+    state = replace(state, n=n, age=state.age + grown, activations=state.activations + grown)
+    return note_cost(state, SWAP_CLUSTER_MAX * pages, restored), recent, restored
+
+
 def _refault(
     state: MachineState,
     params: MachineParams,
@@ -520,23 +592,14 @@ def _refault(
 ) -> tuple[MachineState, Flag, Flag]:
     """A folio comes back, workingset_refault and swap_read_folio: (state, starts active, carries the
     workingset flag). A page read ahead by MADV_WILLNEED stays in the swap cache."""
-    age, before = (plan.shadow >> 1).astype(jnp.int32), plan.shadow & 1 == 1
-    distance = (state.age - age) & 0x7FFF_FFFF
-    recent = once(on & (distance <= _recent_enough(state)))
-    restored = once(recent & before)
-    grown = jnp.where(recent, pages, 0)
-    n = count(
-        state.n,
-        on,
-        workingset_refault_anon=pages,
-        workingset_activate_anon=grown,
-        workingset_restore_anon=jnp.where(restored, pages, 0),
-    )
+    if state.generations is not None:
+        state, restored = generations.refault(state, plan.shadow, pages, on)
+        recent = jnp.zeros_like(on)
+    else:
+        state, recent, restored = _workingset_refault(state, plan.shadow, pages, on)
     zero = plan.table.zero
-    n = count(n, on, pswpin=jnp.where(zero, 0, pages), swpin_zero=jnp.where(zero, pages, 0))
-    n = count_order(n, "swpin", order, on & ~zero & params.rules.counts_swpin)
-    state = replace(state, n=n, age=state.age + grown, activations=state.activations + grown)
-    state = note_cost(state, SWAP_CLUSTER_MAX * pages, restored)
+    n = count(state.n, on, pswpin=jnp.where(zero, 0, pages), swpin_zero=jnp.where(zero, pages, 0))
+    state = replace(state, n=count_order(n, "swpin", order, on & ~zero & params.rules.counts_swpin))
     ahead = on & access.willneed
 
     def cache(c: clusters.Clusters) -> clusters.Clusters:

@@ -88,6 +88,13 @@ def of(state: MachineState) -> PageFrames:
     return state.frames
 
 
+def available(state: MachineState) -> Mask:
+    """Orders for which there is a free block now: those up to the largest block's."""
+    if state.frames is None:
+        return jnp.full(state.oom.shape, rows.ALL)
+    return rows.below(bits.highest(state.frames.buddy.orders) + 1)
+
+
 def with_buddy(state: MachineState, free_lists: Buddy) -> MachineState:
     """The state with other free lists."""
     return replace(state, frames=replace(of(state), buddy=free_lists))

@@ -21,6 +21,7 @@ PAGE = 4096
 SIZES = {4 << order: order for order in range(2, 10)}  # kB: order
 MOST_SWAP = 1 << 41  # bytes; slot numbers are 31 bits
 PAGE_CLUSTERS = range(32)
+LRUS = ("classic", "mglru")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Lane:
     """One simulated machine.
 
     mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
-    memory.max in bytes, None for none. swap: bytes of the zram device. swaps: other devices, or several, in
+    memory.max in bytes, None for none. lru: classic or mglru (lru_gen/enabled 0 or 7), and always classic
+    where there is no limit. swap: bytes of the zram device. swaps: other devices, or several, in
     its place (see swap_devices). cpus: CPUs online; a workload that names more has more. page_cluster:
     exponent of the readahead window. zswap: it is on, and takes everything. frames: page frames there are,
     None for as many as are wanted, of any order.
@@ -38,6 +40,7 @@ class Lane:
     policy: str = "kernel"
     policy_params: Mapping[str, int] = field(default_factory=dict)
     limit: int | None = None
+    lru: str = "classic"
     swap: int = 128 << 20
     swaps: tuple[Device, ...] = ()
     cpus: int = 1
@@ -119,6 +122,8 @@ class Lane:
                 raise InputError(
                     f"swap: priority {device.priority}; it is {PRIORITIES[0]} to {PRIORITIES[-1]}"
                 )
+        if self.lru not in LRUS:
+            raise InputError(f"lru: {self.lru!r} is neither {' nor '.join(LRUS)}")
         if not 1 <= self.cpus <= CPUS:
             raise InputError(f"cpus: {self.cpus}; a machine has 1 to {CPUS}")
         if self.page_cluster not in PAGE_CLUSTERS:

@@ -1,6 +1,7 @@
 """The two anonymous LRU lists of the cgroup: doubly linked by page number, eaten from the tail.
 
-A folio is known by its lowest mapped page. Source: include/linux/mm_inline.h (lruvec_add_folio), 7.3.
+A folio is known by its lowest mapped page. Source: include/linux/mm_inline.h (lruvec_add_folio), mm/swap.c
+(folio_add_lru), 7.3.
 """
 
 from dataclasses import replace
@@ -13,6 +14,7 @@ from jaxswap.machine.state import Flag, Lane, MachineState, pages_room
 from jaxswap.swaptable.bits import once
 from jaxswap.swaptable.lanes import Table, load, load1, repeat, store, store1, surely, when
 
+FOLIO_BATCH_SIZE = 31
 _ROW = np.arange(32, dtype=np.int32)[:, None]
 
 
@@ -45,6 +47,38 @@ def insert(
     return _sized(replace(state, next=next, prev=prev), active, pages, on)
 
 
+def sizes(state: MachineState) -> tuple[Lane, Lane]:
+    """Pages on the inactive and on the active list, without those that wait."""
+    return state.inactive - (state.waiting - state.waiting_active), state.active - state.waiting_active
+
+
+def is_active(state: MachineState, flag: Flag) -> Flag:
+    """Whether a folio with this ACTIVE flag is on the active list; of the multi-gen LRU none is."""
+    return flag if state.generations is None else jnp.zeros_like(flag)
+
+
+def drain(state: MachineState, on: Flag) -> MachineState:
+    """lru_add_drain."""
+    return replace(
+        state,
+        waiting=jnp.where(on, 0, state.waiting),
+        waiting_active=jnp.where(on, 0, state.waiting_active),
+    )
+
+
+def wait(state: MachineState, active: Flag, large: Flag, folios: Lane, on: Flag) -> MachineState:
+    """folio_add_lru of new folios: small ones wait until FOLIO_BATCH_SIZE are there, or a large one comes."""
+    total = state.waiting + folios
+    rest = jnp.where(large, 0, total % FOLIO_BATCH_SIZE)
+    of_all = state.waiting_active + jnp.where(active, folios, 0)
+    of_rest = jnp.where(active, rest, 0)
+    return replace(
+        state,
+        waiting=jnp.where(on, rest, state.waiting),
+        waiting_active=jnp.where(on, jnp.where(rest < total, of_rest, of_all), state.waiting_active),
+    )
+
+
 def add(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag) -> MachineState:
     """Link a folio at the head of a list."""
     return insert(state, sentinel(state, active), folio, active, pages, on)
@@ -55,7 +89,13 @@ def add_all(
 ) -> MachineState:
     """Link folios of `pages` pages at the head of a list: one, or small ones side by side in a row of pages,
     ascending."""
-    before, last = sentinel(state, active), once(folio + folios - 1)
+    state = link_all(state, sentinel(state, active), folio, folios, on)
+    return _sized(state, active, pages * folios, on)
+
+
+def link_all(state: MachineState, before: Lane, folio: Lane, folios: Lane, on: Flag) -> MachineState:
+    """Link one folio, or small ones side by side in a row of pages, on the tail side of `before`."""
+    last = once(folio + folios - 1)
 
     def between(links: tuple[Table, Table]) -> tuple[Table, Table]:
         """The links of several to each other."""
@@ -73,7 +113,7 @@ def add_all(
     after, next = load1(next, before)
     next = store1(store1(next, before, last, on), folio, after, on)
     prev = store1(store1(prev, after, folio, on), last, before, on)
-    return _sized(replace(state, next=next, prev=prev), active, pages * folios, on)
+    return replace(state, next=next, prev=prev)
 
 
 def remove(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag) -> MachineState:

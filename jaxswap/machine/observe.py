@@ -126,8 +126,9 @@ def leaving(rows: UInt32[np.ndarray, "words lanes"]) -> dict[str, Int64[np.ndarr
 
     present, touched = words[:, Plane.PRESENT], words[:, Plane.TOUCHED]
     back, large = present & words[:, Plane.CAMEBACK], words[:, Plane.LARGE]
+    ahead = words[:, Plane.SWAPPED] & words[:, Plane.INCACHE] & ~words[:, Plane.UNWRITTEN]
     return {
-        "useless_swapin": total(back & ~touched) + total(words[:, Plane.SWAPPED] & words[:, Plane.INCACHE]),
+        "useless_swapin": total(back & ~touched) + total(ahead),
         "useless_touch": total(present & ~words[:, Plane.CAMEBACK] & ~touched),
         "needed_pages": total(back & touched),
         "covered_pages": total(back & touched & large),

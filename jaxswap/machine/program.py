@@ -53,8 +53,9 @@ class Program:
     kind, block, start, end: an operation each; a STREAM has its accesses start .. end - 1 of the access
     table. vma: VMA of an operation on a range. A SET has the number of its file in `block`, the value in
     `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the
-    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state. cpu: that runs
-    each operation, None where the machine has but one.
+    region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state. first_vma,
+    vmas: at each operation the first of the process's VMAs, and how many it has. cpu: that runs each
+    operation, None where the machine has but one.
     """
 
     kind: Int32[Array, " ops"]
@@ -68,6 +69,8 @@ class Program:
     vma_end: Int32[Array, " vmas"]
     vma_advice: Int32[Array, " vmas"]
     vma_window: Int32[Array, " vmas"]
+    first_vma: Int32[Array, " ops"]
+    vmas: Int32[Array, " ops"]
     cpu: Int32[Array, " ops"] | None = None
 
 
@@ -190,11 +193,15 @@ def compile_workload(
     cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs) | worker) + 1).tolist(), len(kinds)]
     ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and owners_of_runs[a]}
     cpus: list[int] = []
+    layouts: list[tuple[int, int]] = []
+    layout = (0, 0)
     i = 0
     while i < len(kinds):
         cpus += [int(workload.cpu[i - 1])] * (len(ops) - len(cpus))
+        layouts += [layout] * (len(ops) - len(layouts))
         table = spaces[int(homes[i])]
         vmas, base = table.vmas, table.base
+        layout = (table.first, len(vmas.live))
         if i in ends:
             stop = ends[i]
             runs, begin = lengths[i:stop], firsts[i:stop]
@@ -278,6 +285,7 @@ def compile_workload(
 
     cpus += [int(workload.cpu[-1])] * (len(ops) - len(cpus)) if len(kinds) else []
     columns = np.array(ops, np.int32).reshape(-1, 5)
+    layout_rows = np.array(layouts + [layout] * (len(ops) - len(layouts)), np.int32).reshape(-1, 2)
     vma_rows = np.array(rows, np.int32).reshape(-1, 4)
     accesses = np.concatenate([*chunks, np.zeros(0, np.uint32)])
     owners = np.concatenate([*chunk_vmas, np.zeros(0, np.int32)])
@@ -293,6 +301,8 @@ def compile_workload(
         vma_end=padded(vma_rows[:, 1], np.int32),
         vma_advice=padded(vma_rows[:, 2], np.int32),
         vma_window=padded(vma_rows[:, 3], np.int32),
+        first_vma=padded(layout_rows[:, 0], np.int32),
+        vmas=padded(layout_rows[:, 1], np.int32),
         cpu=padded(cpus, np.int32) if by_page else None,
     )
     windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())

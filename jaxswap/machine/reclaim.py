@@ -15,7 +15,7 @@ from jax import lax
 from jaxswap.machine import blocks, holding, lru, rows
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
+from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, next_victim, shrink_folio
 from jaxswap.machine.work import (
     ACTIVE,
@@ -35,7 +35,6 @@ from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 SWAPPINESS = 60
-MEMCG_CHARGE_BATCH = 64
 PAGE_ALLOC_COSTLY_ORDER = 3
 DEF_PRIORITY = 12
 
@@ -139,9 +138,10 @@ def _give_up(work: Work, on: Flag) -> Work:
 
 
 def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
-    """lru_note_cost of the anonymous lists; halved against the list sizes of the last flush."""
-    total = state.anon_cost + cost
-    total = jnp.where(total > state.flushed_total // 4, total // 2, total)
+    """lru_note_cost of the anonymous lists; halved to at most a quarter of their sizes of the last flush."""
+    total, most = state.anon_cost + cost, state.flushed_total // 4
+    halvings = jnp.maximum(lax.clz(most) - lax.clz(total), 0)
+    total = total >> jnp.where(total >> halvings > most, halvings + 1, halvings)
     return replace(state, anon_cost=jnp.where(on, total, state.anon_cost))
 
 
@@ -152,7 +152,9 @@ def _target(work: Work) -> Lane:
 def _start(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """The next batch of a pass over the lists, of the next pass if it is to begin."""
     state, work = _begin_pass(state, work, on & (work.phase == PASS))
-    return state, _next_batch(work, _target(work), on & (work.phase == BATCH))
+    begins = on & (work.phase == BATCH)
+    state = lru.drain(state, begins & (work.low | _goes_on(work, _target(work))))
+    return state, _next_batch(work, _target(work), begins)
 
 
 def _after_scan(
@@ -173,7 +175,7 @@ def _after_scan(
 
 def _begin_pass(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """prepare_scan_control and get_scan_count at one priority."""
-    inactive, active, cost = state.inactive, state.active, state.anon_cost
+    (inactive, active), cost = lru.sizes(state), state.anon_cost
     low = inactive < active
     deactivate = (work.attempt == 2) | low | (state.activations != state.refaults_seen)
     anon = SWAPPINESS * (3 * cost + 1) // (2 * cost + 1)
@@ -235,17 +237,6 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
     )
 
 
-def _members(state: MachineState, v: Lane, order: Lane, broken: Flag) -> bits.Bits:
-    """The mapped pages of a folio that has lost some, as pages of its block."""
-    none = jnp.zeros((16, *v.shape), jnp.uint32)
-    return lax.cond(jnp.any(broken), lambda: blocks.folio(state, v, order)[0], lambda: none)
-
-
-def _in_row(members: bits.Bits, at: Lane, order: Lane, broken: Flag) -> Mask:
-    """The pages of a folio in the row of `at`."""
-    return once(jnp.where(broken, bits.word(members, (at >> 5) & 15), rows.folio(at, order)))
-
-
 def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, the victim.
 
@@ -283,11 +274,11 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
 
         def rotate(state: MachineState) -> MachineState:
             sure = surely(young)
-            members = _members(state, v, order, broken)
+            members = blocks.members(state, v, order, broken)
 
             def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
                 row, state = rows.get(state, at)
-                pages = _in_row(members, at, order, broken)
+                pages = blocks.in_row(members, at, order, broken)
                 row = row.clear((pages, (Plane.YOUNG, Plane.QUIET, Plane.QUIET_WRITE)))
                 row = row.add((pages, (Plane.REFERENCED,)), (only(pages, activate), (Plane.ACTIVE,)))
                 return rows.put(state, at, row, on)
@@ -372,19 +363,19 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
         order = once(jnp.where(row.has(Plane.PRESENT, v), row.order(v), 0))
         size = once(jnp.int32(1) << order)
         broken = once(more & row.has(Plane.PARTIAL, v))
-        members, table = lax.optimization_barrier((_members(state, v, order, broken), state.rows))
+        members, table = lax.optimization_barrier((blocks.members(state, v, order, broken), state.rows))
         state = replace(state, rows=table)
 
         def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
             row, state = rows.get(state, at)
-            pages = _in_row(members, at, order, broken)
+            pages = blocks.in_row(members, at, order, broken)
             row = row.clear((pages, (Plane.YOUNG, Plane.ACTIVE, Plane.QUIET, Plane.QUIET_WRITE)))
             return rows.put(state, at, row.add((pages, (Plane.WORKINGSET,))), on)
 
         base = v >> order << order
         state = rows.each(base, base + size, mark, state, more)
         state = lru.rotate(state, v, yes, ~yes, size, more)
-        state = replace(state, n=count(state.n, more, pgdeactivate=size))
+        state = replace(state, n=count(state.n, more, pgdeactivate=size, pgrefill=size))
         return state, scanned + jnp.where(more, size, 0)
 
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))

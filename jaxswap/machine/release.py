@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, frames, lru, places, rows, usefulness
+from jaxswap.machine import blocks, frames, generations, lru, places, rows, usefulness
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import Row, once, only
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
@@ -29,6 +29,10 @@ def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineS
     def release(state: MachineState, at: Lane, on: Flag) -> MachineState:
         row, state = rows.get(state, at)
         pages = once(only(rows.inside(at, start, end), on))
+        going = pages & (row[Plane.PRESENT] | row[Plane.INCACHE]) != 0
+        state = generations.lru_add_drain(state, going)
+        if state.generations is not None:
+            row, state = rows.get(state, at)
         base = at & -32
         present, swapped, cached = (pages & row[p] for p in (Plane.PRESENT, Plane.SWAPPED, Plane.INCACHE))
         none = jnp.zeros_like(pages)
@@ -54,13 +58,14 @@ def _unmap(
 ) -> tuple[MachineState, Mask]:
     """Take pages of a row from their folios and free empty ones: (state, pages of the row left in folios that
     lost some)."""
-    state = usefulness.leave(state, usefulness.judge(row, present), surely(present != 0))
+    some = surely(present != 0)
+    state = usefulness.leave(state, usefulness.judge(row, present), some)
 
     def folio(carry: tuple[MachineState, Mask, Mask]) -> tuple[MachineState, Mask, Mask]:
         state, left, partial = carry
         on = surely(left != 0)
         page = once(base + jnp.minimum(bits.ctz(left), 31))
-        order, active = row.order(page), row.has(Plane.ACTIVE, page)
+        order, active = row.order(page), lru.is_active(state, row.has(Plane.ACTIVE, page))
         order, active = once((order, active))
         members = rows.folio(page, order) & row[Plane.PRESENT] & row.of_order(order)
         members = once(only(members, on))
@@ -155,9 +160,9 @@ def _drop_cached(state: MachineState, base: Lane, row: Row, cached: Mask) -> Mac
     def drop(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, left = carry
         on, page = surely(left != 0), base + jnp.minimum(bits.ctz(left), 31)
-        active = row.has(Plane.ACTIVE, page)
+        active = lru.is_active(state, row.has(Plane.ACTIVE, page))
         state = lru.remove(state, page, active, jnp.ones_like(page), on)
-        n = count(state.n, on, useless_swapin=1)
+        n = count(state.n, on & ~row.has(Plane.UNWRITTEN, page), useless_swapin=1)
         return replace(state, used=state.used - on, n=n), left & (left - np.uint32(1))
 
     return repeat(lambda carry: carry[1] != 0, drop, (state, cached))[0]

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
 from jaxswap.frames import buddyinfo_text, frames_text
-from jaxswap.machine import counters, frames, observe, settings
+from jaxswap.machine import counters, frames, generations, observe, settings
 from jaxswap.machine.lane import Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, Profile, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
@@ -29,9 +29,11 @@ from jaxswap.machine.shared import state as shared
 from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
 from jaxswap.machine.step import step
 from jaxswap.swaptable.clusters import Clusters, Device, swapon
+from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload, write_recording
 
 CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
+BY_PAGE = "a machine with several processes or CPUs, on a device other than zram, or with zswap,"
 LATER = "take 6.18 or later"  # what to do where the rules of 6.12 are not modelled
 Progress = Callable[[int, int], None]
 
@@ -90,7 +92,7 @@ class OneReplay:
         if lane.page_cluster != 3:
             header["page-cluster"] = str(lane.page_cluster)
         if lane.limit is not None:
-            header |= {"lru": "classic", "memory.max": f"{lane.limit >> 10}K"}
+            header |= {"lru": lane.lru, "memory.max": f"{lane.limit >> 10}K"}
         if lane.frames is not None:
             header["frames"] = frames_text(lane.frames)
             if lane.frames.free:
@@ -210,6 +212,8 @@ class Replay:
             raise InputError("swap: all lanes of one replay have devices of the same size")
         if len({lane.cpus for lane in lanes}) > 1:
             raise InputError("cpus: all lanes of one replay have as many CPUs")
+        if len({lane.lru for lane in lanes}) > 1:
+            raise InputError("lru: all lanes of one replay have the same")
         self.workload, self.count = workload, len(lanes)
         _check_devices(lanes, workload, profile)
         rules = PROFILES[profile]
@@ -228,7 +232,16 @@ class Replay:
         filled = [*lanes, *[lanes[-1]] * (self.groups * self.width - len(lanes))]
         cpus = max(lanes[0].cpus, int(workload.cpu.max(initial=0)) + 1)
         swapped_on = _swapon(devices_of_all, profile, self.width, cpus)
-        begin = functools.partial(init, room(workload.npages), swapped_on, self.width)
+        pages = room(workload.npages)
+        begin = functools.partial(init, pages, swapped_on, self.width)
+        if lanes[0].lru == "mglru" and any(lane.limit is not None for lane in lanes):
+            if self.compiled.by_page:
+                raise InputError(f"lru: {BY_PAGE} has the classic LRU only")
+
+            def begin() -> MachineState:
+                state = init(pages, swapped_on, self.width)
+                return replace(state, generations=generations.fresh(pages // 512 + SPARE, self.width))
+
         if self.compiled.by_page:
             begin = functools.partial(
                 shared.init,

@@ -41,6 +41,10 @@ class Plane(enum.IntEnum):
     REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page of it. PARTIAL: the folio has lost
     pages. INCACHE: swapped, with a folio in the swap cache. No mapped folio is in the swap cache: where one
     can be, `machine.shared` is.
+
+    Of the multi-gen LRU, in which no folio is ACTIVE: GEN0, GEN1: generation modulo 4; REFS0, REFS1: accesses
+    beyond the first; ISOLATED, of a page with a folio: it is off the lists; UNWRITTEN, of a page in the swap
+    cache only: the folio's content is nowhere else.
     """
 
     PRESENT = 0
@@ -63,14 +67,22 @@ class Plane(enum.IntEnum):
     WORKINGSET = 17
     PARTIAL = 18
     INCACHE = 19
+    GEN0 = ACTIVE
+    GEN1 = 20
+    REFS0 = 21
+    REFS1 = 22
+    ISOLATED = ZEROPAGE
+    UNWRITTEN = YOUNG
 
 
-PLANES = 24  # words of a row; what is left over is spare
+PLANES = 24  # words of a row; the last is spare
 ORDER = (Plane.O0, Plane.O1, Plane.O2, Plane.O3)
 
 NO_LIMIT = 1 << 30
+MEMCG_CHARGE_BATCH = 64
+KERNEL_PAGES = 1  # of the first object that is charged, a VMA: it takes a page for those to follow too
 LEAST_PAGES, LEAST_CLUSTERS = 16384, 64  # smaller machines share one compiled program
-INACTIVE, ACTIVE_LIST = 0, 1  # sentinels behind the pages in the LRU link tables
+LISTS = 6  # sentinels of lists behind the pages in the LRU link tables
 POLICY_WORDS = 8
 
 
@@ -93,15 +105,47 @@ class MachineParams:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class Generations:
+    """struct lru_gen_folio and lru_gen_mm_state of a machine with the multi-gen LRU.
+
+    max_seq, min_anon, min_file: youngest generation, oldest of anon and of file pages. walked: youngest of
+    the last walk of page tables. walking: this pass has walked. known: the process was walked once; ran: it
+    ran since its last walk. live: which filters there are (two bits). used: of each block, whether its page
+    table was used since the last walk. filters: of each block, which of the two filters name it. tiers: five
+    accounts of four tiers, in pages. activating: folios that wait to be activated, `activations` of them.
+    """
+
+    max_seq: Lane
+    min_anon: Lane
+    min_file: Lane
+    walked: Lane
+    walking: Flag
+    known: Flag
+    ran: Flag
+    live: Mask
+    used: Int32[Array, "blocks L"]
+    filters: Int32[Array, "blocks L"]
+    tiers: Int32[Array, "tiers L"]
+    activating: Int32[Array, "batch L"]
+    activations: Lane
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class MachineState:
     """What a machine has become.
 
     cpu: that runs the operation under way. rows: PLANES words for every 32 pages. slots, shadows: of each
     swapped page, a shadow being nonresident age << 1 | workingset. tables: blocks with a page table.
-    next, prev: LRU links by page. used: pages charged; stock: pages charged ahead. age: nonresident_age.
-    anon_cost, refaults_seen, flushed_active, flushed_total: as in lruvec, the last two as of the last
-    statistics flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
-    sharing: of several processes; None where there is one. frames: None where there is always one.
+    next, prev: LRU links by page. inactive, active: pages on the lists. waiting, waiting_active: small
+    folios, and active ones among them, that the kernel has in its batch and not yet on the lists (here they
+    are linked at once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
+    nonresident_age. anon_cost, refaults_seen, flushed_*: as in lruvec, the last as of the last statistics
+    flush. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
+    generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
+    its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
+    one.
+    frames: None where there is always one.
     """
 
     cpu: Lane
@@ -114,6 +158,8 @@ class MachineState:
     clusters: Clusters
     inactive: Lane
     active: Lane
+    waiting: Lane
+    waiting_active: Lane
     used: Lane
     stock: Lane
     age: Lane
@@ -129,6 +175,7 @@ class MachineState:
     oom: Flag
     memory: Int32[Array, "policy_words L"]
     n: counters.Counts
+    generations: Generations | None = None
     sharing: "Sharing | None" = None
     frames: "PageFrames | None" = None
 
@@ -139,8 +186,8 @@ def room(pages: int) -> int:
 
 
 def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
-    """A machine with no page mapped and fresh swap devices; `pages` as given by `room`."""
-    links = np.arange(pages + 2 + SPARE, dtype=np.int32)[:, None].repeat(lanes, axis=1)
+    """A machine with no page mapped, fresh swap devices and the classic LRU; `pages` as given by `room`."""
+    links = np.arange(pages + LISTS + SPARE, dtype=np.int32)[:, None].repeat(lanes, axis=1)
 
     def zero(dtype: DTypeLike = jnp.int32) -> Array:
         return jnp.zeros((lanes,), dtype)
@@ -156,8 +203,10 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
         clusters=swap,
         inactive=zero(),
         active=zero(),
-        used=zero(),
-        stock=zero(),
+        waiting=zero(),
+        waiting_active=zero(),
+        used=zero() + KERNEL_PAGES,
+        stock=zero() + MEMCG_CHARGE_BATCH - KERNEL_PAGES,
         age=zero(),
         anon_cost=zero(),
         activations=zero(),
@@ -176,4 +225,4 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
 
 def pages_room(state: MachineState) -> int:
     """Pages the arrays have room for; the LRU sentinels follow them."""
-    return state.next.shape[0] - 2 - SPARE
+    return state.next.shape[0] - LISTS - SPARE

@@ -12,9 +12,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import fault, holding, program, rows, settings, tables
+from jaxswap.machine import fault, generations, holding, mglru, program, rows, settings, tables
 from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
+from jaxswap.machine.layout import Layout, layout_of
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import finish, try_charge
 from jaxswap.machine.release import dont_need
@@ -23,7 +24,7 @@ from jaxswap.machine.shared import step as shared
 from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.work import work_of
 from jaxswap.swaptable import bits
-from jaxswap.swaptable.lanes import load1, repeat, surely, when
+from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
 
 _NEVER = PLANES - 1  # a spare word of a row: always empty
 _FEW = 8  # words of a row that an access looks at or changes
@@ -96,7 +97,7 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         def serve(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
             state, cursor = carry
             access = _access_at(ops, op, cursor, stop, zero, ahead)
-            state, done = _serve(state, params, access, surely(faults))
+            state, done = _serve(state, params, access, layout_of(ops, i), surely(faults))
             return state, cursor + done
 
         state, cursor = when(faults, serve, (state, cursor))
@@ -131,7 +132,9 @@ def _act(
     return when(splits, lambda s: tables.split(s, begin, surely(splits)), state)
 
 
-def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag) -> tuple[MachineState, Lane]:
+def _serve(
+    state: MachineState, params: MachineParams, access: Access, layout: Layout, on: Flag
+) -> tuple[MachineState, Lane]:
     """One fault: (state, how many pages are done with)."""
     state, plan, ask = fault.begin(state, params, access, on)
     ready = ask.on
@@ -142,8 +145,12 @@ def _serve(state: MachineState, params: MachineParams, access: Access, on: Flag)
     unmet = once(ask.on & ~charged)
 
     def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
+        state = carry[0]
         work = work_of(ask.order, ask.tried, ask.refused, ask.may_reclaim, unmet)
-        state, work = finish(carry[0], params, work)
+        if state.generations is None:
+            state, work = finish(state, params, work)
+        else:
+            state, work = mglru.finish(state, params, work, layout)
         return state, work.order, work.refused
 
     state, got, refused = when(unmet, insist, (state, ask.order, ask.refused))
@@ -198,7 +205,8 @@ def _walk(
         def mark(state: MachineState) -> MachineState:
             row, state = rows.get(state, page)
             pages = once(rows.only(rows.rest(page, page + run), marked))
-            return rows.put(state, page, touched(row, pages, write == 1, zero), surely(marked))
+            state = rows.put(state, page, touched(row, pages, write == 1, zero), surely(marked))
+            return generations.use(state, page, surely(marked))
 
         state = when(marked, mark, replace(state, rows=table))
         cursor = cursor + jnp.where(marked, run, passed)
@@ -265,15 +273,15 @@ def _pass_stream(
         word = lax.dynamic_slice(table, (at[0] + int(Plane.QUIET) + write[0], np.uint32(0)), (1, 1))[0]
         return (word & bit != 0) & (cursor < op.end)
 
-    def passes(carry: tuple[Array, Lane]) -> Flag:
-        table, cursor = carry
+    def passes(carry: tuple[Array, Lane, Array | None]) -> Flag:
+        table, cursor, _ = carry
         at, bit, write = access(cursor)
         present = lax.dynamic_slice(table, (at[0] + int(Plane.PRESENT), np.uint32(0)), (1, 1))[0]
         zeropage = lax.dynamic_slice(table, (at[0] + int(Plane.ZEROPAGE), np.uint32(0)), (1, 1))[0]
         return ((present | (zeropage & (write - 1))) & bit != 0) & (cursor < op.end)
 
-    def mark(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
-        table, cursor = carry
+    def mark(carry: tuple[Array, Lane, Array | None]) -> tuple[Array, Lane, Array | None]:
+        table, cursor, used = carry
         table, cursor = once(repeat(lambda c: quiet(*c), lambda c: (c[0], c[1] + 1), (table, cursor)))
 
         def change(table: Array) -> Array:
@@ -285,10 +293,18 @@ def _pass_stream(
             row = row | ((chosen | filled) & bit)
             return once(lax.dynamic_update_slice(table, row, (at[0], np.uint32(0))))
 
-        on, table = once((passes((table, cursor)), table))
-        return when(on, change, table), cursor + on
+        on, table = once((passes((table, cursor, used)), table))
+        if used is not None:
+            at, bit, _ = access(cursor)
+            present = lax.dynamic_slice(table, (at[0] + int(Plane.PRESENT), np.uint32(0)), (1, 1))[0]
+            block = (at // (16 * PLANES)).astype(jnp.int32)
+            used = store1(used, block, jnp.ones_like(block), on & (present & bit != 0))
+        return when(on, change, table), cursor + on, used
 
-    table, cursor = repeat(passes, mark, (state.rows, cursor))
+    used = None if state.generations is None else state.generations.used
+    table, cursor, used = repeat(passes, mark, (state.rows, cursor, used))
+    if used is not None:
+        state = generations.put(state, used=used)
     return replace(state, rows=table), cursor
 
 

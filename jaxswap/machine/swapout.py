@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import frames, lru, places, rows, tables, usefulness
+from jaxswap.machine import frames, generations, lru, places, rows, tables, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -21,10 +21,12 @@ from jaxswap.machine.work import Pieces, Work
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.geometry import MAX_ORDER
-from jaxswap.swaptable.lanes import load1, surely, when
+from jaxswap.swaptable.lanes import load1, store1, surely, when
 
 SWAP_CLUSTER_MAX = 32
-FOLIO_FLAGS = (Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET)
+FOLIO_FLAGS = (
+    Plane.REFERENCED, Plane.ACTIVE, Plane.WORKINGSET, Plane.GEN1, Plane.REFS0, Plane.REFS1
+)  # fmt: skip
 ARRIVAL = (Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK, Plane.LARGE, Plane.QUIET, Plane.QUIET_WRITE)
 _WORD = np.arange(16, dtype=np.int32)[:, None]
 
@@ -64,7 +66,7 @@ class Next(NamedTuple):
 
     page: lowest mapped page. order, and `want` folios of that order one behind the other (one before the
     other if `down`), all alike. piece: of a split folio, so on no list. nobodys: a piece that nobody
-    maps. cached: in the swap cache only. partial: has lost pages.
+    maps. cached: in the swap cache only. partial: has lost pages. flags: of the multi-gen LRU.
     """
 
     on: Flag
@@ -78,6 +80,7 @@ class Next(NamedTuple):
     partial: Flag
     active: Flag
     workingset: Flag
+    flags: generations.Flags
 
 
 def _first_piece(rules: Rules, split: Pieces, folio: Lane) -> tuple[Lane, Lane, Flag, Flag]:
@@ -101,9 +104,18 @@ def _first_piece(rules: Rules, split: Pieces, folio: Lane) -> tuple[Lane, Lane, 
     return page, run, piece & ~ascending, nobodys
 
 
-def _next(row: rows.Row, page: Lane, want: Lane, down: Flag, piece: Flag, nobodys: Flag, on: Flag) -> Next:
+def _next(
+    state: MachineState,
+    row: rows.Row,
+    page: Lane,
+    want: Lane,
+    down: Flag,
+    piece: Flag,
+    nobodys: Flag,
+    on: Flag,
+) -> Next:
     cached = on & ~piece & ~row.has(Plane.PRESENT, page)
-    active = row.has(Plane.ACTIVE, page)
+    active = lru.is_active(state, row.has(Plane.ACTIVE, page))
     return once(
         Next(
             on=on,
@@ -117,6 +129,7 @@ def _next(row: rows.Row, page: Lane, want: Lane, down: Flag, piece: Flag, nobody
             partial=on & ~piece & row.has(Plane.PARTIAL, page),
             active=active,
             workingset=row.has(Plane.WORKINGSET, page) | active,
+            flags=generations.flags_of(row, page),
         )
     )
 
@@ -128,7 +141,7 @@ def next_victim(state: MachineState, rules: Rules, work: Work) -> tuple[Next, Ma
     on = once(piece | (work.victim >= 0))
     page = jnp.where(on, page, 0)
     row, state = rows.get(state, page)
-    return _next(row, page, run, down, piece, nobodys, on), state
+    return _next(state, row, page, run, down, piece, nobodys, on), state
 
 
 def next_of_range(
@@ -153,7 +166,7 @@ def next_of_range(
 
     want = lax.cond(jnp.any(here), alike, lambda: run)
     at = jnp.where(ranged & ~here, (at & -32) + 32, at)
-    return _next(row, page, want, down, piece, nobodys, once(piece | here)), at, state
+    return _next(state, row, page, want, down, piece, nobodys, once(piece | here)), at, state
 
 
 def shrink_folio(
@@ -225,6 +238,27 @@ def _swapped(state: MachineState, page: Lane) -> tuple[Flag, Lane, MachineState]
     return rows.has(word, page), slot, replace(state, rows=table, slots=slots)
 
 
+def _neighbours(
+    state: MachineState, start: Lane, end: Lane, first: Lane, last: Lane, on: Flag
+) -> tuple[MachineState, Flag, Flag]:
+    """Pages start .. end - 1 get the slots first .. last: (state, whether they follow the slot of the page
+    before, whether the slot of the page behind follows theirs)."""
+    below, low, state = _swapped(state, jnp.maximum(start - 1, 0))
+    above, high, state = _swapped(state, end)
+    joined = below & (start & 511 != 0) & (low + 1 == first)
+    return state, joined, once(on & above & (end & 511 != 0) & (high == last + 1))
+
+
+def _join(state: MachineState, page: Lane, on: Flag) -> MachineState:
+    """The slot of a swapped page follows that of the page before."""
+
+    def join(state: MachineState) -> MachineState:
+        row, state = rows.get(state, page)
+        return rows.put(state, page, row.add((rows.bit(page), (Plane.NEXT,))), surely(on))
+
+    return when(on, join, state)
+
+
 def _swap_out(
     state: MachineState, v: Lane, order: Lane, pages: Lane, slot: Lane, go: Next, on: Flag
 ) -> MachineState:
@@ -235,42 +269,44 @@ def _swap_out(
     end, down = v + pages, go.down
     up = jnp.where(down, -1, 1)
     first, last = jnp.where(down, slot + pages - 1, slot), jnp.where(down, slot, slot + pages - 1)
-    below, low, state = _swapped(state, jnp.maximum(v - 1, 0))
-    above, high, state = _swapped(state, end)
-    joined = below & (v & 511 != 0) & (low + 1 == first)
-    behind = once(on & above & (end & 511 != 0) & (high == last + 1))
+    state, joined, behind = _neighbours(state, v, end, first, last, on)
     first_follows = once(jnp.where(joined, np.uint32(0), rows.bit(v)))
     step = once(jnp.where(order == 0, up, 0))
     oldest = once(jnp.where(down, state.age + pages - 1, state.age))
+    generational = state.generations is not None
+    if generational:
+        oldest, step = generations.shadow_of(state, go.flags).astype(jnp.int32), jnp.zeros_like(v)
 
-    def unmap(carry: tuple[MachineState, Judged, Flag], at: Lane, on: Flag) -> tuple:
-        state, judged, nonzero = carry
+    def unmap(carry: tuple[MachineState, Judged, Flag, Lane], at: Lane, on: Flag) -> tuple:
+        state, judged, nonzero, again = carry
         row, state = rows.get(state, at)
         going = once(only(rows.inside(at, v, end), on))
         judged = Judged(*(a + b for a, b in zip(judged, usefulness.judge(row, going), strict=True)))
         nonzero = nonzero | (going & row[Plane.NONZERO] != 0)
-        workingset = row[Plane.WORKINGSET] | row[Plane.ACTIVE]
+        workingset = row[Plane.WORKINGSET]
+        if generational:
+            again = again + rows.size(going & workingset)
+        else:
+            workingset = workingset | row[Plane.ACTIVE]
         # Upwards every page but the first follows the one before it.
         follows = jnp.where(down, going & rows.bit(v) & ~first_follows, going & ~only(first_follows, at == v))
         row = row.clear((going, (Plane.PRESENT, *FOLIO_FLAGS, *ARRIVAL, *ORDER)))
         row = row.add((going, (Plane.SWAPPED,)), (follows, (Plane.NEXT,)))
         state = rows.put(state, at, row, on)
         state = places.write(state, at, going, first + (at - v), up, oldest, step, workingset)
-        return state, judged, nonzero
+        return state, judged, nonzero, again
 
     none = jnp.zeros_like(v)
-    start = (state, Judged(none, none, none, none), jnp.zeros_like(on))
-    state, judged, nonzero = rows.each(v, end, unmap, start, on)
+    start = (state, Judged(none, none, none, none), jnp.zeros_like(on), none)
+    state, judged, nonzero, again = rows.each(v, end, unmap, start, on)
+    if generational:
+        state = generations.evicted(state, go.flags, pages, again, on)
     zero, written = once((on & ~nonzero, on & nonzero))
-
-    def join(state: MachineState) -> MachineState:
-        row, state = rows.get(state, end)
-        return rows.put(state, end, row.add((rows.bit(end), (Plane.NEXT,))), surely(behind))
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
         return clusters.set_plane(c, clusters.ZERO, slot, pages, surely(zero), surely(zero))
 
-    state = usefulness.leave(when(behind, join, state), judged, on)
+    state = usefulness.leave(_join(state, end, behind), judged, on)
     n = count(state.n, on, pswpout=jnp.where(written, pages, 0), swpout_zero=jnp.where(zero, pages, 0))
     return replace(
         state,
@@ -281,20 +317,58 @@ def _swap_out(
 
 
 def _drop_cached(state: MachineState, go: Next, on: Flag) -> MachineState:
-    """Take a clean, unmapped folio out of the swap cache; its slot keeps its count."""
+    """Take an unmapped folio out of the swap cache, written if need be; its slot keeps its count."""
     slot, _, state = places.of(state, go.page)
     here = only(rows.bit(go.page), on)
     row, state = rows.get(state, go.page)
-    row = row.clear((here, (Plane.INCACHE, *FOLIO_FLAGS)))
+    # None but the multi-gen LRU leaves one unwritten; one that was read ahead is clean, and was never used.
+    dirty, nonzero = on & row.has(Plane.UNWRITTEN, go.page), row.has(Plane.NONZERO, go.page)
+    row = row.clear((here, (Plane.INCACHE, Plane.UNWRITTEN, *FOLIO_FLAGS)))
     state = rows.put(state, go.page, row, on)
     kept = only(here, go.workingset)
-    zero = jnp.zeros_like(slot)
-    state = places.write(state, go.page, here, slot, zero, state.age, zero, kept)
-    return replace(
-        state,
-        clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, jnp.ones_like(slot), ~on, on),
-        n=count(state.n, on, useless_swapin=1),
-    )
+    zero, one = jnp.zeros_like(slot), jnp.ones_like(slot)
+    age, n = state.age, count(state.n, on & ~dirty, useless_swapin=1)
+    c = clusters.set_plane(state.clusters, clusters.CACHED, slot, one, ~on, on)
+    if state.generations is not None:
+        age = generations.shadow_of(state, go.flags).astype(jnp.int32)
+        state = generations.evicted(state, go.flags, one, go.workingset.astype(jnp.int32), on)
+        emptied = dirty & ~nonzero
+        c = clusters.set_plane(c, clusters.ZERO, slot, one, emptied, emptied)
+        n = count(n, dirty, pswpout=nonzero, swpout_zero=~nonzero)
+    state = places.write(state, go.page, here, slot, zero, age, zero, kept)
+    return replace(state, clusters=c, n=n)
+
+
+def keep_in_cache(
+    state: MachineState, rules: Rules, page: Lane, cached: Flag, on: Flag
+) -> tuple[MachineState, Flag]:
+    """shrink_folio_list for a small folio that a per-CPU batch holds: it gets a slot and is unmapped, and
+    then stays in the swap cache, unwritten. (state, whether it did: not if there was no slot.)
+    """
+    one = jnp.ones_like(page)
+    asks = on & ~cached
+    allocated, slot, _ = clusters.alloc(state.clusters, rules.slots, state.cpu, 0 * one, one, asks)
+    state = replace(state, clusters=allocated)
+    unmaps = asks & (slot >= 0)
+
+    def unmap(state: MachineState) -> MachineState:
+        sure = surely(unmaps)
+        here = only(rows.bit(page), sure)
+        state, follows, behind = _neighbours(state, page, page + 1, slot, slot, sure)
+        row, state = rows.get(state, page)
+        judged = usefulness.judge(row, here)
+        row = row.clear((here, (Plane.PRESENT, *ARRIVAL)))
+        row = row.add((here, (Plane.SWAPPED, Plane.INCACHE, Plane.UNWRITTEN)))
+        row = row.add((only(here, follows), (Plane.NEXT,)))
+        state = rows.put(state, page, row, sure)
+        state = replace(
+            state,
+            slots=store1(state.slots, page, slot, sure),
+            clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, one, sure, sure),
+        )
+        return usefulness.leave(_join(state, page + 1, behind), judged, sure)
+
+    return when(unmaps, unmap, state), on & (cached | unmaps)
 
 
 def _remain(state: MachineState, go: Next, split: Flag, stay: Flag) -> tuple[MachineState, Bits]:
@@ -310,10 +384,14 @@ def _remain(state: MachineState, go: Next, split: Flag, stay: Flag) -> tuple[Mac
         return rows.put(state, at, row, on)
 
     base = v >> order << order
-    state = rows.each(base, base + (jnp.int32(1) << order), settle, state, split | (stay & ~go.nobodys))
+    if state.generations is None:
+        state = rows.each(base, base + (jnp.int32(1) << order), settle, state, split | (stay & ~go.nobodys))
     state = replace(state, n=count_order(state.n, "swpout_fallback", order, split & ~go.partial))
     state, parts = split_folio(state, v, order, split)
-    one = jnp.ones_like(v)
-    state = lru.add(state, v, stay, one, stay & ~go.nobodys)
+    one, listed = jnp.ones_like(v), stay & ~go.nobodys
+    if state.generations is None:
+        state = lru.add(state, v, stay, one, listed)
+    else:
+        state = generations.add_new(state, v, listed)
     n = count(state.n, stay, pgactivate=1)
     return replace(state, n=n, age_at_end=state.age_at_end + stay), parts

@@ -21,7 +21,7 @@ def workload(tmp_path: Path) -> str:
 
 
 def test_replay(workload: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two blocks of order 4 serve two folios of 64 kB; a recording of the replay says what frames there were."""
+    """Two blocks of order 4 serve two folios of 64 kB; a recording says what frames there were."""
     scarce, out = tmp_path / "buddyinfo", tmp_path / "out.txt"
     scarce.write_text(SCARCE)
     command = ["replay", workload, "--mthp", "64", "--buddyinfo", str(scarce), "--frames", "seed 3"]
@@ -60,5 +60,5 @@ def test_config(config_file: Path) -> None:
     assert config.as_dict()["frames"] == "64M unmovable 30% seed 1 compaction 0%"
     assert "frames" not in load_config(config_file).as_dict()
     for wrong in ("lots", "5M"):
-        with pytest.raises(InputError, match="machine.frames: "):
+        with pytest.raises(InputError, match=r"machine\.frames: "):
             load_config(config_file, [f'machine.frames="{wrong}"'])

@@ -13,7 +13,7 @@ from jaxswap.machine.tables import HUGE, TABLE
 from jaxswap.swaptable.cluster_table import ROW, STORED, STRIDE, USED
 from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload
-from tests.machine.states import SCALARS, _clusters, _walk
+from tests.machine.states import SCALARS, _clusters, _walk, linked, sizes_of
 from tests.reference.folio import Folio as ReferenceFolio
 from tests.reference.machine import Machine
 from tests.swaptable.slot_machine import of_jax, of_plain
@@ -46,7 +46,7 @@ def _readahead_of_reference(machine: Machine) -> dict:
     device = machine.swap.devices[0]
     offset = machine.readahead_offset
     return {
-        "marks": [[f.readahead for f in machine.lists.order(k)] for k in (0, 1)],
+        "marks": [[f.readahead for f in linked(machine, k)] for k in (0, 1)],
         "around": [0 if offset is None else offset + 1, machine.readahead_last, machine.readahead_hits],
         "device hints": [device.hints.get(order, 0) for order in range(10)],
         "stored": sorted(slot for _, slot in machine.zswap_slots),
@@ -94,7 +94,7 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
         flags = tuple(bool(getattr(folio, name)) for name in FLAGS)
         return (*row, flags, _owners(owners) if folio.order else None)
 
-    lists = [[describe(f) for f in machine.lists.order(k)] for k in (0, 1)]
+    lists = [[describe(f) for f in linked(machine, k)] for k in (0, 1)]
     pages = {}
     for k, process in machine.processes.items():
         rows = []
@@ -190,7 +190,7 @@ def of_machine(state: MachineState, npages: int, living: list[int], devices: int
         **{f"pages {k}": pages[k] for k in living},
         "inactive": lists[0],
         "active": lists[1],
-        "sizes": (int(np.asarray(state.inactive)[0]), int(np.asarray(state.active)[0])),
+        "sizes": sizes_of(state),
         "slots": slots,
         "sets": sets,
         "swap": of_jax(state.clusters, devices),

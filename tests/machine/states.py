@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxswap.frames.buddy import frames_room
 from jaxswap.frames.start import ORDERS
+from jaxswap.machine import lru
 from jaxswap.machine.frames import NOTHING
 from jaxswap.machine.observe import Pages, pages_of
 from jaxswap.machine.state import MachineState, Plane, pages_room
@@ -19,12 +20,69 @@ from tests.reference.frames import Plenty
 from tests.reference.machine import Machine
 from tests.swaptable.slot_machine import of_jax, of_plain
 
-SCALARS = ("stock", "age", "anon_cost", "activations", "refaults_seen", "flushed_active", "flushed_total")
+OF_CLASSIC = ("age", "anon_cost", "activations", "refaults_seen", "flushed_active", "flushed_total")
+SCALARS = ("stock", *OF_CLASSIC)
 
 
 def first_page(folio: Folio) -> int:
     """The page the JAX machine lists a folio by: its first mapped one."""
     return min((min(pages) for pages in folio.maps.values()), default=folio.base)
+
+
+def linked(machine: Machine, active: int) -> list[Folio]:
+    """A list from its head on; first those that wait to be linked there, as the JAX machine has them."""
+    waiting = [folio for folio in machine.lists.waiting if folio.active == active]
+    return waiting[::-1] + machine.lists.order(active)
+
+
+def sizes_of(state: MachineState) -> tuple[int, int]:
+    """Pages on the lists, without those that wait."""
+    inactive, active = lru.sizes(state)
+    return int(inactive[0]), int(active[0])
+
+
+def _flags(machine: Machine, folio: Folio) -> tuple:
+    """A folio's flags as the LRU has them: its generation, with the multi-gen LRU."""
+    if machine.lru == "classic":
+        return folio.active, folio.referenced, folio.workingset
+    waits = folio.prev is None
+    gen = machine.lists.place(folio) if waits else folio.gen
+    return gen, folio.referenced, folio.workingset, folio.refs if folio.referenced else 0
+
+
+def _lru(machine: Machine) -> dict[str, Any]:
+    """Lists, sizes and what else the LRU of the reference machine knows."""
+    lists = machine.lists
+    if machine.lru == "classic":
+        return {
+            "lists": [[first_page(f) for f in linked(machine, k)] for k in (0, 1)],
+            "sizes": (lists.inactive_nr, lists.active_nr),
+            "memory of reclaim": {name: getattr(machine, name) for name in OF_CLASSIC},
+        }
+    queues = {}
+    for seq in range(lists.min_seq[0], lists.max_seq + 1):
+        waiting = [f for f in lists.waiting if lists.place(f) == seq][::-1]
+        folio = lists.heads[seq].next
+        queues[seq] = [first_page(f) for f in waiting]
+        while folio is not lists.heads[seq]:
+            queues[seq].append(first_page(folio))
+            folio = folio.next
+    process = machine.processes[0]
+    return {
+        "lists": queues,
+        "sizes": (lists.nr, 0),
+        "generations": (lists.max_seq, *lists.min_seq, lists.walked, 0 in lists.known),
+        "filters": [None if f is None else sorted(block for _, block in f) for f in lists.filters],
+        "used": sorted(process.used_tables),
+        "tiers": [
+            lists.refaulted,
+            lists.evicted,
+            lists.protected,
+            lists.average_refaulted,
+            lists.average_total,
+        ],
+        "activating": [first_page(f) for f in lists.activating],
+    }
 
 
 def of_reference(machine: Machine) -> dict[str, Any]:
@@ -43,16 +101,14 @@ def of_reference(machine: Machine) -> dict[str, Any]:
                 page.touched,
                 page.swapped_in,
                 page.large,
-                folio.active,
-                folio.referenced,
-                folio.workingset,
+                *_flags(machine, folio),
                 folio.mapcount < folio.nr,
             )
         elif page.state == "swapped":
             cluster, i = device.at(page.slot)
             cached, shadow = cluster.cache[i], cluster.shadow[i]
-            flags = (cached.active, cached.referenced, cached.workingset) if cached else None
-            row = ("swapped", page.slot, *shadow, page.nonzero, flags)
+            flags = (*_flags(machine, cached), cached.dirty) if cached else None
+            row = ("swapped", page.slot, None if cached else shadow, page.nonzero, flags)
         else:
             row = (page.state,)
         pages.append(row)
@@ -67,14 +123,11 @@ def of_reference(machine: Machine) -> dict[str, Any]:
         )
         for c in device.clusters
     ]
-    scalars = {name: getattr(machine, name) for name in SCALARS}
-    scalars |= {"used": machine.usage, "free": device.free_slots, "oom": machine.oom}
+    scalars = {"stock": machine.stock, "used": machine.usage, "free": device.free_slots, "oom": machine.oom}
     return {
         "frames": _frames_of_reference(machine),
         "pages": pages,
-        "inactive": [first_page(f) for f in machine.lists.order(0)],
-        "active": [first_page(f) for f in machine.lists.order(1)],
-        "sizes": (machine.lists.inactive_nr, machine.lists.active_nr),
+        **_lru(machine),
         "clusters": clusters,
         "swap": of_plain(SimpleNamespace(swap=machine.swap, bases=[0], number=lambda place: place[1])),  # type: ignore[arg-type]
         "tables": sorted(process.tables),
@@ -93,47 +146,42 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
     def flag(plane: Plane, v: int) -> bool:
         return bool(pages[plane][v])
 
+    lists = state.generations
+    oldest = int(lists.min_anon[0]) if lists else 0
+
+    def of_folio(v: int) -> tuple:
+        referenced, workingset = flag(Plane.REFERENCED, v), flag(Plane.WORKINGSET, v)
+        if lists is None:
+            return flag(Plane.ACTIVE, v), referenced, workingset
+        gen = flag(Plane.GEN0, v) | flag(Plane.GEN1, v) << 1
+        refs = flag(Plane.REFS0, v) | flag(Plane.REFS1, v) << 1
+        return oldest + (gen - oldest) % 4, referenced, workingset, refs if referenced else 0
+
+    def shadow_of(shadow: int) -> tuple:
+        age, workingset = shadow >> 1, bool(shadow & 1)
+        return (age, workingset) if lists is None else (age >> 2, age & 3, workingset)
+
     rows = []
     for v in range(npages):
         if flag(Plane.PRESENT, v):
-            names = (
-                Plane.NONZERO,
-                Plane.YOUNG,
-                Plane.TOUCHED,
-                Plane.CAMEBACK,
-                Plane.LARGE,
-                Plane.ACTIVE,
-                Plane.REFERENCED,
-                Plane.WORKINGSET,
-                Plane.PARTIAL,
-            )
-            row: tuple = ("present", int(order[v]), *(flag(plane, v) for plane in names))
+            names = (Plane.NONZERO, Plane.YOUNG, Plane.TOUCHED, Plane.CAMEBACK, Plane.LARGE)
+            seen = (flag(plane, v) for plane in names)
+            row: tuple = ("present", int(order[v]), *seen, *of_folio(v), flag(Plane.PARTIAL, v))
         elif flag(Plane.SWAPPED, v):
-            kept = (Plane.ACTIVE, Plane.REFERENCED, Plane.WORKINGSET)
-            flags = tuple(flag(plane, v) for plane in kept) if flag(Plane.INCACHE, v) else None
-            shadow = int(shadows[v])
-            row = (
-                "swapped",
-                int(pages.slots[v]),
-                shadow >> 1,
-                bool(shadow & 1),
-                flag(Plane.NONZERO, v),
-                flags,
-            )
+            cached = flag(Plane.INCACHE, v)
+            flags = (*of_folio(v), flag(Plane.UNWRITTEN, v)) if cached else None
+            shadow = None if cached else shadow_of(int(shadows[v]))
+            row = ("swapped", int(pages.slots[v]), shadow, flag(Plane.NONZERO, v), flags)
         else:
             row = ("zero",) if flag(Plane.ZEROPAGE, v) else ("none",)
         rows.append(row)
-    inactive, active = (_walk(np.asarray(state.next)[:, 0], pages_room(state) + i) for i in (0, 1))
-    scalars = {name: int(np.asarray(getattr(state, name))[0]) for name in (*SCALARS, "used")}
+    scalars = {name: int(np.asarray(getattr(state, name))[0]) for name in ("stock", "used")}
     scalars |= {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
     tables = np.asarray(state.tables)[:-SPARE, 0]
-    sizes = (int(np.asarray(state.inactive)[0]), int(np.asarray(state.active)[0]))
     return {
         "frames": _frames_of(state, pages),
         "pages": rows,
-        "inactive": inactive,
-        "active": active,
-        "sizes": sizes,
+        **_lru_of_machine(state),
         "clusters": _clusters(state.clusters),
         "swap": of_jax(state.clusters, 1),
         "tables": np.flatnonzero(tables == TABLE).tolist(),
@@ -175,6 +223,28 @@ def _frames_of(state: MachineState, pages: Pages) -> Any:
     held = {int(v): int(where[v]) for v in np.flatnonzero(pages[Plane.PRESENT] | pages[Plane.INCACHE])}
     assert all(free_lists.next[frame, 0] == v for v, frame in held.items())
     return {"lists": lists, "pages": held}
+
+
+def _lru_of_machine(state: MachineState) -> dict[str, Any]:
+    links, first, lists = np.asarray(state.next)[:, 0], pages_room(state), state.generations
+    if lists is None:
+        return {
+            "lists": [_walk(links, first + i) for i in (0, 1)],
+            "sizes": sizes_of(state),
+            "memory of reclaim": {name: int(np.asarray(getattr(state, name))[0]) for name in OF_CLASSIC},
+        }
+    oldest, youngest = int(lists.min_anon[0]), int(lists.max_seq[0])
+    filters, live = np.asarray(lists.filters)[:-SPARE, 0], int(lists.live[0])
+    tiers = np.asarray(lists.tiers)[: 5 * 4, 0].reshape(5, 4).tolist()
+    return {
+        "lists": {seq: _walk(links, first + seq % 4) for seq in range(oldest, youngest + 1)},
+        "sizes": sizes_of(state),
+        "generations": (youngest, oldest, int(lists.min_file[0]), int(lists.walked[0]), bool(lists.known[0])),
+        "filters": [np.flatnonzero(filters >> i & 1).tolist() if live >> i & 1 else None for i in (0, 1)],
+        "used": np.flatnonzero(np.asarray(lists.used)[:-SPARE, 0]).tolist(),
+        "tiers": tiers,
+        "activating": np.asarray(lists.activating)[: int(lists.activations[0]), 0].tolist(),
+    }
 
 
 def _walk(links: np.ndarray, sentinel: int) -> list[int]:

@@ -1,6 +1,7 @@
 """The JAX machine equals the plain-Python one: every page, list, cluster and counter."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machin
         always=always,
         madvise=madvise,
         limit=None if lane.limit is None else lane.limit // 4096,
+        lru=lane.lru,
         devices=[Device(d.slots, d.priority, d.synchronous, d.rotational, d.discard) for d in lane.devices],
         zswap=lane.zswap,
         page_cluster=lane.page_cluster,
@@ -97,6 +99,20 @@ def test_equals_the_reference_of_every_kernel(
         # There slots of mapped folios stay in the swap cache, and another machine has them.
         text = "\n".join(line for line in text.splitlines() if not line.startswith("WILLNEED")) + "\n"
     check(parse_workload(text), random_lane(random.Random(seed + 1), limited), profile)
+
+
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 300), mapped=st.booleans())
+@settings(max_examples=100)
+def test_equals_the_reference_with_the_multi_gen_lru(seed: int, operations: int, mapped: bool) -> None:
+    workload = parse_workload(random_text(seed, operations, mapped=mapped))
+    check(workload, replace(random_lane(random.Random(seed + 1), True), lru="mglru"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(150))
+def test_equals_the_reference_with_the_multi_gen_lru_on_long_workloads(seed: int) -> None:
+    text = random_text(seed, 1200, mapped=seed % 3 == 0)
+    check(parse_workload(text), replace(random_lane(random.Random(seed), True), lru="mglru"))
 
 
 @pytest.mark.slow

@@ -12,7 +12,9 @@ from jaxswap.errors import InputError
 from jaxswap.frames import Frames
 from jaxswap.frames.start import ORDERS
 from jaxswap.machine import Lane, replay_lanes, replay_one
+from jaxswap.machine.frames import available
 from jaxswap.machine.profile import PROFILES
+from jaxswap.machine.replay import Replay
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.test_against_reference import check, random_lane, reference_of, run_reference
 from tests.machine.test_lanes import LANES, differing, random_lanes
@@ -86,6 +88,13 @@ def test_compaction_equals_the_reference(seed: int) -> None:
     limit = rng.choice([None, rng.randint(300, 900) * 4096])
     sizes = rng.choice(["16 64 256", "64", "16 1024", "2048 128"])
     check(crumbling(seed), Lane(sizes, limit=limit, frames=frames))
+
+
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 150))
+@settings(max_examples=20)
+def test_equals_the_reference_with_generations(seed: int, operations: int) -> None:
+    workload = parse_workload(random_text(seed, operations))
+    check(workload, replace(framed(seed + 1, True), lru="mglru"))
 
 
 @pytest.mark.slow
@@ -168,6 +177,15 @@ def test_lock_step_equals_one_by_one(seed: int) -> None:
     alone, together = (replay_lanes(workload, lanes, width=width) for width in (1, 4))
     assert not differing(alone.counters, together.counters)
     assert (alone.oom == together.oom).all()
+
+
+@pytest.mark.parametrize(("free", "orders"), [((3, 0, 1), 0b111), ((0,), 0), ((0, 0, 0, 2), 0b1111)])
+def test_a_heuristic_may_see_which_orders_there_are(free: tuple[int, ...], orders: int) -> None:
+    workload = parse_workload("REGION 64 plain\nREAD 0\n")
+    given = Frames(free=free) if any(free) else Frames(4 << 20, 100)
+    for lane, seen in ((Lane(frames=given), orders), (Lane(), (1 << 32) - 1)):
+        state = Replay(workload, [lane], devices=1).lane_state()
+        assert available(state).tolist() == [seen]
 
 
 def test_plenty_of_frames_changes_nothing() -> None:

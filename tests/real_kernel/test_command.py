@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.real_kernel import __main__ as command
 from experiments.real_kernel import initrd, qemu
 from experiments.real_kernel.__main__ import main
 from experiments.real_kernel.errors import RecordingError
-from experiments.real_kernel.kernels import image_release, own_kernel
-from experiments.real_kernel.record import write
+from experiments.real_kernel.kernels import Kernel, image_release, own_kernel
+from experiments.real_kernel.record import boot_path, write
 from experiments.real_kernel.validate import DIFFERS, EQUAL, NOT_MODELLED, held_against
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
@@ -32,6 +33,12 @@ def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ([*RECORD, "--limit", "32"], "whole 4 KiB pages"),
         ([*RECORD, "--cpus", "0"], "from 1 to 64"),
         ([*RECORD, "--lru", "fast"], "invalid choice"),
+        ([*RECORD, "--high", "16"], "whole 4 KiB pages"),
+        ([*RECORD, "--swap-max", "max"], "not a size"),
+        ([*RECORD, "--swappiness", "201"], "from 0 to 200"),
+        ([*RECORD, "--defrag", "sometimes"], "invalid choice"),
+        ([*RECORD, "--boots", "0"], "from 1 to 100"),
+        ([*RECORD, "--fragment", "half"], "not a size"),
         (["validate", "--kinds", "basic,odd"], "'odd' is none of"),
         (["generate", "--seed", "x", "--out", "w.t"], "not a whole number"),
     ],
@@ -146,6 +153,26 @@ def test_written_files_are_the_same_each_time(tmp_path: Path) -> None:
         write(tmp_path / name, "REGION 1 plain\n")
     assert (tmp_path / "a.t.gz").read_bytes() == (tmp_path / "b.t.gz").read_bytes()
     assert gzip.decompress((tmp_path / "a.t.gz").read_bytes()) == b"REGION 1 plain\n"
+
+
+def test_boots_are_numbered_before_the_ending() -> None:
+    assert boot_path(Path("d/seq-mglru-64.txt.gz"), 2) == Path("d/seq-mglru-64-boot2.txt.gz")
+    assert boot_path(Path("seq.txt"), 1) == Path("seq-boot1.txt")
+    assert boot_path(Path("seq"), 1) == Path("seq-boot1")
+
+
+def test_each_boot_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    boots = iter("abc")
+    kernel = Kernel("7.3.4", tmp_path, tmp_path)
+    monkeypatch.setattr(command, "chosen_kernel", lambda release, folder: kernel)
+    monkeypatch.setattr(command, "record", lambda *arguments: next(boots))
+    monkeypatch.setattr(initrd, "check_tools", lambda: None)
+    (tmp_path / "w.t").write_text("REGION 1 plain\n")
+    told = ["record", "--kernel", "7.3.4", "--workload", str(tmp_path / "w.t")]
+    assert main([*told, "--out", str(tmp_path / "o.txt"), "--boots", "2"]) == 0
+    assert main([*told, "--out", str(tmp_path / "o.txt")]) == 0
+    found = {path.name: path.read_text() for path in tmp_path.glob("o*")}
+    assert found == {"o-boot1.txt": "a", "o-boot2.txt": "b", "o.txt": "c"}
 
 
 def test_a_recording_of_the_tree_is_equal() -> None:

@@ -1,5 +1,7 @@
 """What a machine is made of: swap devices, sizes, the header of a recording, the guest's script."""
 
+from dataclasses import replace
+
 import pytest
 
 from experiments.real_kernel.initrd import guest_script
@@ -70,6 +72,11 @@ def test_header_says_what_is_not_default() -> None:
     header = Machine(limit="32M", lru="classic", zswap=True, page_cluster=5).header("7.3.4", "one")
     assert header["mthp"] == "-" and header["memory.max"] == "32M" and header["lru"] == "classic"
     assert header["zswap"] == "on" and header["page-cluster"] == "5"
+    header = Machine(high="16M", swap_max="8M", swappiness=10, defrag="never").header("7.3.4", "one")
+    assert header["memory.high"] == "16M" and header["memory.swap.max"] == "8M"
+    assert header["swappiness"] == "10" and header["defrag"] == "never" and header["lru"] == "mglru"
+    assert "memory.max" not in header and "fragment" not in header
+    assert Machine(fragment="0").header("7.3.4", "one")["fragment"] == "0"
 
 
 def test_guest_of_two_devices() -> None:
@@ -80,6 +87,7 @@ def test_guest_of_two_devices() -> None:
     assert "mkswap /dev/zram0 > /dev/null; /swapon /dev/zram0 5 0" in lines
     assert "mkswap /dev/zram1 > /dev/null; /swapon /dev/zram1 -1 0" in lines
     assert "/interpreter -m '64' /workload" in lines
+    assert not any("cgroup" in line for line in lines)
 
 
 def test_guest_with_a_limit_and_a_disk() -> None:
@@ -89,3 +97,30 @@ def test_guest_with_a_limit_and_a_disk() -> None:
     assert "echo Y > /sys/module/zswap/parameters/enabled" in lines
     assert "echo 0 > /sys/kernel/mm/lru_gen/enabled" in lines
     assert "/interpreter -m '' -w -g /sys/fs/cgroup/limited /workload" in lines
+
+
+def test_guest_with_memory_in_pieces() -> None:
+    """The program that breaks it up has run before the recording starts."""
+    lines = guest_script(Machine("64", fragment="8M"), []).splitlines()
+    assert lines.index("/fragment 8388608") < lines.index("echo 'RECORDING STARTS'")
+    assert "/interpreter -m '64' -b /workload" in lines
+    assert "/fragment 0" in guest_script(Machine(fragment="0"), []).splitlines()
+    assert not any("fragment" in line for line in guest_script(Machine(), []).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("machine", "written"),
+    [
+        (Machine(limit="32M"), {"memory.max": 32 << 20}),
+        (Machine(high="16M"), {"memory.high": 16 << 20}),
+        (Machine(limit="32M", swap_max="8M"), {"memory.max": 32 << 20, "memory.swap.max": 8 << 20}),
+    ],
+)
+def test_guest_with_limits(machine: Machine, written: dict[str, int]) -> None:
+    """A cgroup of its own, with the limits that are given; the others stay at max."""
+    lines = guest_script(replace(machine, swappiness=0, defrag="defer+madvise"), []).splitlines()
+    assert "echo 0 > /proc/sys/vm/swappiness" in lines
+    assert "echo defer+madvise > /sys/kernel/mm/transparent_hugepage/defrag" in lines
+    folder = "/sys/fs/cgroup/limited"
+    echoed = {line.partition(f" > {folder}/")[::2] for line in lines if f" > {folder}/memory" in line}
+    assert echoed == {(f"echo {size}", file) for file, size in written.items()}

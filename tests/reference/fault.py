@@ -51,8 +51,14 @@ def access(m: Machine, process: Process, v: int, write: bool, zero: bool) -> Non
 
 
 def handle(m: Machine, process: Process, v: int, write: bool) -> None:
-    """handle_mm_fault of an anonymous VMA."""
+    """A page fault, to the return to user mode."""
     m.tick()
+    handle_mm_fault(m, process, v, write)
+    memcg.handle_over_high(m)
+
+
+def handle_mm_fault(m: Machine, process: Process, v: int, write: bool) -> None:
+    """Of an anonymous VMA."""
     page, vma = process.pages[v], process.vma(v)
     block = v >> TOP_ORDER
     if write and vma.anon is None:
@@ -64,7 +70,7 @@ def handle(m: Machine, process: Process, v: int, write: bool) -> None:
     elif block not in process.tables and block not in process.huge:
         if huge_fault(m, process, vma, block, write):
             return
-        if not memcg.charge(m, 1, True):
+        if not memcg.charge(m, 1):
             return
         process.tables.add(block)
     if page.state == "none" and not write:
@@ -119,7 +125,7 @@ def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) 
     if not allowed(m, vma, 1 << TOP_ORDER) or not inside(vma, block * BLOCK, TOP_ORDER):
         return False
     if not write:
-        if not memcg.charge(m, 1, True):
+        if not memcg.charge(m, 1):
             return True
         process.huge.add(block)
         for q in range(block * BLOCK, (block + 1) * BLOCK):
@@ -131,12 +137,12 @@ def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) 
 def new_huge_folio(m: Machine, process: Process, vma: Vma, block: int, tables: int) -> bool:
     """False: there was no memory for it. tables: page tables to lay by."""
     size = size_name(TOP_ORDER)
-    frame, why = m.large_folio(TOP_ORDER, vma.advice == "huge")
+    frame, why = m.large_folio(TOP_ORDER, vma)
     if frame is None:
         m.n[f"{size}/anon_fault_fallback"] += 1
         m.n[f"{size}/anon_fault_fallback_charge"] += why == "charge"
         return False
-    if tables and not memcg.charge(m, tables, True):
+    if tables and not memcg.charge(m, tables):
         m.usage -= BLOCK
         return True
     rmap.new_folio(m, process, block * BLOCK, TOP_ORDER, frame)
@@ -169,7 +175,7 @@ def first_touch(m: Machine, process: Process, v: int, vma: Vma) -> None:
     got, frame, failed = 0, None, {"frame": 0, "charge": 0}
     for o in ORDERS:
         if mask >> o & 1:
-            frame, why = m.large_folio(o, vma.advice == "huge")
+            frame, why = m.large_folio(o, vma)
             if frame is not None:
                 got = o
                 break

@@ -32,7 +32,7 @@ def fork(m: Machine, parent: Process, number: int) -> None:
             m.swap.raise_count((page.device, page.slot))
     m.processes[number] = child
     for _ in (*child.tables, *child.huge):
-        memcg.charge(m, 1, True)
+        memcg.charge(m, 1)
 
 
 def exit_process(m: Machine, process: Process) -> None:

@@ -5,31 +5,29 @@ Source: include/linux/mm_inline.h (lruvec_add_folio), mm/swap.c (folio_add_lru, 
 
 from __future__ import annotations
 
+BATCH = 31  # FOLIO_BATCH_SIZE
+
 
 class Lists:
     """A folio is on the list its `active` flag names. New ones go to the head.
 
-    batch: new small folios wait until that many are there, or a large one comes, or the lists are drained
-    (struct cpu_fbatches); 0: none waits. Those that wait do not count as on the lists.
+    New small folios wait until BATCH are there, or a large one comes, or the lists are drained (struct
+    cpu_fbatches). Those that wait do not count as on the lists.
     """
 
-    def __init__(self, sentinel, batch: int = 0):
+    def __init__(self, sentinel):
         self.heads = [sentinel(-1, 0), sentinel(-2, 0)]
         for head in self.heads:
             head.prev = head.next = head
         self.heads[1].active = True
         self.inactive_nr = self.active_nr = 0
-        self.batch = batch
         self.waiting: list = []
 
     def add_new(self, folio) -> None:
         """folio_add_lru."""
-        if not self.batch:
-            self.add(folio)
-            return
         folio.waits = True
         self.waiting.append(folio)
-        if folio.order or len(self.waiting) >= self.batch:
+        if folio.order or len(self.waiting) >= BATCH:
             self.drain()
 
     def drain(self) -> None:

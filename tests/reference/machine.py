@@ -30,11 +30,11 @@ from typing import Any
 
 from jaxswap.machine.profile import PROFILES, Profile
 
-from . import memcg
-from .folio import ORDERS, Folio, Page, Process, size_name
+from . import memcg, mglru
+from .folio import ORDERS, Folio, Page, Process, Vma, size_name
 from .frames import Frames, Plenty
 from .lru import Lists
-from .memcg import STOCK
+from .memcg import KERNEL_PAGES, STOCK
 from .mglru import Generations
 from .policies import POLICIES
 from .slots import Device, SwapDevice
@@ -47,26 +47,25 @@ class Machine:
     """The state of one machine.
 
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
-    follows. limit: pages of memory.max. kernel_pages: charged before the first access: the first accounted
-    object of the kernel, here a VMA, takes a page for itself and those to follow (obj_cgroup_charge). lru:
-    classic, or mglru. lru_batch: small folios that wait until that many are there before they go to the LRU
-    (31 in the kernel; 0: none does). flush: faults between two flushes of the cgroup's statistics; 0: reclaim
-    flushes them itself and nothing else does, None: only STATS does. switch: faults between two switches to
-    another process, which empty the TLB; 0: the TLB is not modelled. swap: slots of the one device, where
-    `devices` is empty. frames: of one process only. zswap: it is on, and takes everything. n: counters.
-    Then: processes; the LRU; memory charged; what reclaim and readahead remember; slots whose content zswap
-    has; what the policy remembers; whether the OOM killer has ended it all.
-
-    decays_fully: a cost of reclaim above a quarter of the lists is halved until it is not, instead of once.
+    follows. limit, high, swap_max: pages of memory.max, memory.high, memory.swap.max. swappiness:
+    vm.swappiness. defrag: transparent_hugepage/defrag. lru: classic, or mglru. flush: faults between two
+    flushes of the cgroup's statistics; 0: reclaim flushes them itself and nothing else does, None: only STATS
+    does. switch: faults between two switches to another process, which empty the TLB; 0: the TLB is not
+    modelled. swap: slots of the one device, where `devices` is empty. zswap: it is on, and takes everything.
+    frames: of one process only. n: counters. Then: processes; the LRU; memory charged; what reclaim and
+    readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
+    ended it all.
     """
 
     npages: int
     always: int = 0
     madvise: int = 0
     limit: int | None = None  # pages
-    kernel_pages: int = 0
+    high: int | None = None  # pages
+    swap_max: int | None = None  # pages
+    swappiness: int = 60
+    defrag: str = "madvise"
     lru: str = "classic"
-    lru_batch: int = 0
     flush: int | None = 0  # faults
     switch: int = 0  # faults
     swap_slots: int = 32768
@@ -80,7 +79,6 @@ class Machine:
     inherit: int = 0
     thp: str = "always"
     vma_readahead: bool = True
-    decays_fully: bool = False
     n: Counter[str] = field(default_factory=Counter)
     frames: Frames | Plenty = field(default_factory=Plenty)
     cpu: int = 0  # where the operation under way runs
@@ -90,11 +88,11 @@ class Machine:
         self.swap = Swap(self.profile, self._swapon(devices), self.forget)
         self.swap.slot_cache.cpus = self.cpus
         self.swap.freed = self.slots_freed
+        self.swap.limit = self.swap_max
         self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
-        self.lists: Any = (
-            Generations(Folio, self.lru_batch) if self.lru == "mglru" else Lists(Folio, self.lru_batch)
-        )
-        self.usage, self.stock = self.kernel_pages, STOCK - self.kernel_pages if self.kernel_pages else 0
+        self.lists: Any = Generations(Folio) if self.lru == "mglru" else Lists(Folio)
+        self.usage, self.stock = KERNEL_PAGES, STOCK - KERNEL_PAGES
+        self.over_high = 0  # pages charged beyond memory.high since the last return to user mode
         self.age = self.anon_cost = 0
         self.activations = self.refaults_seen = 0  # WORKINGSET_ACTIVATE: now, and at the last reclaim's end
         self.flushed_active = self.flushed_total = self.flushed_activations = 0
@@ -139,8 +137,18 @@ class Machine:
             self.flushed_total = self.lists.active_nr + self.lists.inactive_nr
             self.flushed_activations = self.activations
 
+    def drain(self) -> None:
+        """lru_add_drain."""
+        if self.lru == "mglru":
+            mglru.drain(self)
+        else:
+            self.lists.drain()
+
     def forget(self, folio: Folio) -> None:
-        """The folio's memory is free."""
+        """The folio's memory is free. The kernel lets one that waits for the lists go when they are drained;
+        here they are drained at once.
+        """
+        self.drain()
         if not folio.used:
             self.n["useless_swapin"] += folio.nr
         if folio.prev is not None:
@@ -180,14 +188,15 @@ class Machine:
     def small_folio(self) -> int | None:
         """The frame of a folio of one page, charged. None: the OOM killer has ended the machine."""
         frame = self.take_frames(0, True)
-        return frame if frame is not None and memcg.charge(self, 1, True) else None
+        return frame if frame is not None and memcg.charge(self, 1) else None
 
-    def large_folio(self, order: int, may_reclaim: bool) -> tuple[int | None, str]:
+    def large_folio(self, order: int, vma: Vma) -> tuple[int | None, str]:
         """The frames of a larger one, charged; None, and why: "frame" or "charge"."""
-        frame = self.take_frames(order, may_reclaim)
+        gfp = memcg.vma_thp_gfp_mask(self, vma)
+        frame = self.take_frames(order, gfp.direct_reclaim)
         if frame is None:
             return None, "frame"
-        if memcg.charge(self, 1 << order, may_reclaim, order):
+        if memcg.charge(self, 1 << order, order, gfp):
             return frame, ""
         self.frames.give(frame, order)
         return None, "charge"

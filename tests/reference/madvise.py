@@ -32,7 +32,11 @@ def cold(m: Machine, process: Process, start: int, end: int) -> None:
         for q in folio.maps[process.number]:
             process.pages[q].young = False
         folio.referenced = False
-        if folio.active:
+        if m.lru == "mglru":
+            m.lists.remove(folio)
+            m.lists.add(folio)
+            m.n["pgdeactivate"] += folio.nr
+        elif folio.active:
             m.lists.remove(folio)
             folio.active, folio.workingset = False, True
             m.lists.add(folio)
@@ -41,7 +45,7 @@ def cold(m: Machine, process: Process, start: int, end: int) -> None:
 
 def cold_folios(m: Machine, process: Process, start: int, end: int) -> list[Folio]:
     """Folios that this range maps whole and nobody else maps; others of this process are split first."""
-    m.lists.drain()
+    m.drain()
     found = []
     pages = process.pages
     v = start

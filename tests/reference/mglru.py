@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import reclaim
+from . import lru, reclaim
 from .folio import BLOCK, Folio, Process
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Generations:
     before.
     """
 
-    def __init__(self, sentinel, batch: int = 0):
-        self.sentinel, self.batch = sentinel, batch
+    def __init__(self, sentinel):
+        self.sentinel = sentinel
         self.max_seq, self.min_seq = MIN_GENS + 1, [0, 0]
         self.heads = {}
         for seq in range(MAX_GENS):
@@ -70,7 +70,7 @@ class Generations:
             mark_accessed(folio)
         folio.waits = True
         self.waiting.append(folio)
-        if folio.order or len(self.waiting) >= self.batch:
+        if folio.order or len(self.waiting) >= lru.BATCH:
             self.drain()
 
     def drain(self) -> None:
@@ -210,7 +210,7 @@ def shrink_lruvec(m: Machine, priority: int, target: int) -> int:
     lists, total = m.lists, 0
     drain(m)
     lists.walking = False
-    if m.swap.free_slots < BATCH:
+    if m.swap.left < BATCH or not m.swappiness:
         return 0
     left = lists.nr >> priority
     while left > 0:
@@ -434,7 +434,7 @@ def promote(m: Machine, folio: Folio) -> None:
     elif set_refs(folio) and folio.gen != lists.max_seq and not folio.waits:
         folio.waits = True
         lists.activating.append(folio)
-        if folio.order or len(lists.activating) >= lists.batch:
+        if folio.order or len(lists.activating) >= lru.BATCH:
             drain_activating(m)
 
 

@@ -121,7 +121,7 @@ def read_async(m: Machine, base: int, place: tuple[int, int]) -> Folio | None:
 
 
 def will_need(m: Machine, process: Process, v: int) -> None:
-    """MADV_WILLNEED of one page."""
+    """MADV_WILLNEED of one page. The kernel drains the batch of new folios once, at the end of the call."""
     page = process.pages[v]
-    if page.state == "swapped":
-        read_async(m, v, (page.device, page.slot))
+    if page.state == "swapped" and read_async(m, v, (page.device, page.slot)):
+        m.drain()

@@ -94,7 +94,7 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
     if can_reuse(m, folio):
         process.pages[v].exclusive = True
         return
-    if not memcg.charge(m, 1, True) or process.pages[v].folio is not folio:
+    if not memcg.charge(m, 1) or process.pages[v].folio is not folio:
         return
     process.flush_tlb(v, v + 1)
     m.leave(process.pages[v])

@@ -11,7 +11,7 @@ from typing import Any
 from jaxswap.errors import InputError
 from jaxswap.workload import Kind, Workload
 
-from . import fault, fork, madvise, readahead, settings, zap
+from . import fault, fork, madvise, memcg, readahead, settings, zap
 from .folio import Process, Vma
 from .machine import Machine
 
@@ -110,6 +110,7 @@ class Runner:
     def step(self, i: int) -> None:
         """Operation i, then the work it left to the kernel."""
         self._step(i)
+        memcg.handle_over_high(self.machine)
         for device in self.machine.swap.devices:
             device.discard_pending()
 

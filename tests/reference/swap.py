@@ -1,12 +1,14 @@
 """All swap devices together: which one serves a folio, the swap cache, the counts of the slots.
 
 Source: mm/swapfile.c (folio_alloc_swap, swap_alloc_fast, swap_alloc_slow, swap_put_entries_direct,
-folio_free_swap, __try_to_reclaim_swap) of 6.18 to 7.3; get_swap_pages, free_swap_and_cache_nr, put_swap_folio
-of 6.12.
+folio_free_swap, __try_to_reclaim_swap) and mm/memcontrol.c (__mem_cgroup_try_charge_swap,
+mem_cgroup_get_nr_swap_pages, mem_cgroup_swap_full) of 6.18 to 7.3; get_swap_pages, free_swap_and_cache_nr,
+put_swap_folio of 6.12.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from jaxswap.machine.profile import Profile
@@ -22,6 +24,8 @@ Place = tuple[int, int]
 class Swap:
     """devices: by type. available: types of the devices with free slots, highest priority first, in turn
     among equals (swap_avail_head). hints: (CPU, order) -> (device, next slot) (percpu_swap_cluster).
+
+    limit: slots of memory.swap.max; events: those of memory.swap.events (max, fail).
 
     forget(folio) is called for a folio that left the swap cache and that nobody maps; freed(device, slot,
     size) for slots that were given back.
@@ -39,6 +43,20 @@ class Swap:
         self.total = sum(device.free_slots for device in devices)
         self.slot_cache = SlotCache(self, profile.slot_cache)
         self.promised = 0
+        self.limit: int | None = None
+        self.events: Counter[str] = Counter()
+
+    @property
+    def used(self) -> int:
+        """memory.swap.current, in slots."""
+        return self.total - self.free_slots
+
+    @property
+    def left(self) -> int:
+        """mem_cgroup_get_nr_swap_pages: slots that the cgroup may still have."""
+        if self.limit is None:
+            return self.free_slots
+        return min(self.free_slots, max(self.limit - self.used, 0))
 
     @property
     def free_slots(self) -> int:
@@ -48,6 +66,10 @@ class Swap:
     def full(self) -> bool:
         """vm_swap_full: less than half is free, without what take_from_devices is looking for."""
         return (self.free_slots - self.promised) * 2 < self.total
+
+    def full_for_cgroup(self) -> bool:
+        """mem_cgroup_swap_full: or half of what the cgroup may have is taken."""
+        return self.full() or (self.limit is not None and self.used * 2 >= self.limit)
 
     def _enlist(self, number: int) -> None:
         """plist_add: behind the last of the same priority."""
@@ -62,7 +84,9 @@ class Swap:
     # Taking slots
 
     def alloc(self, folio: Folio, cpu: int) -> bool:
-        """folio_alloc_swap: put a folio into the swap cache, over slots of its own. False: there are none."""
+        """folio_alloc_swap: put a folio into the swap cache, over slots of its own. False: there are none, or
+        they are too many for the cgroup and go back.
+        """
         if self.profile.slot_cache and folio.order == 0:
             place = self.slot_cache.take(cpu)
         elif self.profile.device_hints:
@@ -73,8 +97,14 @@ class Swap:
             if place is None and not folio.order and any(device.discard_pending() for device in self.devices):
                 place = self._alloc_slow(0, cpu)
         if place is None:
+            self.events["fail"] += 1
             return False
         self.insert(folio, place)
+        if self.limit is not None and self.used > self.limit:
+            self.events["max"] += 1
+            self.events["fail"] += 1
+            self.remove(folio, cpu)
+            return False
         return True
 
     def insert(self, folio: Folio, place: Place) -> None:
@@ -186,7 +216,7 @@ class Swap:
             if folio is None or cluster.counts[i]:
                 at += 1
                 continue
-            if not folio.maps or self.full():
+            if not folio.maps or self.full_for_cgroup():
                 self.free_folio(folio, cpu)
             at = (at // folio.nr + 1) * folio.nr
 

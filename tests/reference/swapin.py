@@ -102,7 +102,7 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
         if not mask >> o & 1:
             continue
         if (why := conflicts[o]) is None:
-            frame, why = m.large_folio(o, vma.advice == "huge")
+            frame, why = m.large_folio(o, vma)
             if frame is not None:
                 got = o
                 break
@@ -164,6 +164,8 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
     if nr > 1 and not (faults.inside(vma, v, folio.order) and continues(pages, base, nr, page, v)):
         base, nr = v, 1
     past_cache = folio.place is None
+    if write and not past_cache:
+        m.drain()
     number, slot = page.device, page.slot + base - v
     m.swap.put_mapped(number, slot, nr)
     exclusive = page.exclusive or past_cache
@@ -174,7 +176,7 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
     if not m.profile.free_after_map:
         if past_cache:
             m.swap.clear(number, slot, nr, m.cpu)
-        elif m.swap.full() or (write and alone):
+        elif m.swap.full_for_cgroup() or (write and alone):
             m.swap.free_folio(folio, m.cpu)
         exclusive = exclusive or (folio.place is None and alone)
     for q in range(base, base + nr):
@@ -183,5 +185,5 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
         pages[q].exclusive, pages[q].nonzero = exclusive, nonzero
     if m.profile.free_after_map:
         synchronous_device = m.swap.devices[number].synchronous
-        if synchronous_device or m.swap.full() or (write and not exclusive and alone):
+        if synchronous_device or m.swap.full_for_cgroup() or (write and not exclusive and alone):
             m.swap.free_folio(folio, m.cpu)

@@ -1,5 +1,6 @@
-"""The reference machine under a memory limit, against what Linux 7.3.4 counted (classic LRU, 32 MiB)."""
+"""The reference machine under memory limits, against what Linux 7.3.4 counted."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,11 +8,12 @@ import pytest
 from jaxswap.workload import parse_workload
 
 from .machine import Machine
+from .pressure import cells, hold
 from .run import Runner
 
+DATA = Path(__file__).parents[1] / "data" / "recordings"
 LIMIT = 8192
 ORDER_4 = 1 << 4
-KERNEL: dict = {"kernel_pages": 1, "lru_batch": 31, "decays_fully": True}
 SEQUENTIAL = """REGION 12288 plain
 INIT
 SEQ 0 12288 1 307 101
@@ -44,7 +46,7 @@ def run(text: str, **options) -> Machine:
 
 def test_a_plain_region_read_in_order_equals_the_kernel() -> None:
     """Every counter that the recording has; it holds for one page of the kernel's, not for none."""
-    machine = run(SEQUENTIAL, always=ORDER_4, **KERNEL)
+    machine = run(SEQUENTIAL, always=ORDER_4)
     counted = {
         "pgmajfault": 24789,
         "pswpin": 36864,
@@ -62,7 +64,7 @@ def test_a_plain_region_read_in_order_equals_the_kernel() -> None:
 
 def test_first_touch_between_two_flushes_equals_the_kernel() -> None:
     """The lists are empty by the statistics, so reclaim costs nothing and takes less at a time."""
-    machine = run("REGION 12288 huge\nINIT\n", flush=None, **KERNEL)
+    machine = run("REGION 12288 huge\nINIT\n", flush=None)
     counted = {"pgscan": 12328, "pgsteal": 4153, "memcg_max": 125}
     assert {name: machine.n[name] for name in counted} == counted
 
@@ -75,7 +77,7 @@ def test_the_sequential_cell_of_the_multi_gen_lru(always, workingset, major, eve
     passes: as many in three boots of the kernel.
     """
     text = "REGION 12288 huge\nINIT\nSEQ 0 12288 1 307 101\n"
-    machine = run(text, always=always, lru="mglru", **KERNEL)
+    machine = run(text, always=always, lru="mglru")
     assert machine.n["workingset_activate_anon"] == workingset
     assert machine.n["pgmajfault"] == pytest.approx(major, rel=0.001, abs=1)
     assert machine.n["memcg_max"] == pytest.approx(events, abs=2)
@@ -85,7 +87,7 @@ def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
     """Every folio is active, and the numbers of the last flush say that enough are inactive: nothing is
     scanned, nothing deactivated.
     """
-    machine = run(HOT, always=ORDER_4, flush=1500, **KERNEL)
+    machine = run(HOT, always=ORDER_4, flush=1500)
     assert machine.oom
     assert machine.lists.inactive_nr == 0 < machine.lists.active_nr
     assert machine.swap.free_slots > LIMIT
@@ -94,5 +96,32 @@ def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
 def test_a_translation_in_the_tlb_hides_accesses_from_reclaim() -> None:
     """Pages that are accessed over and over look colder, so more of them are read back."""
     text = "REGION 4096 huge\nINIT\n" + "HOT 0 1024 922 20000 307 5\n" * 2
-    seen, hidden = (run(text, limit=2048, switch=switch, **KERNEL).n["pgmajfault"] for switch in (0, 2000))
+    seen, hidden = (run(text, limit=2048, switch=switch).n["pgmajfault"] for switch in (0, 2000))
     assert hidden > 1.02 * seen
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seqS-classic-64-swapmax16640K",  # folios that memory.swap.max refuses, split, refused again
+        "seqS-mglru-64-swapmax16640K",  # killed with less than 64 slots left
+        "uniS-classic-64-swapmax8M",  # killed with none left
+        "uniS-classic-none-swappiness0",  # killed: nothing is scanned
+        "uniS-mglru-none-swappiness0",
+        "seqS-mglru-none-high24M",
+        pytest.param("uniP-mglru-64-high24M", marks=pytest.mark.slow),
+        pytest.param("uniP-mglru-64-always", marks=pytest.mark.slow),
+        pytest.param("uniS-mglru-64-defer", marks=pytest.mark.slow),
+        pytest.param("uniS-mglru-64-never", marks=pytest.mark.slow),
+        pytest.param("uniS-classic-none-swappiness200", marks=pytest.mark.slow),
+    ],
+)
+def test_a_recorded_cell(name: str) -> None:
+    """Every counter of the comparison is inside its bounds, and only what the kernel killed is killed."""
+    (cell,) = (
+        cell
+        for cell in cells(DATA / "7.3.4" / "pressure", DATA / "workloads" / "pressure", name)
+        if cell.name == name
+    )
+    lines, outside = hold(cell)
+    assert not outside, "\n".join(lines)

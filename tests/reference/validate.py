@@ -35,6 +35,11 @@ def profile_of(kernel: str):
     return PROFILES[name]
 
 
+def size_in_pages(text: str) -> int:
+    """Of "32M"."""
+    return int(text[:-1]) * UNITS[text[-1]] // 4096
+
+
 def masks(mthp: str) -> tuple[int, int]:
     """Masks of the orders that are always and madvise, of "16 64m"."""
     always = madvise = 0
@@ -52,9 +57,12 @@ def devices(swap: str) -> list[Device]:
     found = []
     for text in swap.split(","):
         kind, size, *rest = text.split()
-        pages = int(size[:-1]) * UNITS[size[-1]] // 4096
         priority = int(rest[rest.index("pri") + 1]) if "pri" in rest else None
-        found.append(Device(pages, priority, kind in SYNCHRONOUS, "rotational" in rest, "discard" in rest))
+        found.append(
+            Device(
+                size_in_pages(size), priority, kind in SYNCHRONOUS, "rotational" in rest, "discard" in rest
+            )
+        )
     return found
 
 

@@ -29,7 +29,9 @@ class Gathered(dict[int, Folio]):
                 m.frames.release(self[key])
 
     def finish(self, m: Machine) -> None:
-        """tlb_finish_mmu."""
+        """tlb_finish_mmu, free_pages_and_swap_cache."""
+        if self:
+            m.drain()
         for folio in self.values():
             rmap.forget_if_unused(m, folio)
         self.clear()

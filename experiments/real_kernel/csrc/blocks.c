@@ -179,6 +179,21 @@ static void print_swaps(void)
         fclose(file);
 }
 
+static void print_free_blocks(void)
+{
+    char zone[20];
+    long count;
+    FILE *file = fopen("/proc/buddyinfo", "r");
+    while (file && fscanf(file, " Node %*d, zone %19s", zone) == 1) {
+        printf(" buddyinfo-%s:", zone);
+        for (int kb = 4; fscanf(file, "%ld", &count) == 1; kb *= 2)
+            printf(" %dkB=%ld", kb, count);
+        printf("\n");
+    }
+    if (file)
+        fclose(file);
+}
+
 static void print_cgroup(const char *folder, const char *name)
 {
     printf(" %s:", name);
@@ -202,15 +217,17 @@ static const char *const reclaim_counters[] = {
     "compact_",       "thp_split",    "thp_defer",     "nr_active_anon", "nr_inactive_anon", "pglazyfree",
     "zswp",           NULL};
 
-void print_stats(const char *label, const char *cgroup)
+void print_stats(const char *label, const char *cgroup, int free_blocks)
 {
     static const char *const files[] = {"memory.current", "memory.peak", "memory.swap.current", "memory.events",
-                                        "memory.stat"};
+                                        "memory.swap.events", "memory.stat"};
     if (!cgroup) {
         printf("STATS %s\n", label);
         print_sizes();
         print_vmstat(swap_counters, 1);
         print_swaps();
+        if (free_blocks)
+            print_free_blocks();
         printf("ENDSTATS bad=%ld\n", shared->bad);
         return;
     }
@@ -219,6 +236,8 @@ void print_stats(const char *label, const char *cgroup)
     printf("STATS %s t=%ld.%03ld\n", label, (long)now.tv_sec, now.tv_nsec / 1000000);
     print_sizes();
     print_vmstat(reclaim_counters, 0);
+    if (free_blocks)
+        print_free_blocks();
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         print_cgroup(cgroup, files[i]);
     printf("ENDSTATS acc=%ld wr=%ld majflt=%ld minflt=%ld bad=%ld\n", shared->accesses, shared->writes,

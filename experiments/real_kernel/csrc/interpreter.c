@@ -2,11 +2,13 @@
  *
  * Runs a workload inside the guest and prints its recording:
  *
- *     interpreter WORKLOAD [-m "SIZES"] [-g CGROUP] [-w]
+ *     interpreter WORKLOAD [-m "SIZES"] [-g CGROUP] [-w] [-b]
  *
  * -m  mTHP sizes in kB to enable once everything but the region is in place: "16 64m" (m: madvise)
- * -g  folder of a cgroup that process 0 joins before it maps the region
+ * -g  folder of a cgroup that process 0 joins before it maps the region; after each operation a line
+ *     "OP ... : seconds s" says how long it took
  * -w  after each PAGEOUT wait until nothing is under writeback (devices that write asynchronously)
+ * -b  STATS also say how many blocks of each size are free (/proc/buddyinfo)
  *
  * The last line is "OPS n bad=m", or "OPSDONE dead" where a process was killed. Exit status 1 and a line
  * "FAILED ..." if an operation could not be done. */
@@ -31,7 +33,7 @@
 struct shared *shared;
 unsigned char *filled[PROCESSES];
 static const char *cgroup, *sizes;
-static int settle, dead;
+static int settle, free_blocks, dead;
 static long scans; /* of khugepaged, before the region is mapped */
 
 static void *share(size_t length)
@@ -184,6 +186,13 @@ static void start(const char *line)
     tell(0, line);
 }
 
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + now.tv_nsec / 1e9;
+}
+
 /* Cuts "@C " and "pN " from the front of a line; returns the process. */
 static int prefixes(char **line)
 {
@@ -213,13 +222,16 @@ static void run(char *line)
         else
             (IS("DUMP") ? print_dump : print_folios)(first, shared->pid[process]);
     } else if (IS("STATS"))
-        print_stats(first, cgroup);
+        print_stats(first, cgroup, free_blocks);
     else if (IS("SET"))
         set_file(first, second);
     else if (IS("ECHO"))
         printf("%s\n", line);
     else {
+        double started = seconds();
         tell(process, line);
+        if (cgroup)
+            printf("OP %s : %.3f s\n", line, seconds() - started);
         if (settle && IS("PAGEOUT"))
             wait_for_writeback();
     }
@@ -234,10 +246,11 @@ int main(int count, char **arguments)
     CPU_ZERO(&first);
     CPU_SET(0, &first);
     sched_setaffinity(0, sizeof first, &first);
-    for (int option; (option = getopt(count, arguments, "m:g:w")) != -1;) {
+    for (int option; (option = getopt(count, arguments, "m:g:wb")) != -1;) {
         sizes = option == 'm' ? optarg : sizes;
         cgroup = option == 'g' ? optarg : cgroup;
         settle |= option == 'w';
+        free_blocks |= option == 'b';
     }
     FILE *file = fopen(arguments[optind] ? arguments[optind] : "", "r");
     if (!file) {
@@ -262,7 +275,7 @@ int main(int count, char **arguments)
         return 1;
     }
     if (dead) {
-        print_stats("died", cgroup);
+        print_stats("died", cgroup, free_blocks);
         printf("OPSDONE dead\n");
         return 0;
     }

@@ -45,6 +45,6 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Blocks on standard output. */
 void print_dump(const char *label, pid_t pid);
 void print_folios(const char *label, pid_t pid);
-void print_stats(const char *label, const char *cgroup);
+void print_stats(const char *label, const char *cgroup, int free_blocks);
 
 #endif

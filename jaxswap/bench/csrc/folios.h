@@ -9,6 +9,7 @@
 static const uint32_t NO_FOLIO = UINT32_MAX;
 
 enum { INACTIVE, ACTIVE, FIRST_FOLIO }; /* numbers 0 and 1 are the heads of the lists */
+enum { LRU_BATCH = 31 };
 enum folio_flag { F_ACTIVE = 1, F_REFERENCED = 2, F_WORKINGSET = 4, F_MAPPED = 8 };
 
 struct folio {
@@ -23,6 +24,7 @@ struct folios {
     uint32_t *unused;
     uint32_t nunused, capacity;
     int64_t pages[2]; /* of the inactive and the active list */
+    int64_t waiting[2]; /* small folios at their heads that the kernel has in its batch and does not count yet */
 };
 
 static inline int64_t folio_pages(const struct folio *f) { return 1ll << f->order; }
@@ -34,7 +36,7 @@ static void folios_reset(struct folios *s)
     s->nunused = s->capacity;
     for (uint32_t i = 0; i < s->capacity; i++)
         s->unused[i] = FIRST_FOLIO + s->capacity - 1 - i;
-    s->pages[INACTIVE] = s->pages[ACTIVE] = 0;
+    s->pages[INACTIVE] = s->pages[ACTIVE] = s->waiting[INACTIVE] = s->waiting[ACTIVE] = 0;
 }
 
 static inline uint32_t folio_new(struct folios *s, uint32_t base, unsigned order, unsigned mapped, unsigned flags)
@@ -60,6 +62,20 @@ static inline void lru_insert_after(struct folios *s, uint32_t place, uint32_t i
 }
 
 static inline void lru_add(struct folios *s, uint32_t id) { lru_insert_after(s, folio_list(&s->pool[id]), id); }
+
+static inline void lru_drain(struct folios *s) { s->waiting[INACTIVE] = s->waiting[ACTIVE] = 0; }
+
+static inline int64_t lru_size(const struct folios *s, int list) { return s->pages[list] - s->waiting[list]; }
+
+/* A new folio: a small one waits until LRU_BATCH are there or a large one comes. */
+static inline void lru_add_new(struct folios *s, uint32_t id)
+{
+    const struct folio *f = &s->pool[id];
+    lru_add(s, id);
+    s->waiting[folio_list(f)]++;
+    if (f->order || s->waiting[INACTIVE] + s->waiting[ACTIVE] == LRU_BATCH)
+        lru_drain(s);
+}
 
 static inline void lru_remove(struct folios *s, uint32_t id)
 {

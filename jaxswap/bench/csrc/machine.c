@@ -76,6 +76,7 @@ static const char *const NAMES[COUNTERS] = {
     [PGSTEAL] = "pgsteal",
     [PGACTIVATE] = "pgactivate",
     [PGDEACTIVATE] = "pgdeactivate",
+    [PGREFILL] = "pgrefill",
     [WORKINGSET_REFAULT] = "workingset_refault_anon",
     [WORKINGSET_ACTIVATE] = "workingset_activate_anon",
     [WORKINGSET_RESTORE] = "workingset_restore_anon",

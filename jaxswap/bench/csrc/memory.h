@@ -10,7 +10,7 @@
 #include "slots.h"
 
 enum { LOWEST_ORDER = 2, HIGHEST_ORDER = 8, ORDERS = HIGHEST_ORDER + 1, BLOCK = 512 };
-enum { ORDER_MASK = 0x1fc, SWAPPINESS = 60, BATCH = 32, STOCK = 64, RETRIES = 16 };
+enum { ORDER_MASK = 0x1fc, SWAPPINESS = 60, BATCH = 32, STOCK = 64, KERNEL_PAGES = 1, RETRIES = 16 };
 enum advice { PLAIN, HUGE, NOHUGE };
 
 /* A page-table entry: state in the two high bits, below it the folio or the slot. */
@@ -45,6 +45,7 @@ enum counter {
     PGSTEAL,
     PGACTIVATE,
     PGDEACTIVATE,
+    PGREFILL,
     WORKINGSET_REFAULT,
     WORKINGSET_ACTIVATE,
     WORKINGSET_RESTORE,
@@ -115,7 +116,9 @@ static void machine_reset(struct machine *m)
     memset(m->table, 0, (m->npages + BLOCK - 1) / BLOCK);
     folios_reset(&m->folios);
     device_reset(&m->device);
-    m->usage = m->stock = m->anon_cost = m->activations = m->activations_seen = 0;
+    m->usage = KERNEL_PAGES;
+    m->stock = STOCK - KERNEL_PAGES;
+    m->anon_cost = m->activations = m->activations_seen = 0;
     m->flushed_active = m->flushed_total = m->list_reclaimed = m->list_activated = m->list_cost = 0;
     m->age = 0;
     m->oom = false;
@@ -219,7 +222,7 @@ static inline void map_new_folio(struct machine *m, uint32_t base, unsigned orde
     for (uint32_t q = base; q < base + (1u << order); q++)
         m->pte[q] = make_pte(P_PRESENT, id);
     memset(m->flags + base, YOUNG, 1u << order);
-    lru_add(&m->folios, id);
+    lru_add_new(&m->folios, id);
 }
 
 static void first_touch(struct machine *m, const struct vma *vma, uint32_t v)
@@ -254,7 +257,7 @@ static void first_touch(struct machine *m, const struct vma *vma, uint32_t v)
 static inline void note_cost(struct machine *m, int64_t cost)
 {
     m->anon_cost += cost;
-    if (m->anon_cost > m->flushed_total / 4)
+    while (m->anon_cost > m->flushed_total / 4)
         m->anon_cost /= 2;
 }
 
@@ -282,7 +285,7 @@ static uint32_t read_folio(struct machine *m, uint32_t base, unsigned order, uin
     uint32_t id = folio_new(&m->folios, base, order, 0, 0);
     struct folio *f = &m->folios.pool[id];
     refault(m, f, shadow);
-    lru_add(&m->folios, id);
+    lru_add_new(&m->folios, id);
     if (slot_zero(m, slot))
         m->n.plain[SWPIN_ZERO] += folio_pages(f);
     else {
@@ -365,7 +368,8 @@ static void swap_in(struct machine *m, const struct vma *vma, uint32_t v)
     map_read_folio(m, read_folio(m, v >> got << got, got, slot, shadow));
 }
 
-static void fault(struct machine *m, const struct vma *vma, uint32_t v, bool write)
+/* stores: the fault of a swapped page is one of a write; a page with content is read first. */
+static void fault(struct machine *m, const struct vma *vma, uint32_t v, bool write, bool stores)
 {
     if (!m->table[v / BLOCK]) {
         if (!charge(m, 1, true, 0))
@@ -388,6 +392,8 @@ static void fault(struct machine *m, const struct vma *vma, uint32_t v, bool wri
             map_read_folio(m, m->shadow[v]);
         else
             swap_in(m, vma, v);
+        if (stores)
+            lru_drain(&m->folios);
     }
 }
 
@@ -400,7 +406,7 @@ static inline void access_pages(struct machine *m, const struct vma *vma, uint32
     for (uint32_t v = start; v < end; v++) {
         enum page_state state = pte_state(m->pte[v]);
         if (state != P_PRESENT && (write || state != P_ZERO)) {
-            fault(m, vma, v, write);
+            fault(m, vma, v, write, write && !(m->flags[v] & keep & NONZERO));
             if (m->oom) {
                 m->n.plain[ACCESSES] += v + 1 - start;
                 return;
@@ -426,6 +432,7 @@ static void will_need(struct machine *m, uint32_t start, uint32_t end)
         if (!charge(m, 1, true, 0))
             return;
         m->shadow[v] = read_folio(m, v, 0, slot, shadow);
+        lru_drain(&m->folios);
         set_bits(m->device.clusters[slot / CLUSTER].cached, slot % CLUSTER, 1);
     }
 }
@@ -435,6 +442,7 @@ static inline void unmap_page(struct machine *m, uint32_t v)
     uint32_t id = pte_value(m->pte[v]);
     struct folio *f = &m->folios.pool[id];
     count_leaving(m, m->flags[v]);
+    lru_drain(&m->folios);
     if (!--f->mapped) {
         lru_remove(&m->folios, id);
         m->usage -= folio_pages(f);
@@ -466,6 +474,7 @@ static void dont_need(struct machine *m, uint32_t start, uint32_t end)
             if (slot_cached(m, slot + i)) {
                 uint32_t id = m->shadow[v + i];
                 m->n.plain[USELESS_SWAPIN]++;
+                lru_drain(&m->folios);
                 lru_remove(&m->folios, id);
                 folio_free(&m->folios, id);
                 m->usage--;
@@ -623,6 +632,7 @@ static void shrink_folio(struct machine *m, uint32_t id)
 static unsigned collect_folios(struct machine *m, uint32_t start, uint32_t end, uint32_t found[BLOCK])
 {
     unsigned n = 0;
+    lru_drain(&m->folios);
     for (uint32_t v = start; v < end;) {
         uint32_t pte = m->pte[v];
         if (pte_state(pte) != P_PRESENT) {
@@ -710,6 +720,7 @@ static unsigned test_references(struct machine *m, uint32_t id)
 static unsigned isolate(struct machine *m, uint32_t list, int64_t nr, uint32_t batch[BATCH], int64_t *scanned)
 {
     unsigned n = 0;
+    lru_drain(&m->folios);
     *scanned = 0;
     while (*scanned < nr && m->folios.pool[list].prev != list) {
         uint32_t id = m->folios.pool[list].prev;
@@ -752,6 +763,7 @@ static void shrink_active_list(struct machine *m, int64_t nr)
     uint32_t batch[BATCH];
     int64_t scanned;
     unsigned n = isolate(m, ACTIVE, nr, batch, &scanned);
+    m->n.plain[PGREFILL] += scanned;
     for (unsigned i = 0; i < n; i++) {
         test_references(m, batch[i]);
         deactivate(m, batch[i]);
@@ -760,7 +772,8 @@ static void shrink_active_list(struct machine *m, int64_t nr)
 
 static int64_t shrink_lists(struct machine *m, int priority, int64_t target, bool force, bool *skipped)
 {
-    int64_t *size = m->folios.pages, rest[2] = {0, 0}, done = 0, cost = m->anon_cost;
+    int64_t rest[2] = {0, 0}, done = 0, cost = m->anon_cost;
+    int64_t size[2] = {lru_size(&m->folios, INACTIVE), lru_size(&m->folios, ACTIVE)};
     m->flushed_active = size[ACTIVE];
     m->flushed_total = size[INACTIVE] + size[ACTIVE];
     bool low = size[INACTIVE] < size[ACTIVE];

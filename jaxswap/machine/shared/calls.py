@@ -70,7 +70,7 @@ def zap(
         swapped, present = kind(word) == SWAPPED, kind(word) == PRESENT
         mapped = active & present
         state = set_word(state, v, jnp.full_like(word, NONE), active & ~swapped)
-        state = rmap.leave(state, word, mapped)
+        state = lru.drain(rmap.leave(state, word, mapped), mapped)
         number = jnp.where(mapped, number, 0)
         folio, state = sharing.folio(state, number)
         fresh = mapped & (folio.gather == -2)
@@ -180,6 +180,7 @@ def cut(
         splits = part & ~shared
         return state, cursor + jnp.where(active & ~splits, batch, 0), stopped | splits
 
+    state = lru.drain(state, on)
     state, cursor, splits = repeat(going, turn, (state, regs.cursor, jnp.zeros_like(on)))
     splits = on & splits
     state = tables.split(state, regs.base, splits)

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jaxswap.machine import heuristic, tables
+from jaxswap.machine import frames, heuristic, lru, tables
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.fault import (
     ANON_ORDERS,
@@ -127,7 +127,8 @@ def begin(
     state = replace(state, clusters=replace(state.clusters, words=words))
     suitable = once(jnp.where(touch, candidates, checked.suitable))
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
-    state, orders = heuristic.decide(state, params, Features(touch, offered, suitable))
+    seen = Features(touch, offered, suitable, frames.available(state))
+    state, orders = heuristic.decide(state, params, seen)
     tried = once(orders & suitable)
     reclaims = access.advice == HUGE
     state, top, refused = when(
@@ -279,6 +280,7 @@ def arrive(
 
     state, number = when(swapin, bring, (state, jnp.zeros_like(got)))
     major = swapin & ~access.willneed
+    state = lru.drain(state, swapin & access.willneed)
     state = replace(state, n=count(state.n, major, pgmajfault=1))
     regs = assign(regs, on, at=At.DONE)
     regs = assign(regs, fresh, at=At.FAULT_END)
@@ -336,6 +338,7 @@ def map_folio(
     state = sharing.set_folio(state, regs.folio, folio, on)
     # Until 6.18: read past the swap cache, the slots go at once.
     past = on & regs.past
+    state = lru.drain(state, on & ~past & access.write)
     state = slots.give_back_unused(state, first_slot, size, ~past, past)
     full = slots.vm_swap_full(state)
     early = ~past & (full | (access.write & alone))

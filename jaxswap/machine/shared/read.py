@@ -46,4 +46,5 @@ def read(
     folio = folio._replace(place=jnp.where(past, -1, slot))
     state = sharing.set_folio(state, number, folio, on)
     state = slots.insert(state, number, slot, size, on & ~past)
-    return lru.add(state, number, active, size, on), number
+    one = jnp.ones_like(order)
+    return lru.wait(lru.add(state, number, active, size, on), active, order > 0, one, on), number

@@ -147,7 +147,7 @@ def scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineState
         state = lru.add(state, number, ~yes, folio.size, more)
         after = flagged(flagged(folio, ACTIVE, ~yes), WORKINGSET, yes)
         state = sharing.set_folio(state, number, after, more)
-        state = replace(state, n=count(state.n, more, pgdeactivate=folio.size))
+        state = replace(state, n=count(state.n, more, pgdeactivate=folio.size, pgrefill=folio.size))
         return state, scanned + jnp.where(more, folio.size, 0)
 
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))

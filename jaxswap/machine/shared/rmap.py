@@ -155,4 +155,6 @@ def new_folio(state: MachineState, v: Lane, order: Lane, kept: Mask, on: Flag) -
         return set_page(state, v + i, word, number, surely(more(carry))), i + 1
 
     state, _ = repeat(more, turn, (state, zero))
-    return lru.add(state, number, folio.has(ACTIVE), folio.size, on)
+    active = folio.has(ACTIVE)
+    state = lru.add(state, number, active, folio.size, on)
+    return lru.wait(state, active, order > 0, jnp.ones_like(order), on)

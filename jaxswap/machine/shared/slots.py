@@ -91,7 +91,7 @@ def give_back_unused(state: MachineState, slot: Lane, size: Lane, direct: Flag, 
 def forget(state: MachineState, number: Lane, folio: Folio, on: Flag) -> MachineState:
     """The folio's memory is free."""
     listed = on & folio.has(LISTED)
-    state = lru.remove(state, number, folio.has(ACTIVE), folio.size, listed)
+    state = lru.remove(lru.drain(state, on), number, folio.has(ACTIVE), folio.size, listed)
     n = count(state.n, on & ~folio.has(USED), useless_swapin=folio.size)
     state = replace(state, n=n, used=state.used - jnp.where(on, folio.size, 0))
     return sharing.release_number(state, number, on)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.machine import state as machine
-from jaxswap.machine.state import Flag, Lane, MachineState, Mask
+from jaxswap.machine.state import LISTS, Flag, Lane, MachineState, Mask
 from jaxswap.swaptable.cluster_table import HINTS, devices
 from jaxswap.swaptable.clusters import Clusters, capacity
 from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, surely
@@ -125,7 +125,7 @@ def init(processes: int, room: int, windows: int, swap: Clusters, lanes: int) ->
     """A machine with no page mapped in any process and fresh swap devices; `windows` readahead states."""
     folios, pages, slot_room = processes * room + STRAYS, processes * room, capacity(swap) * BLOCK
     plain = machine.init(BLOCK, swap, lanes)
-    links = jnp.arange(folios + 2 + SPARE, dtype=jnp.int32)[:, None].repeat(lanes, axis=1)
+    links = jnp.arange(folios + LISTS + SPARE, dtype=jnp.int32)[:, None].repeat(lanes, axis=1)
     return replace(
         plain,
         slots=jnp.zeros((pages + SPARE, lanes), jnp.int32),
