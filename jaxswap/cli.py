@@ -92,6 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--limit", metavar="SIZE", help="memory.max of the cgroup (default none)")
     replay.add_argument(
+        "--frames",
+        metavar="FRAMES",
+        help='page frames, for example "64M unmovable 30%% seed 1 compaction 50%%" (default: always enough)',
+    )
+    replay.add_argument(
+        "--buddyinfo", metavar="FILE", help="page frames as free as a pasted /proc/buddyinfo says"
+    )
+    replay.add_argument(
         "--policy", metavar="NAME[:K=V,...]", default="kernel", help="order heuristic (default kernel)"
     )
     replay.add_argument(
@@ -223,10 +231,17 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
     if recording:
         check_modelled(recording)
         settings = of_header(recording)
-    for flag, key in (("kernel", "kernel"), ("mthp", "mthp"), ("swap", "swap"), ("limit", "memory.max")):
+    keys = {"kernel": "kernel", "mthp": "mthp", "swap": "swap", "limit": "memory.max", "frames": "frames"}
+    for flag, key in keys.items():
         given = getattr(arguments, flag)
         if given is not None:
             settings[key] = Setting(given, f"--{flag}")
+    if arguments.buddyinfo is not None:
+        try:
+            text = Path(arguments.buddyinfo).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--buddyinfo {arguments.buddyinfo}: cannot be read ({error})") from None
+        settings["buddyinfo"] = Setting(text, f"--buddyinfo {arguments.buddyinfo}")
     return machine_of(settings, arguments.policy)
 
 

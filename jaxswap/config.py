@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxswap.errors import InputError
+from jaxswap.frames import Frames, frames_text, parse_frames
 from jaxswap.machine import PROFILES, lane
 from jaxswap.policy import POLICIES
 from jaxswap.sweep.objective import Objective, parse_objective
@@ -68,7 +69,9 @@ class PolicyChoice:
 
 @dataclass(frozen=True)
 class Config:
-    """A sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run's choice."""
+    """A sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run's choice.
+    frames: page frames, None for as many as are wanted.
+    """
 
     path: Path
     name: str
@@ -82,10 +85,12 @@ class Config:
     objective: Objective
     seed: int
     out: Path | None
+    frames: Frames | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the results, as plain values, for the manifest and the run's key."""
-        return {
+        frames = {} if self.frames is None else {"frames": frames_text(self.frames)}
+        return frames | {
             "kernel": self.kernel,
             "swap": "auto" if self.swap is None else format_size(self.swap),
             "workloads": {choice.name: {"limit": str(choice.limit)} for choice in self.workloads},
@@ -234,7 +239,9 @@ def _config(path: Path, top: _Table) -> Config:
         objective = parse_objective(objective_text)
     except InputError as error:
         raise top.error("objective", str(error)) from None
-    kernel, swap = _machine(top.table("machine", "a table [machine]"))
+    machine = top.table("machine", "a table [machine]")
+    frames = _frames(machine)
+    kernel, swap = _machine(machine)
     space = top.table("space", "a table [space]")
     sizes = _sizes(space)
     modes = _modes(space)
@@ -272,6 +279,7 @@ def _config(path: Path, top: _Table) -> Config:
         objective=objective,
         seed=seed,
         out=None if out is None else Path(out),
+        frames=frames,
     )
 
 
@@ -296,6 +304,18 @@ def _machine(table: _Table) -> tuple[str, int | None]:
     if size % _PAGE:
         raise table.error("swap", f"{swap} is not a whole number of 4 KiB pages")
     return kernel, size
+
+
+def _frames(table: _Table) -> Frames | None:
+    text = table.get("frames", str, 'a string such as "64M unmovable 30% seed 1"')
+    if text is None:
+        return None
+    try:
+        found = parse_frames(text)
+        found.check()
+    except InputError as error:
+        raise table.error("frames", str(error).removeprefix("frames: ")) from None
+    return found
 
 
 def _sizes(space: _Table) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
 from jaxswap.errors import InputError
+from jaxswap.frames import Frames, parse_buddyinfo, parse_frames
 from jaxswap.machine import PROFILES, Lane
 from jaxswap.machine.lane import LRUS, PAGE, PAGE_CLUSTERS
 from jaxswap.machine.replay import LATER
@@ -27,7 +28,7 @@ def of_header(recording: Recording) -> dict[str, Setting]:
 
 def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple[Lane, str]:
     """(lane, kernel profile) of the settings kernel, mthp, swap, memory.max, lru, zswap, cpus,
-    page-cluster.
+    page-cluster, frames, buddyinfo.
 
     Raises InputError, saying where the setting stands, for what is no setting or not modelled.
     """
@@ -71,12 +72,31 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         cpus=int(cpus),
         page_cluster=int(text),
         zswap=zswap,
+        frames=_frames(settings),
     )
     for key, special in lane.special.items():
         if PROFILES[kernel].slot_cache:
             where = chosen(key, "").where
             raise InputError(f"{where}: {special} is not modelled with the rules of {kernel}; {LATER}")
     return lane, kernel
+
+
+def _frames(settings: Mapping[str, Setting]) -> Frames | None:
+    """Page frames of a size, or of a pasted /proc/buddyinfo."""
+    if not settings.keys() & {"frames", "buddyinfo"}:
+        return None
+    text, where = settings.get("frames", Setting("", "frames"))
+    free: tuple[int, ...] = ()
+    if "buddyinfo" in settings:
+        pasted, place = settings["buddyinfo"]
+        try:
+            free = parse_buddyinfo(pasted)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+    try:
+        return parse_frames(text, free)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _size(text: str, where: str) -> int:

@@ -50,6 +50,10 @@ SCALARS = (
     "covered_pages",
     "read_ptes",
     "read_slots",
+    "compact_stall",
+    "compact_success",
+    "compact_fail",
+    "pgmigrate_success",
 )
 SIZED = (
     "anon_fault_alloc",

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, UInt32
 
-from jaxswap.machine import blocks, generations, heuristic, lru, places, rows
+from jaxswap.machine import blocks, frames, generations, heuristic, lru, places, rows
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.huge import TOP, settle_block, wanted
 from jaxswap.machine.reclaim import fitting_orders, note_cost
@@ -208,14 +208,18 @@ def begin(
     suitable = once(jnp.where(touch, candidates, table.suitable))
     # Until 7.1 an order that the table refuses is not offered.
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
-    state, orders = heuristic.decide(state, params, Features(touch, offered, suitable))
+    state, orders = heuristic.decide(
+        state, params, Features(touch, offered, suitable, frames.available(state))
+    )
     tried = once(orders & suitable)
     gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
-    state, top, refused = when(
-        tried != 0,
-        lambda c: _choose(c[0], params, tried, gfp.reclaims),
-        (state, jnp.zeros_like(page), none),
-    )
+    top, refused = _top(tried), none
+    if state.frames is None:
+        state, top, refused = when(
+            tried != 0,
+            lambda c: _choose(c[0], params, tried, gfp.reclaims),
+            (state, jnp.zeros_like(page), none),
+        )
     charged = touch | swapin | (zeropage & access.write) | needs_table
     top = jnp.where(huge & access.write & (block != FOLIO), TOP, top)
     going_on = (touch | swapin) & ~access.willneed & (allowed == 0) & (access.stop > access.page + 1)
@@ -466,8 +470,8 @@ def _list(
 
 
 class _Mapping(NamedTuple):
-    """What is mapped: pages up to `end`, small ones or a large folio, accessed at once, and the words of a row
-    they go in."""
+    """What is mapped: pages up to `end`, small ones or a large folio, accessed at once, and the words of a
+    row they go in."""
 
     end: Lane
     small: Flag
@@ -555,7 +559,8 @@ def _account(
     refused = once(only(refused, large))
     conflicts = only(_above(refusable & (plan.table.cached | plan.table.zero_flag), got), swapin)
     conflicts = once(conflicts)
-    failed = once(refused | only(conflicts, ~params.rules.filtered))
+    lacked = jnp.zeros_like(refused) if state.frames is None else once(only(state.frames.lacked, large))
+    failed = once(refused | lacked | only(conflicts, ~params.rules.filtered))
     state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), large)
     unused = once(only(_above(plan.allowed, got), large))
 
@@ -569,15 +574,15 @@ def _account(
             "zero_flag": conflicts & plan.table.zero_flag,
             "cached": conflicts & plan.table.cached,
             "charge": refused,
-        }
+        } | ({} if state.frames is None else {"frame": lacked})
         n = count_refused(n, swapin, reasons)
         fallbacks = {
             "swpin_fallback": only(failed, swapin & params.rules.counts_fallback),
             "swpin_fallback_charge": only(refused, swapin & params.rules.counts_fallback),
-            "anon_fault_fallback": only(refused, plan.touch),
+            "anon_fault_fallback": only(refused | lacked, plan.touch),
             "anon_fault_fallback_charge": only(refused, plan.touch),
             "charge_refused": refused,
-        }
+        } | ({} if state.frames is None else {"frame_refused": lacked})
 
         def give_up(n: Counts) -> Counts:
             n = count_orders(n, **fallbacks)

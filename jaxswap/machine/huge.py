@@ -65,6 +65,8 @@ def settle_block(
             n, "anon_fault_alloc", top, alive & asked & write & ((found == FOLIO) | (charged & ~first))
         )
         n = count_order(n, "anon_fault_fallback", top, refused)
+        if state.frames is not None:
+            refused = refused & (state.frames.lacked >> np.uint32(TOP) & 1 == 0)
         n = count_order(n, "anon_fault_fallback_charge", top, refused)
         return count(n, zeros, faults=1)
 

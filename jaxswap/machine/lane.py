@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxswap.errors import InputError
+from jaxswap.frames import Frames
 from jaxswap.machine.heuristic import NUMBER, PARAMS
 from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
@@ -37,7 +38,7 @@ class Lane:
     which the classic LRU decides; 0: every reclaim flushes them; None: only STATS does. swap: bytes of the
     zram device. swaps: other devices, or several, in its place (see swap_devices). cpus: CPUs online; a
     workload that names more has more. page_cluster: exponent of the readahead window. zswap: it is on, and
-    takes everything.
+    takes everything. frames: page frames there are, None for as many as are wanted, of any order.
     """
 
     mthp: str = ""
@@ -55,6 +56,7 @@ class Lane:
     cpus: int = 1
     page_cluster: int = 3
     zswap: bool = False
+    frames: Frames | None = None
 
     @property
     def limited(self) -> bool:
@@ -119,6 +121,8 @@ class Lane:
         """Raise InputError for a lane that cannot be built."""
         self.masks()
         self.parameters()
+        if self.frames is not None:
+            self.frames.check()
         if len(self.swaps) > MANY:
             raise InputError(f"swap: {len(self.swaps)} devices; a machine has at most {MANY}")
         for device in self.devices:
@@ -140,8 +144,8 @@ class Lane:
         largest = max((size for size, order in SIZES.items() if (always | madvise) >> order & 1), default=4)
         if self.high is not None and self.high < 4 * largest << 10:
             raise InputError(
-                f"memory.high: {self.high} bytes; below {4 * largest}K, four times the largest size, a process "
-                "may fault on one folio for ever"
+                f"memory.high: {self.high} bytes; below {4 * largest}K, four times the largest size, a "
+                "process may fault on one folio for ever"
             )
         if self.swappiness not in SWAPPINESS:
             raise InputError(f"swappiness: {self.swappiness}; it is 0 to {SWAPPINESS[-1]}")

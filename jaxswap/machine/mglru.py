@@ -10,7 +10,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jax import lax
 
-from jaxswap.machine import blocks, generations, rows, tables
+from jaxswap.machine import blocks, generations, holding, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.generations import ISOLATED, KEPT, MAX_NR_GENS, MAX_NR_TIERS, MIN_NR_GENS, Found, of, put
 from jaxswap.machine.layout import Layout
@@ -59,6 +59,9 @@ def finish(
     def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         charging = ~to_write(work) & (work.phase == CHARGE)
+        if state.frames is not None:
+            state, work = holding.follow(state, work, charging)
+            charging = ~to_write(work) & (work.phase == CHARGE)
         state, work = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), (state, work))
         state, work = look_at_high(state, work, params)
         starting = work.phase == PASS

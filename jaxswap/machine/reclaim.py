@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, lru, rows
+from jaxswap.machine import blocks, holding, lru, rows
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineParams, MachineState, Mask, Plane
@@ -107,6 +107,9 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
         state, work = carry
         free = ~to_write(work)
         charging = free & (work.phase == CHARGE)
+        if state.frames is not None:
+            state, work = holding.follow(state, work, charging)
+            charging = free & (work.phase == CHARGE)
         state, work = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), (state, work))
         state, work = look_at_high(state, work, params)
         starting = free & ((work.phase == PASS) | (work.phase == BATCH))
@@ -470,8 +473,8 @@ def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[
 def _end_reclaim(
     state: MachineState, params: MachineParams, work: Work, pages: Lane, on: Flag
 ) -> tuple[MachineState, Work]:
-    """try_charge_memcg after a reclaim: drain the stock once, retry, or fail; but first the OOM killer is called,
-    and as many retries follow.
+    """try_charge_memcg after a reclaim: drain the stock once, retry, or fail; but first the OOM killer is
+    called, and as many retries follow.
     """
     if params.high is not None:
         for_high = on & (work.high > 0)

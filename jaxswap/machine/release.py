@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, generations, lru, places, rows, usefulness
+from jaxswap.machine import blocks, frames, generations, lru, places, rows, usefulness
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import Row, once, only
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
@@ -20,6 +20,8 @@ from jaxswap.swaptable.lanes import repeat, surely, when
 
 def dont_need(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
     """Pages start .. end - 1 of a block become none: folios lose them, slots are freed run by run."""
+    if state.frames is not None:
+        state = frames.drop_cached(state, start, end, on)
     by_hand = slot_cache.present(state.clusters)
     if by_hand:
         state = _free_runs(state, start, end, on)
@@ -87,6 +89,8 @@ def _unmap(
         state = lru.remove(state, name, active, size, gone)
         state = when(renamed, lambda s: lru.rename(s, name, kept, surely(renamed)), state)
         state = replace(state, used=state.used - jnp.where(gone, size, 0))
+        if state.frames is not None:
+            state = when(gone, lambda s: frames.drop(s, name, order, surely(gone)), state)
         spread = large & remains
 
         def lose(state: MachineState, at: Lane, on: Flag) -> MachineState:

@@ -18,7 +18,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
-from jaxswap.machine import counters, generations, observe, settings
+from jaxswap.frames import buddyinfo_text, frames_text
+from jaxswap.machine import counters, frames, generations, observe, settings
 from jaxswap.machine.lane import Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, Profile, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
@@ -92,6 +93,10 @@ class OneReplay:
             header["page-cluster"] = str(lane.page_cluster)
         if lane.limit is not None:
             header |= {"lru": lane.lru, "memory.max": f"{lane.limit >> 10}K"}
+        if lane.frames is not None:
+            header["frames"] = frames_text(lane.frames)
+            if lane.frames.free:
+                header["buddyinfo"] = buddyinfo_text(lane.frames.free)
         killed = "CHILD DIED memory cgroup out of memory" if self.oom else ""
         write_recording(path, header, self.blocks, len(self.workload) + 1, killed)
 
@@ -223,6 +228,7 @@ class Replay:
             for key in ("high", "swap_max", "flush"):
                 if any(getattr(lane, key) for lane in lanes):
                     raise InputError(f"{key}: {BY_PAGE} has none")
+        _check_frames(lanes, self.compiled.by_page)
         chosen = jax.devices()[:devices]
         on_cpu = chosen[0].platform == "cpu"
         each = -(-len(lanes) // len(chosen))
@@ -253,7 +259,9 @@ class Replay:
                 self.width,
             )
         one = jax.eval_shape(begin)
-        _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups)
+        page_frames = self._frames(filled)
+        held = sum(x.nbytes for x in jax.tree.leaves(page_frames))
+        _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups + held)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
         params = params_of(filled, PROFILES[profile], int(swapped_on.free[0]))
@@ -267,7 +275,7 @@ class Replay:
             for name in ("page_cluster", "zswap")
         )
         booted = jax.device_get(settings.start(params.always, params.madvise, page_cluster))
-        start = replace(start, settings=np.moveaxis(booted, 0, 1))
+        start = replace(start, settings=np.moveaxis(booted, 0, 1), frames=page_frames)
         if start.sharing is not None:
             start = replace(start, sharing=shared_devices.online(start.sharing, devices_of_all, zswap != 0))
         self.states: MachineState = jax.device_put(start, spread)
@@ -278,6 +286,16 @@ class Replay:
     def _grouped(self, x: np.ndarray) -> np.ndarray:
         """[lanes, ...] as [groups, ..., width]."""
         return np.moveaxis(x.reshape(self.groups, self.width, *x.shape[1:]), 1, -1)
+
+    def _frames(self, lanes: Sequence[Lane]) -> frames.PageFrames | None:
+        """The page frames of the lanes, [groups, words, width]."""
+        given = [lane.frames for lane in lanes if lane.frames is not None]
+        if not given:
+            return None
+        found = frames.init(given, room(self.workload.npages))
+        return jax.tree.map(
+            lambda x: np.moveaxis(x.reshape(*x.shape[:-1], self.groups, self.width), -2, 0), found
+        )
 
     def advance(self, start: int, stop: int) -> None:
         """Run some operations and add up their counters."""
@@ -342,6 +360,18 @@ def _check_devices(lanes: Sequence[Lane], workload: Workload, profile: str) -> N
     if line := _zswap_line(workload):
         where = f"{workload.path or workload.name}:{line}"
         raise InputError(f"{where}: zswap is not modelled with the rules of {profile}; {LATER}")
+
+
+def _check_frames(lanes: Sequence[Lane], by_page: bool) -> None:
+    """Raise InputError where page frames cannot be replayed."""
+    framed = {lane.frames is not None for lane in lanes}
+    if len(framed) > 1:
+        raise InputError("frames: either all lanes of one replay have page frames or none has")
+    if True in framed and by_page:
+        raise InputError(
+            "frames: page frames are modelled for one process on one CPU and zram only, and with the rules "
+            "of 6.12 and 6.18 without WILLNEED"
+        )
 
 
 def _swapon(devices: Sequence[Device], name: str, lanes: int, cpus: int) -> Clusters:

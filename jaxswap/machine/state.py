@@ -22,6 +22,7 @@ from jaxswap.swaptable.clusters import Clusters
 from jaxswap.swaptable.lanes import SPARE
 
 if TYPE_CHECKING:
+    from jaxswap.machine.frames import PageFrames
     from jaxswap.machine.shared.state import Sharing
 
 Lane = Int32[Array, " L"]
@@ -163,6 +164,7 @@ class MachineState:
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
     one.
+    frames: None where there is always one.
     """
 
     cpu: Lane
@@ -198,6 +200,7 @@ class MachineState:
     n: counters.Counts
     generations: Generations | None = None
     sharing: "Sharing | None" = None
+    frames: "PageFrames | None" = None
 
 
 def room(pages: int) -> int:

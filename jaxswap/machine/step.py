@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import fault, generations, lru, mglru, program, rows, settings, tables
+from jaxswap.machine import fault, generations, holding, lru, mglru, program, rows, settings, tables
 from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.layout import Layout, layout_of
@@ -139,8 +139,11 @@ def _serve(
 ) -> tuple[MachineState, Lane]:
     """One fault: (state, how many pages are done with)."""
     state, plan, ask = fault.begin(state, params, access, on)
-    before = state
-    state, charged = try_charge(state, params, ask.order, ask.on, ask.gfp, ask.on)
+    before, ready = state, ask.on
+    if state.frames is not None:
+        small = plan.touch | plan.swapin | (plan.zeropage & access.write)
+        state, ready = holding.begin(state, ask.order, small, ask.on)
+    state, charged = try_charge(state, params, ask.order, ask.on, ask.gfp, ready)
     unmet = once(ask.on & ~charged)
     insists = unmet
     if params.high is not None:
@@ -156,10 +159,14 @@ def _serve(
     state, got, refused = when(insists, insist, (state, ask.order, ask.refused))
     # Pages that fault alike are charged from the stock.
     more = once(jnp.where(insists | (state.over_high > 0), 0, jnp.minimum(plan.run - 1, state.stock)))
+    if state.frames is not None:
+        more = holding.affordable(state, more)
     state = replace(state, used=state.used + more, stock=state.stock - more)
     # What was charged beyond memory.high is worked off before the access comes again.
     works = jnp.zeros_like(on) if params.high is None else once((state.over_high > 0) & ~access.willneed)
     state, done = fault.end(state, params, access, plan, got, refused, more + 1, works, on)
+    if state.frames is not None:
+        state = holding.settle(state, access.page, more + 1, on)
     over = on & works & (state.clock == state.ended)
     state = _return_to_user(state, params, layout, over)
     return state, jnp.where(done & ~works, more + 1, 0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import generations, lru, places, rows, tables, usefulness
+from jaxswap.machine import frames, generations, lru, places, rows, tables, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -60,6 +60,8 @@ def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple
 
     none = jnp.zeros((16, *page.shape), jnp.uint32)
     state, pieces = rows.each(base, base + (jnp.int32(1) << order), divide, (state, none), on)
+    if state.frames is not None:
+        state = frames.drop_parts(state, page, order, pieces, on)
     used = state.used + jnp.where(on, bits.size(pieces) - (jnp.int32(1) << order), 0)
     return replace(state, used=used, n=count_order(state.n, "split", order, on)), pieces
 
@@ -177,7 +179,8 @@ def shrink_folio(
 ) -> tuple[MachineState, Pieces, Lane]:
     """shrink_folio_list for a folio or several small ones, unreferenced: (state, pieces, pages done with).
 
-    A large folio that finds no slots, or more than memory.swap.max allows, or has lost pages, is split; its pieces follow at once: the first, then
+    A large folio that finds no slots, or more than memory.swap.max allows, or has lost pages, is split; its
+    pieces follow at once: the first, then
     from the last down. One that nobody maps takes a slot too, and gives it back unwritten. A small folio that
     finds no slot is activated.
     """
@@ -211,6 +214,8 @@ def shrink_folio(
         ),
         state,
     )
+    if state.frames is not None:
+        state = frames.drop_all(state, v, order, folios, go.down, out | go.cached)
     lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
 

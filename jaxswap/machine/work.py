@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxswap.machine.state import Defrag, Flag, Lane, Mask
 from jaxswap.swaptable.bits import Bits
 
-# Where a lane stands: nothing to charge; try the charge; look at memory.high; begin a pass over the lists at one priority;
-# take the next batch; scan the inactive list, settle its accounts, scan the active list; end the pass,
-# the reclaim
+# Where a lane stands: nothing to charge; try the charge; look at memory.high; begin a pass over the lists at
+# one priority; take the next batch; scan the inactive list, settle its accounts, scan the active list; end
+# the pass, the reclaim
 IDLE, CHARGE, HIGH, PASS, BATCH, INACTIVE, SETTLE, ACTIVE, NEXT, END = range(10)
 MAX_RECLAIM_RETRIES = 16
 
@@ -60,9 +60,9 @@ class Work:
 
     split: what goes first. victim: lowest page of the folio that reclaim chose, or -1. phase: as above.
     order: of the charge under way; tried: orders to fall back to; refused: orders given up; gfp: of large
-    charges; first: no round failed yet; drained, retries: of try_charge, or of the work for memory.high; high:
-    pages beyond it, 0 where that is not what reclaim is for. The rest belongs to the reclaim: goal: how many
-    pages it is to free; priority, attempt, total and skipped to all of it; left, left_active, done,
+    charges; first: no round failed yet; drained, retries: of try_charge, or of the work for memory.high;
+    high: pages beyond it, 0 where that is not what reclaim is for. The rest belongs to the reclaim: goal: how
+    many pages it is to free; priority, attempt, total and skipped to all of it; left, left_active, done,
     deactivate, low, last to a pass; want, scanned, kept, want_active to a batch.
     """
 

@@ -23,12 +23,14 @@ class Features(NamedTuple):
 
     first_touch: an anonymous first touch, else a swap-in. candidates: the orders the kernel would offer
     (sysfs, VMA, alignment and PTE tests passed; never 0 or 1). suitable: those of them for which the add
-    check of the swap table would succeed now (reading it costs slots).
+    check of the swap table would succeed now (reading it costs slots). frames: all orders for which there is
+    a free block of page frames now; all orders where frames are not modelled.
     """
 
     first_touch: Flag
     candidates: Mask
     suitable: Mask
+    frames: Mask
 
 
 class Decision(NamedTuple):

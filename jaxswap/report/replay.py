@@ -2,6 +2,7 @@
 
 from jaxswap import __version__
 from jaxswap.config import format_size
+from jaxswap.frames import frames_text
 from jaxswap.machine import OneReplay, model_version
 from jaxswap.report.tables import number, text_table
 from jaxswap.sweep.metrics import METRICS
@@ -18,6 +19,9 @@ def replay_text(one: OneReplay, command: str) -> str:
         f"{one.workload.name}: {accesses:,} accesses, sizes {lane.mthp or 'none'}, heuristic {policy}, "
         f"limit {limit}, swap {format_size(lane.swap)}",
     ]
+    if lane.frames is not None:
+        free = f"free blocks {' '.join(map(str, lane.frames.free))}, " if lane.frames.free else ""
+        head.append(f"page frames: {free}{frames_text(lane.frames)}")
     if one.oom:
         head.append("The OOM killer ended the replay; the counts stop there.")
     counts = [

@@ -106,7 +106,7 @@ def run_key(config: Config) -> str:
     package = Path(jaxswap.__file__).parent
     code = [
         path.read_bytes()
-        for room in ("machine", "policy", "swaptable", "sweep", "workload")
+        for room in ("frames", "machine", "policy", "swaptable", "sweep", "workload")
         for path in sorted((package / room).glob("*.py"))
     ]
     traces = [choice.path.read_bytes() for choice in config.workloads]
@@ -143,7 +143,7 @@ def _replay(
         start = time.monotonic()
         replayed = replay_lanes(
             job.workload,
-            [candidate.lane(job.limit, job.swap) for candidate in lanes],
+            [candidate.lane(job.limit, job.swap, config.frames) for candidate in lanes],
             profile=config.kernel,
             progress=report,
         )

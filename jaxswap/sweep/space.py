@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxswap.config import Config, PolicyChoice
+from jaxswap.frames import Frames
 from jaxswap.machine import Lane
 from jaxswap.policy import POLICIES
 
@@ -28,7 +29,7 @@ class Candidate:
     def __str__(self) -> str:
         return f"{self.mthp or 'none'} / {self.policy}"
 
-    def lane(self, limit: int | None, swap: int) -> Lane:
+    def lane(self, limit: int | None, swap: int, frames: Frames | None = None) -> Lane:
         """The lane of a replay with this setting, under a memory limit and with a swap device in bytes."""
         return Lane(
             mthp=self.mthp,
@@ -36,6 +37,7 @@ class Candidate:
             policy_params=dict(self.policy.params),
             limit=limit,
             swap=swap,
+            frames=frames,
         )
 
 

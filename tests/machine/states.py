@@ -3,15 +3,20 @@
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxswap.frames.buddy import frames_room
+from jaxswap.frames.start import ORDERS
 from jaxswap.machine import lru
-from jaxswap.machine.observe import pages_of
+from jaxswap.machine.frames import NOTHING
+from jaxswap.machine.observe import Pages, pages_of
 from jaxswap.machine.state import MachineState, Plane, pages_room
 from jaxswap.machine.tables import HUGE, TABLE
 from jaxswap.swaptable.clusters import COUNT, FLAG, ORDER, ROW, STRIDE, Clusters
 from jaxswap.swaptable.lanes import SPARE
 from tests.reference.folio import Folio
+from tests.reference.frames import Plenty
 from tests.reference.machine import Machine
 from tests.swaptable.slot_machine import of_jax, of_plain
 
@@ -120,6 +125,7 @@ def of_reference(machine: Machine) -> dict[str, Any]:
     ]
     scalars = {"stock": machine.stock, "used": machine.usage, "free": device.free_slots, "oom": machine.oom}
     return {
+        "frames": _frames_of_reference(machine),
         "pages": pages,
         **_lru(machine),
         "clusters": clusters,
@@ -173,6 +179,7 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
     scalars |= {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
     tables = np.asarray(state.tables)[:-SPARE, 0]
     return {
+        "frames": _frames_of(state, pages),
         "pages": rows,
         **_lru_of_machine(state),
         "clusters": _clusters(state.clusters),
@@ -182,6 +189,40 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
         "memory": np.asarray(state.memory)[:4, 0].tolist(),
         "scalars": scalars,
     }
+
+
+def _frames_of_reference(machine: Machine) -> Any:
+    """The free lists, head first, and the frame of each page that has one; of a machine that lives."""
+    frames = machine.frames
+    if isinstance(frames, Plenty) or machine.oom:
+        return None
+    pages = {}
+    for frame, folio in frames.folios.items():
+        mapped = folio.maps.get(0, {folio.base})
+        pages |= {v: frame + v - folio.base for v in mapped}
+    return {
+        "lists": [list(blocks) for blocks in frames.buddy.free],
+        "pages": dict(sorted(pages.items())),
+    }
+
+
+def _frames_of(state: MachineState, pages: Pages) -> Any:
+    f = state.frames
+    if f is None or bool(np.asarray(state.oom)[0]):
+        return None
+    free_lists = jax.tree.map(np.asarray, f.buddy)
+    room = frames_room(free_lists)
+    assert int(np.asarray(f.held)[0]) == NOTHING
+    lists = [_walk(free_lists.next[:, 0], room + order) for order in range(ORDERS)]
+    assert int(free_lists.orders[0]) == sum(1 << o for o, blocks in enumerate(lists) if blocks)
+    assert int(free_lists.free[0]) == sum(len(blocks) << o for o, blocks in enumerate(lists))
+    kinds = {block: o for o, blocks in enumerate(lists) for block in blocks}
+    kind = free_lists.kind[:room, 0]
+    assert {int(at): int(kind[at]) for at in np.flatnonzero(kind >= 0)} == kinds
+    where = np.asarray(f.of)[:, 0]
+    held = {int(v): int(where[v]) for v in np.flatnonzero(pages[Plane.PRESENT] | pages[Plane.INCACHE])}
+    assert all(free_lists.next[frame, 0] == v for v, frame in held.items())
+    return {"lists": lists, "pages": held}
 
 
 def _lru_of_machine(state: MachineState) -> dict[str, Any]:

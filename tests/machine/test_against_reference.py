@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.machine import COUNTERS, Lane
+from jaxswap.machine.frames import chance_of
 from jaxswap.machine.lane import DEFRAG
 from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.replay import Replay
@@ -15,6 +16,7 @@ from jaxswap.policy import POLICIES
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.states import differences, of_machine, of_reference
 from tests.machine.workloads import random_text
+from tests.reference.frames import Frames
 from tests.reference.machine import Machine
 from tests.reference.run import Runner
 from tests.reference.slots import Device
@@ -23,7 +25,7 @@ from tests.reference.slots import Device
 def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machine:
     """The reference machine of a lane."""
     always, madvise = lane.masks()
-    return Machine(
+    machine = Machine(
         workload.npages,
         always=always,
         madvise=madvise,
@@ -42,6 +44,10 @@ def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machin
         policy_params=tuple(lane.parameters()),
         profile=PROFILES[profile],
     )
+    if lane.frames is not None:
+        chance = chance_of(lane.frames)
+        machine.frames = Frames(lane.frames.start(), lane.frames.seed, chance, lambda: machine.n)
+    return machine
 
 
 def run_reference(workload: Workload, machine: Machine, start: int = 0, stop: int | None = None) -> None:

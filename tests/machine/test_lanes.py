@@ -28,7 +28,7 @@ def random_lanes(seed: int) -> list[Lane]:
         params = {param.name: rng.randint(param.low, min(param.high, 8)) for param in POLICIES[policy].params}
         limit = rng.choice([None, rng.randint(80, 1200) * 4096])
         mthp = " ".join(f"{size}{rng.choice(['', '', 'm'])}" for size in sizes)
-        lanes.append(Lane(mthp, policy, params, limit, SWAP))
+        lanes.append(Lane(mthp, policy, params, limit, swap=SWAP))
     return lanes
 
 

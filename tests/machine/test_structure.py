@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxswap.frames import Frames
 from jaxswap.machine import Lane, replay_lanes
 from jaxswap.machine.replay import Replay, advance
 from jaxswap.machine.state import LEAST_CLUSTERS, LEAST_PAGES
@@ -67,6 +68,16 @@ def test_state_and_fusions_keep_to_their_budgets(text: str, one_lane: Replay) ->
     assert 0 < fusions <= FUSIONS
 
 
+@pytest.mark.slow
+def test_page_frames_keep_the_step_native() -> None:
+    lane = Lane("64", swap=8000 * 4096, frames=Frames(8 << 20))
+    replay = Replay(parse_workload(random_text(1, 100)), [lane], width=1, devices=1)
+    text = advance.trace(*arguments(replay), mesh=replay.mesh).lower().compile().as_text()
+    assert text is not None
+    test_the_step_is_native_without_scatter_or_sort(text)
+    test_no_table_is_copied_in_a_step(text, replay)
+
+
 @pytest.mark.parametrize(("lanes", "width"), [(1, 1), (64, 64)], ids=["one-lane", "lock-step"])
 def test_the_replay_lowers_for_cuda(lanes: int, width: int) -> None:
     replay = replay_of(lanes, width)
@@ -100,7 +111,7 @@ def test_workloads_lanes_and_kernels_of_one_shape_compile_once(compilations: lis
                 rng.choice(["kernel", "backoff", "never"]),
                 {},
                 limit,
-                5000 * 4096,
+                swap=5000 * 4096,
             )
             for limit in (None, rng.randint(100, 900) * 4096, *[1 << 30] * 9)
         ]

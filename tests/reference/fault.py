@@ -78,8 +78,8 @@ def handle_mm_fault(m: Machine, process: Process, v: int, write: bool) -> None:
     elif page.state == "none":
         first_touch(m, process, v, vma)
     elif page.state == "zero":
-        if memcg.charge(m, 1):
-            rmap.new_folio(m, process, v, 0)
+        if (frame := m.small_folio()) is not None:
+            rmap.new_folio(m, process, v, 0, frame)
     elif page.state == "swapped":
         swapin.fault(m, process, v, vma, write)
         page = process.pages[v]
@@ -137,14 +137,15 @@ def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) 
 def new_huge_folio(m: Machine, process: Process, vma: Vma, block: int, tables: int) -> bool:
     """False: there was no memory for it. tables: page tables to lay by."""
     size = size_name(TOP_ORDER)
-    if not memcg.charge(m, BLOCK, TOP_ORDER, memcg.vma_thp_gfp_mask(m, vma)):
+    frame, why = m.large_folio(TOP_ORDER, vma)
+    if frame is None:
         m.n[f"{size}/anon_fault_fallback"] += 1
-        m.n[f"{size}/anon_fault_fallback_charge"] += 1
+        m.n[f"{size}/anon_fault_fallback_charge"] += why == "charge"
         return False
     if tables and not memcg.charge(m, tables):
         m.usage -= BLOCK
         return True
-    rmap.new_folio(m, process, block * BLOCK, TOP_ORDER)
+    rmap.new_folio(m, process, block * BLOCK, TOP_ORDER, frame)
     process.huge.add(block)
     m.n[f"{size}/anon_fault_alloc"] += 1
     return True
@@ -171,27 +172,29 @@ def first_touch(m: Machine, process: Process, v: int, vma: Vma) -> None:
         if within >> o & 1 and any(q.state != "none" for q in pages[base : base + (1 << o)]):
             gaps |= 1 << o
     mask = m.decide(True, within & ~gaps, 0)
-    got, charge = 0, 0
+    got, frame, failed = 0, None, {"frame": 0, "charge": 0}
     for o in ORDERS:
         if mask >> o & 1:
-            if memcg.charge(m, 1 << o, o, memcg.vma_thp_gfp_mask(m, vma)):
+            frame, why = m.large_folio(o, vma)
+            if frame is not None:
                 got = o
                 break
-            m.n[f"{size_name(o)}/anon_fault_fallback_charge"] += 1
             m.n[f"{size_name(o)}/anon_fault_fallback"] += 1
-            m.throw(o)
-            charge |= 1 << o
-    alive = (got > 0 or memcg.charge(m, 1)) and not m.oom
-    m.learn(True, charge, got)
+            m.n[f"{size_name(o)}/anon_fault_fallback_charge"] += why == "charge"
+            m.give_up(o, why)
+            failed[why] |= 1 << o
+    if frame is None:
+        frame = m.small_folio()
+    m.learn(True, failed["frame"] | failed["charge"], got)
     reasons = {
         "vma_edge": permitted & ~within,
         "pte_gap": gaps,
         "policy": within & ~gaps & ~mask,
-        "charge": charge,
+        **failed,
     }
     m.refused("touch", reasons, got)
-    if not alive:
+    if frame is None or m.oom:
         return
     if got:
         m.n[f"{size_name(got)}/anon_fault_alloc"] += 1
-    rmap.new_folio(m, process, v >> got << got, got)
+    rmap.new_folio(m, process, v >> got << got, got, frame)

@@ -27,7 +27,8 @@ class Folio:
     mapping a large folio, how many mappings it ascribes to each, and whether it holds the folio for shared
     (_mm_id, _mm_id_mapcount, _mm_ids). refs: accesses beyond PG_referenced (LRU_REFS_MASK); gen: sequence
     number of its generation, None off the lists; both of the multi-gen LRU. waits: in a per-CPU batch on its
-    way to a list. nonzero: content of a folio that is not mapped.
+    way to a list. nonzero: content of a folio that is not mapped. frame: its first page frame, if that is
+    modelled.
     """
 
     base: int
@@ -48,6 +49,7 @@ class Folio:
     gen: Any = None
     waits: bool = False
     nonzero: bool = False
+    frame: int | None = None
     prev: Any = None
     next: Any = None
 

@@ -14,6 +14,7 @@ multi-gen LRU, late statistics and the TLB. One file for each subject of the ker
     swap.py        devices, swap cache, counts
     slots.py       clusters of a device; slots_6_12.py: before
     slot_cache.py  order-0 slots by the batch (6.12)
+    frames.py      page frames: the buddy allocator, compaction
     reclaim.py     swap-out, splitting
     memcg.py       charges, reclaim under a limit, the classic LRU (lists: lru.py)
     mglru.py       the multi-gen LRU
@@ -29,8 +30,9 @@ from typing import Any
 
 from jaxswap.machine.profile import PROFILES, Profile
 
-from . import mglru
-from .folio import ORDERS, Folio, Page, Process, size_name
+from . import memcg, mglru
+from .folio import ORDERS, Folio, Page, Process, Vma, size_name
+from .frames import Frames, Plenty
 from .lru import Lists
 from .memcg import KERNEL_PAGES, STOCK
 from .mglru import Generations
@@ -50,8 +52,9 @@ class Machine:
     flushes of the cgroup's statistics; 0: reclaim flushes them itself and nothing else does, None: only STATS
     does. switch: faults between two switches to another process, which empty the TLB; 0: the TLB is not
     modelled. swap: slots of the one device, where `devices` is empty. zswap: it is on, and takes everything.
-    n: counters. Then: processes; the LRU; memory charged; what reclaim and readahead remember; slots whose
-    content zswap has; what the policy remembers; whether the OOM killer has ended it all.
+    frames: of one process only. n: counters. Then: processes; the LRU; memory charged; what reclaim and
+    readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
+    ended it all.
     """
 
     npages: int
@@ -77,6 +80,7 @@ class Machine:
     thp: str = "always"
     vma_readahead: bool = True
     n: Counter[str] = field(default_factory=Counter)
+    frames: Frames | Plenty = field(default_factory=Plenty)
     cpu: int = 0  # where the operation under way runs
 
     def __post_init__(self) -> None:
@@ -150,6 +154,7 @@ class Machine:
         if folio.prev is not None:
             self.lists.remove(folio)
         self.usage -= folio.nr
+        self.frames.release(folio)
 
     def slots_freed(self, device: int, offset: int, size: int) -> None:
         """zswap_invalidate."""
@@ -174,9 +179,33 @@ class Machine:
             self.n["needed_pages"] += 1
             self.n["covered_pages"] += page.large
 
-    def throw(self, order: int) -> None:
-        """A folio was allocated in vain."""
-        self.n[f"{size_name(order)}/charge_refused"] += 1
+    def take_frames(self, order: int, may_compact: bool) -> int | None:
+        """vma_alloc_folio. None: refused; at order 0 the OOM killer has ended the machine."""
+        frame = self.frames.take(order, may_compact)
+        self.oom |= frame is None and not order
+        return frame
+
+    def small_folio(self) -> int | None:
+        """The frame of a folio of one page, charged. None: the OOM killer has ended the machine."""
+        frame = self.take_frames(0, True)
+        return frame if frame is not None and memcg.charge(self, 1) else None
+
+    def large_folio(self, order: int, vma: Vma) -> tuple[int | None, str]:
+        """The frames of a larger one, charged; None, and why: "frame" or "charge"."""
+        gfp = memcg.vma_thp_gfp_mask(self, vma)
+        frame = self.take_frames(order, gfp.direct_reclaim)
+        if frame is None:
+            return None, "frame"
+        if memcg.charge(self, 1 << order, order, gfp):
+            return frame, ""
+        self.frames.give(frame, order)
+        return None, "charge"
+
+    def give_up(self, order: int, why: str) -> None:
+        """No folio of this order: there was no frame for it, or it was allocated in vain."""
+        self.n[f"{size_name(order)}/{why}_refused"] += 1
+        if why == "frame":
+            return
         self.n["thrown_folios"] += 1
         self.n["thrown_pages"] += 1 << order
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import memcg, swapin
+from . import swapin
 from .folio import BLOCK, Folio, Process, Vma
 
 if TYPE_CHECKING:
@@ -114,9 +114,10 @@ def cluster_window(m: Machine, number: int, slot: int) -> Places:
 def read_async(m: Machine, base: int, place: tuple[int, int]) -> Folio | None:
     """__read_swap_cache_async and the read: the new folio, None where the slot is cached or unused."""
     device = m.swap.devices[place[0]]
-    if device.cached(place[1]) is not None or not device.count(place[1]) or not memcg.charge(m, 1):
+    if device.cached(place[1]) is not None or not device.count(place[1]):
         return None
-    return swapin.read(m, base, 0, place, place)
+    frame = m.small_folio()
+    return None if frame is None else swapin.read(m, base, 0, place, place, frame=frame)
 
 
 def will_need(m: Machine, process: Process, v: int) -> None:

@@ -24,6 +24,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
     """
     m.n[f"{size_name(folio.order)}/split"] += 1
     m.usage -= folio.nr
+    m.frames.split(folio)
     for number in folio.maps:
         if folio.order == TOP_ORDER:
             m.processes[number].split_huge(folio.base // BLOCK)
@@ -44,6 +45,10 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
         for process in owners:
             process.pages[q].folio = piece
         m.usage += not piece.gone
+        if folio.frame is not None:
+            m.frames.fill(folio.frame + q - folio.base, piece)
+            if piece.gone:
+                m.frames.release(piece)
         pieces.append(piece)
     return pieces
 
@@ -183,6 +188,7 @@ def remove_mapping(m: Machine, folio: Folio) -> None:
     assert folio.place is not None
     shadow = memcg.eviction(m, folio)
     m.usage -= folio.nr
+    m.frames.release(folio)
     m.reclaimed += folio.nr
     cluster, first = m.swap.devices[folio.place[0]].at(folio.place[1])
     cluster.shadow[first : first + folio.nr] = [shadow] * folio.nr

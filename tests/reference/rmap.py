@@ -105,9 +105,11 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
     forget_if_unused(m, folio)
 
 
-def new_folio(m: Machine, process: Process, base: int, order: int) -> Folio:
+def new_folio(m: Machine, process: Process, base: int, order: int, frame: int | None = None) -> Folio:
     """A fresh folio, mapped whole and exclusively."""
     folio = Folio(base, order)
+    if frame is not None:
+        m.frames.fill(frame, folio)
     folio.maps[process.number] = set(range(base, base + (1 << order)))
     folio.owners[0], folio.owned[0] = process.number, folio.nr
     for q in range(base, base + (1 << order)):

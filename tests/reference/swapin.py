@@ -81,7 +81,7 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
     aligned, fitting = candidates(m, process, v, within)
     conflicts = {o: conflict(m, page, o) for o in ORDERS if fitting >> o & 1}
     ok = sum(1 << o for o, why in conflicts.items() if why is None)
-    reasons: dict[str, int] = {"zero_flag": 0, "cached": 0, "charge": 0}
+    reasons: dict[str, int] = {"zero_flag": 0, "cached": 0, "frame": 0, "charge": 0}
     if m.profile.filtered:
         for o, why in conflicts.items():
             if why is not None:
@@ -97,26 +97,31 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
         "policy": offered & ~mask,
     }
     got = failed = 0
+    frame = None
     for o in ORDERS:
         if not mask >> o & 1:
             continue
         if (why := conflicts[o]) is None:
-            if memcg.charge(m, 1 << o, o, memcg.vma_thp_gfp_mask(m, vma)):
+            frame, why = m.large_folio(o, vma)
+            if frame is not None:
                 got = o
                 break
-            why = "charge"
-            m.count_fallback(o, "swpin_fallback_charge")
-            m.throw(o)
+            if why == "charge":
+                m.count_fallback(o, "swpin_fallback_charge")
+            m.give_up(o, why)
         m.count_fallback(o, "swpin_fallback")
         reasons[why] |= 1 << o
         failed |= 1 << o
-    alive = (got > 0 or memcg.charge(m, 1)) and not m.oom
+    if frame is None:
+        frame = m.small_folio()
     m.learn(False, failed, got)
     m.refused("swapin", reasons, got)
-    if not alive:
+    if frame is None or m.oom:
         return None
     base = v >> got << got
-    return read(m, base, got, (page.device, page.slot - v + base), (page.device, page.slot), past_cache)
+    return read(
+        m, base, got, (page.device, page.slot - v + base), (page.device, page.slot), past_cache, frame
+    )
 
 
 def read(
@@ -126,9 +131,12 @@ def read(
     place: tuple[int, int],
     target: tuple[int, int],
     past_cache: bool = False,
+    frame: int | None = None,
 ) -> Folio:
     """A new folio with the content of its slots: refault, LRU, read; cached unless `past_cache`."""
     folio = Folio(base, order, dirty=False, used=False)
+    if frame is not None:
+        m.frames.fill(frame, folio)
     cluster, i = m.swap.devices[target[0]].at(target[1])
     folio.nonzero = not cluster.zero[i]
     memcg.refault(m, folio, cluster.shadow[i])

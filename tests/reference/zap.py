@@ -21,6 +21,13 @@ class Gathered(dict[int, Folio]):
     def add(self, folio: Folio) -> None:
         self[id(folio)] = folio
 
+    def release(self, m: Machine, ends: dict[int, tuple[int, int]]) -> None:
+        """Frames of folios that are gone, in the order of their last pages by the row of 32, then of their
+        first pages in that row. ends: the last pages seen of each folio, and the first in its row."""
+        for key in sorted(ends, key=lambda key: (ends[key][1] // 32, ends[key][0])):
+            if self[key].gone:
+                m.frames.release(self[key])
+
     def finish(self, m: Machine) -> None:
         """tlb_finish_mmu, free_pages_and_swap_cache."""
         if self:
@@ -40,7 +47,7 @@ def zap(m: Machine, process: Process, start: int, end: int, tables: bool, gather
     if not whole:
         process.split_huge(block)
     process.flush_tlb(start, end)
-    v = start
+    v, ends = start, {}
     while v < end:
         page = pages[v]
         if page.state == "swapped":
@@ -56,9 +63,12 @@ def zap(m: Machine, process: Process, start: int, end: int, tables: bool, gather
             assert page.folio is not None
             rmap.remove(page.folio, process, v)
             gathered.add(page.folio)
+            first, last = ends.get(id(page.folio), (v, v))
+            ends[id(page.folio)] = (first if last // 32 == v // 32 else v, v)
         if page.state != "none":
             pages[v] = Page()
         v += 1
+    gathered.release(m, ends)
     if whole and block in process.huge:
         process.huge.discard(block)
         m.usage -= 1

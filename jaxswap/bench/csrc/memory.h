@@ -825,7 +825,7 @@ static bool charge(struct machine *m, int64_t nr, bool may_reclaim, unsigned ord
 {
     if (!m->limit)
         return true;
-    int64_t batch = nr > STOCK ? nr : STOCK;
+    int64_t batch = nr > STOCK || !may_reclaim ? nr : STOCK;
     bool drained = false;
     for (int retries = RETRIES;;) {
         if (m->stock >= nr) {
@@ -855,9 +855,10 @@ static bool charge(struct machine *m, int64_t nr, bool may_reclaim, unsigned ord
             continue;
         if (retries--)
             continue;
-        if (order <= 3)
-            m->oom = true;
-        return false;
+        if (order > 3 || m->oom)
+            return false;
+        m->oom = true; /* and the process that is killed tries on */
+        retries = RETRIES;
     }
 }
 

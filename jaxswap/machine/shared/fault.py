@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jaxswap.machine import heuristic, lru, tables
+from jaxswap.machine import frames, heuristic, lru, tables
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.fault import (
     ANON_ORDERS,
@@ -127,7 +127,8 @@ def begin(
     state = replace(state, clusters=replace(state.clusters, words=words))
     suitable = once(jnp.where(touch, candidates, checked.suitable))
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
-    state, orders = heuristic.decide(state, params, Features(touch, offered, suitable))
+    seen = Features(touch, offered, suitable, frames.available(state))
+    state, orders = heuristic.decide(state, params, seen)
     tried = once(orders & suitable)
     gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
     state, top, refused = when(

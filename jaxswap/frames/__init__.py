@@ -1,0 +1,15 @@
+"""Page frames: free lists of blocks of 2^order frames, and the states they may start in.
+
+Knows nothing of pages, folios or workloads.
+"""
+
+from jaxswap.frames.start import (
+    Frames,
+    Start,
+    buddyinfo_text,
+    frames_text,
+    parse_buddyinfo,
+    parse_frames,
+)
+
+__all__ = ["Frames", "Start", "buddyinfo_text", "frames_text", "parse_buddyinfo", "parse_frames"]
