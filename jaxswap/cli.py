@@ -91,6 +91,17 @@ def _parser() -> argparse.ArgumentParser:
         help='swap device, for example "virtio 64M rotational" (default zram 128M)',
     )
     replay.add_argument("--limit", metavar="SIZE", help="memory.max of the cgroup (default none)")
+    replay.add_argument("--high", metavar="SIZE", help="memory.high of the cgroup (default none)")
+    replay.add_argument("--swap-max", metavar="SIZE", help="memory.swap.max of the cgroup (default none)")
+    replay.add_argument("--lru", metavar="NAME", help="classic or mglru (default classic)")
+    replay.add_argument("--swappiness", metavar="N", help="vm.swappiness (default 60)")
+    replay.add_argument("--defrag", metavar="MODE", help="transparent_hugepage/defrag (default madvise)")
+    replay.add_argument(
+        "--flush",
+        metavar="FAULTS",
+        help="faults between two flushes of the cgroup's statistics, stats: only where STATS reads them "
+        "(default 0: at every reclaim)",
+    )
     replay.add_argument(
         "--frames",
         metavar="FRAMES",
@@ -225,17 +236,14 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
 def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
     """The lane and kernel profile of a replay: flags first, then the recording's header, then defaults."""
     from jaxswap.described import Setting, machine_of, of_header
-    from jaxswap.pressure import check_modelled
 
-    settings = {}
-    if recording:
-        check_modelled(recording)
-        settings = of_header(recording)
-    keys = {"kernel": "kernel", "mthp": "mthp", "swap": "swap", "limit": "memory.max", "frames": "frames"}
-    for flag, key in keys.items():
+    settings = of_header(recording) if recording else {}
+    same = ("kernel", "mthp", "swap", "lru", "swappiness", "defrag", "flush", "frames")
+    limits = {"limit": "memory.max", "high": "memory.high", "swap_max": "memory.swap.max"}
+    for flag, key in {**{name: name for name in same}, **limits}.items():
         given = getattr(arguments, flag)
         if given is not None:
-            settings[key] = Setting(given, f"--{flag}")
+            settings[key] = Setting(given, f"--{flag.replace('_', '-')}")
     if arguments.buddyinfo is not None:
         try:
             text = Path(arguments.buddyinfo).read_text()

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, NotModelled
 from jaxswap.frames import Frames, parse_buddyinfo, parse_frames
 from jaxswap.machine import PROFILES, Lane
-from jaxswap.machine.lane import LRUS, PAGE, PAGE_CLUSTERS
+from jaxswap.machine.lane import DEFRAG, LRUS, PAGE, PAGE_CLUSTERS, SWAPPINESS
 from jaxswap.machine.replay import LATER
 from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.swaptable.swapon import KINDS
@@ -27,10 +27,11 @@ def of_header(recording: Recording) -> dict[str, Setting]:
 
 
 def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple[Lane, str]:
-    """(lane, kernel profile) of the settings kernel, mthp, swap, memory.max, lru, zswap, cpus,
-    page-cluster, frames, buddyinfo.
+    """(lane, kernel profile) of the settings kernel, mthp, swap, memory.max, memory.high, memory.swap.max,
+    lru, swappiness, defrag, flush, zswap, cpus, page-cluster, frames, buddyinfo.
 
-    Raises InputError, saying where the setting stands, for what is no setting or not modelled.
+    Raises InputError, saying where the setting stands, for what is no setting, and NotModelled for what no
+    machine here can be.
     """
 
     def chosen(key: str, default: str) -> Setting:
@@ -45,8 +46,24 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     if mthp is None:
         raise InputError(f'{where}: {text!r} is not a set of mTHP sizes; write kB, m for madvise: "16 64m"')
     swaps = _devices(chosen("swap", "128M"))
-    text, where = chosen("memory.max", "max")
-    limit = None if text == "max" else _size(text, where)
+    if "fragment" in settings:
+        text, where = settings["fragment"]
+        raise NotModelled(
+            f"{where}: free memory in pieces ({text}) is not modelled; say what is free by frames"
+        )
+    limit, high, swap_max = (
+        None if text == "max" else _size(text, where)
+        for text, where in (chosen(key, "max") for key in ("memory.max", "memory.high", "memory.swap.max"))
+    )
+    swappiness, where = chosen("swappiness", "60")
+    if not swappiness.isdecimal() or int(swappiness) not in SWAPPINESS:
+        raise InputError(f"{where}: {swappiness!r} is no swappiness; it is 0 to {SWAPPINESS[-1]}")
+    defrag, where = chosen("defrag", "madvise")
+    if defrag not in DEFRAG:
+        raise InputError(f"{where}: {defrag!r} is none of {', '.join(DEFRAG)}")
+    flush, where = chosen("flush", "0")
+    if flush != "stats" and not flush.isdecimal():
+        raise InputError(f"{where}: {flush!r}; write a number of faults, 0 for every reclaim, or stats")
     lru, where = chosen("lru", "classic")
     if lru not in LRUS:
         raise InputError(f"{where}: {lru!r} is neither {' nor '.join(LRUS)}")
@@ -66,7 +83,12 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         policy=choice.name,
         policy_params=dict(choice.params),
         limit=limit,
+        high=high,
+        swap_max=swap_max,
         lru=lru,
+        swappiness=int(swappiness),
+        defrag=defrag,
+        flush=None if flush == "stats" else int(flush),
         swap=swaps[0].slots * PAGE,
         swaps=() if len(swaps) == 1 and swaps[0] == Device(swaps[0].slots) else swaps,
         cpus=int(cpus),

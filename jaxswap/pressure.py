@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jaxswap.errors import InputError, NotModelled
+from jaxswap.errors import InputError
 from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.replay import OneReplay
 from jaxswap.workload import Recording
@@ -41,15 +41,6 @@ SHOWN = (
 LIMITS = ("memory.max", "memory.high", "memory.swap.max")
 MACHINE = ("kernel", "mthp", "swap", "cpus", "memory", "lru", "swappiness", "defrag", "zswap", "page-cluster")
 """Keys of a header in which the boots of a cell agree, with LIMITS."""
-
-MODELLED = {
-    "memory.high": "max",
-    "memory.swap.max": "max",
-    "swappiness": "60",
-    "defrag": "madvise",
-    "fragment": "none",
-}
-"""Keys of a header that have one value here."""
 
 SMALL, NEAR = 200, 10  # counts below SMALL may differ by NEAR
 BASE = "start"  # STATS before the workload; what it counts by size is not the workload's
@@ -156,14 +147,6 @@ class HeldCell:
 def limited(recording: Recording) -> bool:
     """Whether a recording was made under a memory limit."""
     return any(recording.header.get(key, "max") != "max" for key in LIMITS)
-
-
-def check_modelled(recording: Recording) -> None:
-    """Raise NotModelled for a recording whose cgroup or reclaim was set as no machine here is."""
-    for key, only in MODELLED.items():
-        text = recording.header.get(key, only)
-        if text != only:
-            raise NotModelled(f"{recording.path}: header {key}: {text} is not modelled; only {only} is")
 
 
 def cell_path(path: Path) -> Path | None:

@@ -12,7 +12,6 @@ from jaxswap.pressure import (
     HeldCell,
     cell_of,
     cell_path,
-    check_modelled,
     compare_cell,
     grouped,
     limited,
@@ -72,7 +71,6 @@ def hold(workload: Path, recording: Path) -> Held:
     real = read_recording(recording)
     kernel, name = real.header.get("kernel", recording.parent.name), _name(recording)
     try:
-        check_modelled(real)
         operations = read_workload(workload)
     except NotModelled as error:
         return Held(kernel, name, None, str(error))
@@ -91,7 +89,6 @@ def hold_cell(cell: Cell) -> HeldCell:
     if not cell.boots:
         return refuse_cell(cell, "every boot was killed")
     try:
-        check_modelled(cell.boots[0])
         operations = read_workload(cell.workload)
     except NotModelled as error:
         return refuse_cell(cell, str(error))

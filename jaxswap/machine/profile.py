@@ -106,7 +106,7 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             "6.12",
-            2,
+            3,
             "clusters by order with swap_map; checked against Debian's 6.12.95",
             columns=32,
             nonfull_first=False,
@@ -134,7 +134,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "6.18",
-            2,
+            3,
             "swap table phase I; checked against Debian's 6.18.15",
             scans_to_end=True,
             stepped_priority=True,
@@ -170,8 +170,8 @@ PROFILES: dict[str, Profile] = {
             slot_bits=1,
             table_bytes=8 * SLOTS,
         ),
-        Profile("7.2", 2, "swap table phase IV as merged; checked against Debian's 7.2.12"),
-        Profile("7.3", 2, "swap table phase IV as merged; checked against Debian's 7.3.4"),
+        Profile("7.2", 3, "swap table phase IV as merged; checked against Debian's 7.2.12"),
+        Profile("7.3", 3, "swap table phase IV as merged; checked against Debian's 7.3.4"),
     )
 }
 

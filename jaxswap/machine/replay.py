@@ -91,8 +91,15 @@ class OneReplay:
             header["zswap"] = "on"
         if lane.page_cluster != 3:
             header["page-cluster"] = str(lane.page_cluster)
-        if lane.limit is not None:
-            header |= {"lru": lane.lru, "memory.max": f"{lane.limit >> 10}K"}
+        header |= {"lru": lane.lru} if lane.limited else {}
+        limits = {"memory.max": lane.limit, "memory.high": lane.high, "memory.swap.max": lane.swap_max}
+        header |= {key: f"{value >> 10}K" for key, value in limits.items() if value is not None}
+        if lane.swappiness != 60:
+            header["swappiness"] = str(lane.swappiness)
+        if lane.defrag != "madvise":
+            header["defrag"] = lane.defrag
+        if lane.flush != 0:
+            header["flush"] = "stats" if lane.flush is None else str(lane.flush)
         if lane.frames is not None:
             header["frames"] = frames_text(lane.frames)
             if lane.frames.free:
