@@ -18,14 +18,12 @@ from jaxswap.workload import Recording
 MEMCG = ("pgmajfault", "pswpin", "pswpout")
 """Read from memory.stat, as /proc/vmstat counts other processes too."""
 FIRST_TOUCH = ("anon_fault_fallback", "anon_fault_fallback_charge")
-BY_SIZE = ("swpin", "swpin_fallback", "swpin_fallback_charge", *FIRST_TOUCH, "swpout_fallback")
+BY_SIZE = ("swpin", "swpin_fallback", "swpin_fallback_charge", *FIRST_TOUCH)
 EVENTS = {
     ("memory.events", "max"): "memcg_max",
     ("memory.events", "high"): "memcg_high",
-    ("memory.swap.events", "max"): "swap_max",
-    ("memory.swap.events", "fail"): "swap_fail",
 }
-"""(file, event): our name of it."""
+"""(file, event): our name of it; without bounds."""
 SHOWN = (
     "pgscan",
     "pgsteal",
@@ -37,6 +35,7 @@ SHOWN = (
     "workingset_restore_anon",
 )
 """Of memory.stat, without bounds: they scatter by up to 70 % between boots, or follow from the others."""
+REFUSED = "swpout_fallback"  # by size, without bounds
 
 LIMITS = ("memory.max", "memory.high", "memory.swap.max")
 MACHINE = ("kernel", "mthp", "swap", "cpus", "memory", "lru", "swappiness", "defrag", "zswap", "page-cluster")
@@ -203,13 +202,18 @@ def counters_of(recording: Recording) -> dict[str, int]:
     for size in sizes(recording.header):
         for name in BY_SIZE:
             found[f"{size}/{name}"] = last.get(size, {}).get(name, 0) - first.get(size, {}).get(name, 0)
-    return found | {name: last.get(group, {}).get(event, 0) for (group, event), name in EVENTS.items()}
+    return found
 
 
 def shown_of(recording: Recording) -> dict[str, int]:
     """The counters without bounds, as one boot or replay had counted them at its last STATS."""
-    memory = recording.stats()[-1][1].get("memory.stat", {})
-    return {name: memory.get(name, 0) for name in SHOWN}
+    stats = recording.stats()
+    first, last = dict(stats[:1]).get(BASE, {}), stats[-1][1]
+    found = {name: last.get("memory.stat", {}).get(name, 0) for name in SHOWN}
+    found |= {name: last.get(group, {}).get(event, 0) for (group, event), name in EVENTS.items()}
+    for size in sizes(recording.header):
+        found[f"{size}/{REFUSED}"] = last.get(size, {}).get(REFUSED, 0) - first.get(size, {}).get(REFUSED, 0)
+    return found
 
 
 def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool = False) -> tuple[float, float]:
@@ -219,8 +223,7 @@ def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool = False) -
     """
     if cell.header.get("lru") == "classic":
         in_order = cell.name.startswith("seq") or counter.rpartition("/")[2] in FIRST_TOUCH
-        event = counter in EVENTS.values()
-        slack = 0.05 if event else 0.005 if in_order else 0.02 if stale else 0.05
+        slack = 0.005 if in_order else 0.02 if stale else 0.05
     else:
         slack = max(0.10, 2 * cell.spread)
     least, most = low * (1 - slack), high * (1 + slack)

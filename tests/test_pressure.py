@@ -65,7 +65,6 @@ def test_counters_are_those_of_the_workload() -> None:
         ("uni-classic-64", "classic", "64kB/anon_fault_fallback_charge", False, 0.005),
         ("uni-classic-64", "classic", "64kB/swpin_fallback", False, 0.05),
         ("uni-classic-64", "classic", "pswpout", True, 0.02),
-        ("seq-classic-64", "classic", "memcg_max", True, 0.05),
         ("uni-mglru-64", "mglru", "pswpout", False, 0.10),
         ("seq-mglru-64", "mglru", "64kB/anon_fault_fallback", False, 0.10),
     ],

@@ -118,7 +118,8 @@ def stats(counters: dict[str, int]) -> dict[str, Any]:
         if row:
             groups[size] = dict(sorted(row.items()))
     groups["vmstat"] = {name: counters[name] for name in _VMSTAT}
-    groups["memory.events"] = {"max": counters["memcg_max"]} if counters["memcg_max"] else {}
+    events = {name: counters[f"memcg_{name}"] for name in ("max", "high")}
+    groups["memory.events"] = {name: count for name, count in events.items() if count}
     groups["memory.stat"] = {name: counters[own] for name, own in _MEMCG.items() if counters[own]}
     return groups
 

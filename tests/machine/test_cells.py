@@ -11,8 +11,12 @@ from jaxswap.validate import cells, hold_cell
 DATA = Path(__file__).parents[1] / "data" / "recordings"
 QUICK = ("seqP", "uniP")
 OUTSIDE = {
-    "hotS-classic-64-max16M": "one of two boots was killed, the other has a fifth more faults than we",
-    "hotS-mglru-64-max16M": "a tenth fewer faults and max events than the boots, just outside",
+    "hotS-classic-64-max16M": "one of two boots was killed, the other has a fifth more faults: the TLB",
+    "hotP-classic-64": "swap-in fallbacks 8 % above the boots: when the statistics are flushed",
+    "hotP-classic-64-max24M": "large swap-ins 6 % below the only boot that lived: likewise",
+    "uniP-classic-16-64": "64 kB swap-ins 20 % above the boots: likewise",
+    "uniS-classic-64-defer": "116 large swap-ins, boots 132 to 136: likewise",
+    "uniS-mglru-64-defer": "297 large swap-ins, boots 221 to 238: not explained",
 }
 
 
