@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxswap.pressure import HeldCell
 from jaxswap.report.tables import text_table
 
-ROW = "{:<10}{:<33}{:<16}{:>8}  {}"
+ROW = "{:<10}{:<38}{:<16}{:>8}  {}"
 
 
 def cell_row(held: HeldCell) -> str:
