@@ -228,7 +228,7 @@ class SwapDevice:
             i += freed
 
     def reclaim_work(self) -> None:
-        """swap_reclaim_work, if it is due: as many full clusters as the slots in use would fill, at least one."""
+        """swap_reclaim_work, if due: as many full clusters as the slots in use would fill, at least one."""
         if self.reclaim_due:
             self.reclaim_due = False
             for _ in range(max((self.nslots - 1 - self.free_slots) // CLUSTER, 1)):

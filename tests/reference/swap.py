@@ -179,7 +179,7 @@ class Swap:
         return (number, offset)
 
     def _note_full(self, number: int, size: int) -> None:
-        """swap_range_alloc: slots of a device are taken, maybe its last; `size` of them still count as free."""
+        """swap_range_alloc: slots of a device are taken, maybe its last. `size` of them count as free."""
         device = self.devices[number]
         if not device.free_slots:
             self.available.remove(number)
