@@ -255,13 +255,14 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
 
 def _validate(arguments: argparse.Namespace, command: list[str]) -> int:
     _prepare_jax()
+    from jaxswap.pressure import distinct
     from jaxswap.report.cells_figure import draw_cells, figure_stem
     from jaxswap.validate import cells, pairs
 
     figure = figure_stem(arguments.figure) if arguments.figure else None
     folders = [Path(folder) for folder in arguments.folders]
     recordings = [pair for folder in folders for pair in pairs(folder)]
-    pressure = [cell for folder in folders for cell in cells(folder)]
+    pressure = distinct(cell for folder in folders for cell in cells(folder))
     if figure and not pressure:
         raise InputError(
             f"--figure: no pressure cell below {', '.join(arguments.folders)}; it shows only those"
@@ -305,9 +306,7 @@ def _validate_cells(todo: list[Any]) -> tuple[list[Any], int]:
     from jaxswap.report.cells import ROW, cell_row, cells_summary
     from jaxswap.validate import hold_cell
 
-    print(
-        ROW.format("kernel", "cell under memory.max", "boots", "inside", "nearest to its bounds, or outside")
-    )
+    print(ROW.format("kernel", "cell under a limit", "boots", "inside", "nearest to its bounds, or outside"))
     found = []
     for number, cell in enumerate(todo, 1):
         _progress(number, len(todo), cell.name)

@@ -13,7 +13,8 @@ from typing import Any
 
 from jaxswap.errors import InputError
 from jaxswap.frames import Frames, frames_text, parse_frames
-from jaxswap.machine import PROFILES, lane
+from jaxswap.machine import PROFILES, Lane, lane
+from jaxswap.machine.lane import DEFRAG, LRUS, SWAPPINESS
 from jaxswap.policy import POLICIES
 from jaxswap.sweep.objective import Objective, parse_objective
 from jaxswap.workload import recorded, recorded_names
@@ -70,7 +71,7 @@ class PolicyChoice:
 @dataclass(frozen=True)
 class Config:
     """A sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run's choice.
-    frames: page frames, None for as many as are wanted.
+    lane: what all candidates' lanes have in common: LRU, swappiness, defrag, page frames.
     """
 
     path: Path
@@ -85,12 +86,14 @@ class Config:
     objective: Objective
     seed: int
     out: Path | None
-    frames: Frames | None = None
+    lane: Lane
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the results, as plain values, for the manifest and the run's key."""
-        frames = {} if self.frames is None else {"frames": frames_text(self.frames)}
-        return frames | {
+        common = {key: getattr(self.lane, key) for key in ("lru", "swappiness", "defrag")}
+        if self.lane.frames is not None:
+            common["frames"] = frames_text(self.lane.frames)
+        return common | {
             "kernel": self.kernel,
             "swap": "auto" if self.swap is None else format_size(self.swap),
             "workloads": {choice.name: {"limit": str(choice.limit)} for choice in self.workloads},
@@ -240,7 +243,7 @@ def _config(path: Path, top: _Table) -> Config:
     except InputError as error:
         raise top.error("objective", str(error)) from None
     machine = top.table("machine", "a table [machine]")
-    frames = _frames(machine)
+    common = _lane(machine)
     kernel, swap = _machine(machine)
     space = top.table("space", "a table [space]")
     sizes = _sizes(space)
@@ -279,7 +282,7 @@ def _config(path: Path, top: _Table) -> Config:
         objective=objective,
         seed=seed,
         out=None if out is None else Path(out),
-        frames=frames,
+        lane=common,
     )
 
 
@@ -304,6 +307,20 @@ def _machine(table: _Table) -> tuple[str, int | None]:
     if size % _PAGE:
         raise table.error("swap", f"{swap} is not a whole number of 4 KiB pages")
     return kernel, size
+
+
+def _lane(table: _Table) -> Lane:
+    """What the lanes of all candidates have in common."""
+    lru = table.get("lru", str, f"one of {', '.join(LRUS)}", "classic")
+    if lru not in LRUS:
+        raise table.error("lru", f"{lru!r} is neither {' nor '.join(LRUS)}")
+    swappiness = table.get("swappiness", int, "a whole number", 60)
+    if swappiness not in SWAPPINESS:
+        raise table.error("swappiness", f"{swappiness} is out of range; take 0 to {SWAPPINESS[-1]}")
+    defrag = table.get("defrag", str, f"one of {', '.join(DEFRAG)}", "madvise")
+    if defrag not in DEFRAG:
+        raise table.error("defrag", f"{defrag!r} is none of {', '.join(DEFRAG)}")
+    return Lane(lru=lru, swappiness=swappiness, defrag=defrag, frames=_frames(table))
 
 
 def _frames(table: _Table) -> Frames | None:

@@ -188,6 +188,19 @@ def grouped(recordings: Iterable[Recording]) -> dict[Path, list[Recording]]:
     return found
 
 
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells without those whose boots are the same as those of an earlier one: copies in another folder."""
+    found: list[Cell] = []
+    for cell in cells:
+        if not any(cell.name == other.name and _boots(cell) == _boots(other) for other in found):
+            found.append(cell)
+    return found
+
+
+def _boots(cell: Cell) -> list[tuple]:
+    return [(boot.header, boot.blocks, boot.killed) for boot in (*cell.boots, *cell.killed)]
+
+
 def sizes(header: dict[str, str]) -> list[str]:
     """Folder names of the mTHP sizes that are on, largest first."""
     found = sorted(map(int, re.findall(r"\d+", header.get("mthp", ""))), reverse=True)

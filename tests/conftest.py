@@ -10,6 +10,7 @@ import pytest
 from tests.sweep.fake import FakeReplay
 
 jax.config.update("jax_num_cpu_devices", 2)
+os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # so that main() leaves it, on one CPU too
 # tests leave nothing in the user's cache, and compile what they claim to compile
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 

@@ -99,6 +99,13 @@ MISTAKES = {
     "out type": ('out = "runs/here"', "out = 3", ["out: expected the path"]),
     "table is a value": ("[machine]\nkernel", "machine = 3\n[m2]\nkernel", ["machine: expected a table"]),
     "unknown kernel": ('kernel = "7.3"', 'kernel = "9.9"', ["machine.kernel: no profile", "'9.9'"]),
+    "unknown lru": ('swap = "8M"', 'lru = "arc"', ["machine.lru: 'arc' is neither classic nor mglru"]),
+    "swappiness": (
+        'swap = "8M"',
+        "swappiness = 300",
+        ["machine.swappiness: 300 is out of range", "0 to 200"],
+    ),
+    "defrag": ('swap = "8M"', 'defrag = "maybe"', ["machine.defrag: 'maybe' is none of always", "madvise"]),
     "kernel type": ('kernel = "7.3"', "kernel = 7.3", ["machine.kernel: expected a string"]),
     "swap nonsense": ('swap = "8M"', 'swap = "big"', ["machine.swap", "'big' is not a size", '"128M"']),
     "swap small": ('swap = "8M"', 'swap = "64K"', ["machine.swap: 64K is out of range", "2M"]),

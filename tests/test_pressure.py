@@ -10,7 +10,7 @@ import pytest
 from jaxswap.errors import InputError
 from jaxswap.machine import Lane
 from jaxswap.machine.replay import OneReplay
-from jaxswap.pressure import Cell, Count, bounds, cell_of, compare_cell, counters_of, shown_of
+from jaxswap.pressure import Cell, Count, bounds, cell_of, compare_cell, counters_of, distinct, shown_of
 from jaxswap.validate import cells, pairs
 from jaxswap.workload import Recording, parse_workload, write_recording
 
@@ -21,7 +21,7 @@ WORKLOAD = "REGION 512 plain\nINIT\nSTATS init\nUNI 0 512 1000 307 5\nSTATS end\
 def stats(label: str, major: int, large: int, **memory: int) -> tuple[str, str, dict[str, Any]]:
     """A STATS block with some major faults and swap-ins of 64 kB."""
     groups = {
-        "64kB": {"swpin": large},
+        "64kB": {"swpin": large, "swpout_fallback": large // 10},
         "vmstat": {"pgmajfault": major + 7},
         "memory.events": {"max": 9},
         "memory.stat": {"pgmajfault": major, **memory},
@@ -53,7 +53,9 @@ def test_counters_are_those_of_the_workload() -> None:
     assert (found["64kB/swpin"], found["pgmajfault"], found["pswpin"]) == (50, 1000, 0)
     without = replace(boot(), blocks=boot().blocks[1:])
     assert counters_of(without)["64kB/swpin"] == 53
-    assert shown_of(boot())["pgscan"] == 70 and counters_of(boot())["memcg_max"] == 9
+    shown = shown_of(boot(1000, 50))
+    assert (shown["pgscan"], shown["memcg_max"], shown["64kB/swpout_fallback"]) == (70, 9, 5)
+    assert not shown.keys() & found.keys()
 
 
 @pytest.mark.parametrize(
@@ -111,9 +113,10 @@ def test_a_cell_held_against_a_replay() -> None:
     found = compare_cell(cell(boot(1000, 500), boot(1020, 510)), replayed(1060, 520))
     assert found.inside and not found.outside
     counts = {count.name: count for count in found.counts}
-    assert list(counts) == ["pgmajfault", "64kB/swpin", "memcg_max", "pgscan"]
+    assert list(counts) == ["pgmajfault", "64kB/swpin", "pgscan", "memcg_max", "64kB/swpout_fallback"]
     assert (counts["pgmajfault"].ours, counts["64kB/swpin"].ours, counts["pgscan"].ours) == (1060, 520, 90)
-    assert counts["pgscan"].bounds is None
+    bound = {name: count.bounds is not None for name, count in counts.items()}
+    assert bound == {name: name in ("pgmajfault", "64kB/swpin") for name in counts}
     assert found.worst is counts["pgmajfault"]
 
 
@@ -151,6 +154,14 @@ def test_what_is_no_cell(broken: Callable[[], object], said: str) -> None:
     with pytest.raises(InputError, match=said.replace("?", r"\?")) as error:
         broken()
     assert "\n" not in str(error.value)
+
+
+def test_copies_of_a_cell_count_once() -> None:
+    copy = cell(boot(path="elsewhere/uni-classic-64-boot1.txt"))
+    other = cell(boot(999), boot(path="b.txt"))
+    found = distinct([cell(boot()), copy, other, cell(boot(), name="uni-classic")])
+    assert [one.name for one in found] == ["uni-classic-64", "uni-classic-64", "uni-classic"]
+    assert found[0] is not copy and found[1] is other
 
 
 def test_cells_of_a_folder(tmp_path: Path) -> None:

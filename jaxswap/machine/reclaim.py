@@ -2,8 +2,8 @@
 
 Source of the rules: mm/memcontrol.c (try_charge_memcg), mm/vmscan.c (do_try_to_free_pages,
 prepare_scan_control, get_scan_count, shrink_lruvec, shrink_inactive_list, shrink_active_list,
-folio_check_references), mm/swap.c (lru_note_cost), 7.3. Statistics are flushed at every pass of a reclaim,
-where the kernel may use values up to some seconds old.
+folio_check_references), mm/swap.c (lru_note_cost), 7.3. How old the statistics are by which it decides says
+Lane.flush.
 """
 
 from dataclasses import replace

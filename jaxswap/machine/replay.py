@@ -233,7 +233,7 @@ class Replay:
         )
         if self.compiled.by_page:
             for key in ("high", "swap_max", "flush"):
-                if any(getattr(lane, key) for lane in lanes):
+                if any(getattr(lane, key) != getattr(Lane(), key) for lane in lanes):
                     raise InputError(f"{key}: {BY_PAGE} has none")
         _check_frames(lanes, self.compiled.by_page)
         chosen = jax.devices()[:devices]

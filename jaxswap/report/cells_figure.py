@@ -20,6 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
+from PIL import Image
 
 from jaxswap.errors import InputError
 from jaxswap.machine import PROFILES, model_version
@@ -29,17 +30,18 @@ from jaxswap.report.provenance import said
 from jaxswap.workload.files import write_atomic
 
 WIDTH = 7.0  # inches: two columns of a paper
-LINE = 0.155  # inches a cell
+LINE = 0.12  # inches a cell
 LINEAR = 0.01  # deviations up to here are drawn to scale, larger ones by their logarithm
 EDGE = 1.0  # what lies farther out is drawn there, as a triangle
-INSIDE, OUTSIDE, FREE, BAND = "#0072B2", "#D55E00", "white", "#CFE3F1"
+INSIDE, OUTSIDE, FREE, BAND, GREY = "#0072B2", "#D55E00", "white", "#CFE3F1", "0.92"
+COLORS = 128  # of the PNG
 
 _STYLE: dict[Any, Any] = {
     "font.size": 6.5,
     "axes.titlesize": 6.5,
     "axes.linewidth": 0.5,
     "xtick.labelsize": 5.5,
-    "ytick.labelsize": 6,
+    "ytick.labelsize": 5.6,
     "legend.fontsize": 6.5,
     "pdf.fonttype": 42,
     "figure.dpi": 200,
@@ -83,9 +85,19 @@ def draw_cells(found: Sequence[HeldCell], stem: Path, command: str) -> Path:
         for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, metadata=metadata)
-            write_atomic(stem.with_name(f"{stem.name}.{suffix}"), buffer.getvalue(), "figure")
+            drawn = _smaller(buffer) if suffix == "png" else buffer.getvalue()
+            write_atomic(stem.with_name(f"{stem.name}.{suffix}"), drawn, "figure")
     write_atomic(stem.with_name(f"{stem.name}.csv"), _csv(rows, lines).encode(), "figure's data")
     return png
+
+
+def _smaller(png: io.BytesIO) -> bytes:
+    """A PNG with a palette: a third of the bytes."""
+    with Image.open(png) as image:
+        dpi = image.info["dpi"]
+        buffer = io.BytesIO()
+        image.convert("RGB").quantize(COLORS).save(buffer, format="png", optimize=True, dpi=dpi)
+    return buffer.getvalue()
 
 
 def _order(held: HeldCell) -> tuple[str, str, str]:
@@ -113,13 +125,14 @@ def _figure(rows: Sequence[HeldCell], lines: Sequence[str]) -> Figure:
     grid[0].set_yticks(range(len(rows)), [_label(held, several) for held in rows])
     grid[0].set_ylim(len(rows) - 0.5, -0.5)
     for label, held in zip(grid[0].get_yticklabels(), rows, strict=True):
-        label.set_color(OUTSIDE if held.outside else "0.55" if held.refused else "black")
+        label.set_color(OUTSIDE if held.outside else "0.5" if held.refused else "black")
     figure.legend(
         handles=_legend(),
         loc="outside lower center",
-        ncols=5,
+        ncols=6,
         frameon=False,
         handletextpad=0.4,
+        columnspacing=1.2,
         title="deviation from the median of the boots in % (lines at ±1 and ±10; linear within ±1); "
         "in brackets: number of boots",
         title_fontsize=6.5,
@@ -130,10 +143,10 @@ def _figure(rows: Sequence[HeldCell], lines: Sequence[str]) -> Figure:
 
 
 def _label(held: HeldCell, several: bool) -> str:
-    """The cell, the number of boots, and what keeps a point from the line. several: of several kernels."""
+    """The cell, the number of boots, and whether the replay was killed. several: of several kernels."""
     cell = held.cell
     kernel = f"{cell.header.get('kernel', '')} " if several else ""
-    remark = "not modelled: " if held.refused else "ours killed: " if held.oom else ""
+    remark = "ours killed: " if held.oom else ""
     return f"{remark}{kernel}{cell.name} ({len(cell.boots)})"
 
 
@@ -161,7 +174,7 @@ def _cell(axes: Axes, y: int, counts: Sequence[Count]) -> None:
         height = 0.72 / len(counts)
         if count.bounds:
             least, most = (float(np.clip(count.off(edge), -1.6, 1.6)) for edge in count.bounds)
-            shade = BAND if count.ours is not None else "0.92"
+            shade = BAND if count.ours is not None else GREY
             axes.barh(place, most - least, 0.92 * height, least, color=shade, linewidth=0, zorder=2)
         boots = np.clip([count.off(boot) for boot in count.boots], -EDGE, EDGE)
         axes.plot([boots.min(), boots.max()], [place, place], color="0.45", linewidth=0.6, zorder=3)
@@ -192,6 +205,7 @@ def _legend() -> list[Line2D | Patch]:
         mark("o", "simulated, inside", INSIDE, INSIDE),
         mark("o", "simulated, outside", OUTSIDE, OUTSIDE),
         mark("o", "simulated, no bound", FREE, "0.2"),
+        Patch(color=GREY, linewidth=0, label="not modelled"),
     ]
 
 

@@ -7,9 +7,10 @@ from jaxswap.sweep.run import Sweep
 
 
 def provenance(sweep: Sweep) -> tuple[str, str]:
-    """Versions, model, profile, seed and device; and the command."""
+    """Versions, model, profile, LRU, seed and device; and the command."""
     about = sweep.manifest
-    model = (f"model {about['model']}", f"kernel profile {about['kernel']}", f"seed {about['seed']}")
+    kernel = f"kernel profile {about['kernel']}, {about['config']['lru']} LRU"
+    model = (f"model {about['model']}", kernel, f"seed {about['seed']}")
     return said(model, about["versions"], about["git"], about["device"], about["command"])
 
 

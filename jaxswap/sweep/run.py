@@ -143,7 +143,7 @@ def _replay(
         start = time.monotonic()
         replayed = replay_lanes(
             job.workload,
-            [candidate.lane(job.limit, job.swap, config.frames) for candidate in lanes],
+            [candidate.lane(config.lane, job.limit, job.swap) for candidate in lanes],
             profile=config.kernel,
             progress=report,
         )

@@ -2,10 +2,9 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxswap.config import Config, PolicyChoice
-from jaxswap.frames import Frames
 from jaxswap.machine import Lane
 from jaxswap.policy import POLICIES
 
@@ -29,15 +28,18 @@ class Candidate:
     def __str__(self) -> str:
         return f"{self.mthp or 'none'} / {self.policy}"
 
-    def lane(self, limit: int | None, swap: int, frames: Frames | None = None) -> Lane:
-        """The lane of a replay with this setting, under a memory limit and with a swap device in bytes."""
-        return Lane(
+    def lane(self, common: Lane, limit: int | None, swap: int) -> Lane:
+        """The lane of a replay with this setting, under a memory limit and with a swap device in bytes.
+
+        common: what the lanes of all candidates have.
+        """
+        return replace(
+            common,
             mthp=self.mthp,
             policy=self.policy.name,
             policy_params=dict(self.policy.params),
             limit=limit,
             swap=swap,
-            frames=frames,
         )
 
 

@@ -70,8 +70,8 @@ def test_cells_inside(simulated: Path, tmp_path: Path, capsys: Output) -> None:
     assert main(["validate", str(made)]) == 0
     out, err = capsys.readouterr()
     head, row, summary = out.splitlines()
-    assert err == "" and head.split()[:4] == ["kernel", "cell", "under", "memory.max"]
-    assert row.split()[:6] == ["7.3.4", "uni-classic-64", "2", "(1", "killed)", "9/9"]
+    assert err == "" and head.split()[:5] == ["kernel", "cell", "under", "a", "limit"]
+    assert row.split()[:6] == ["7.3.4", "uni-classic-64", "2", "(1", "killed)", "8/8"]
     assert summary == "1 of 1 cells inside the bounds, 0 outside, 0 not modelled"
 
 
@@ -81,14 +81,14 @@ def test_a_cell_outside(simulated: Path, tmp_path: Path, capsys: Output) -> None
     row, summary = capsys.readouterr().out.splitlines()[1:]
     faults = read_recording(simulated).stats()[-1][1]["memory.stat"]["pgmajfault"]
     boots = f"{round(1.07 * faults)}..{round(1.08 * faults)}"
-    assert row.endswith(f"8/9  OUTSIDE: pgmajfault {faults}, boots {boots}")
+    assert row.endswith(f"7/8  OUTSIDE: pgmajfault {faults}, boots {boots}")
     assert summary == "0 of 1 cells inside the bounds, 1 outside, 0 not modelled"
 
 
 def test_cells_that_cannot_be_compared_say_why(simulated: Path, tmp_path: Path, capsys: Output) -> None:
     made = folder(simulated, tmp_path, boot1={"killed": KILLED}, boot2={"killed": KILLED})
     boot(simulated, made / "7.3.4" / "pressure" / "uni-tape-boot1.txt", swap="tape 8M")
-    boot(simulated, made / "7.3.4" / "pressure" / "uni-high-boot1.txt", memory_high="2M")
+    boot(simulated, made / "7.3.4" / "pressure" / "uni-pieces-boot1.txt", fragment="8M")
     boot(simulated, made / "7.3.4" / "pressure" / "shell-boot1.txt")
     (made / "workloads" / "shell.t").write_text("REGION 512 plain\nSH sync\n")
     assert main(["validate", str(made)]) == 0
@@ -101,7 +101,7 @@ def test_cells_that_cannot_be_compared_say_why(simulated: Path, tmp_path: Path, 
         "not compared: every boot was killed",
     ]
     assert said["uni-tape"].split(maxsplit=3)[3].startswith("not modelled: header swap: swap on tape")
-    assert said["uni-high"].endswith("not modelled: header memory.high: 2M is not modelled; only max is")
+    assert "not modelled: header fragment: free memory in pieces (8M) is not modelled" in said["uni-pieces"]
     assert f"not modelled: {made}/workloads/shell.t:2: SH runs a shell command" in said["shell"]
     assert rows[4] == "0 of 4 cells inside the bounds, 0 outside, 3 not modelled, 1 with every boot killed"
 
@@ -116,7 +116,7 @@ def test_replay_against_boots(simulated: Path, tmp_path: Path, capsys: Output) -
     assert boots[2] in out and boots[0] not in out
     verdicts = {line.split()[0]: line.split()[-1] for line in out.splitlines()[4:]}
     assert verdicts["pgmajfault"] == verdicts["64kB/swpin"] == "inside"
-    assert out.count("no bound") == len(verdicts) - 9
+    assert out.count("no bound") == len(verdicts) - 8
     # other settings than the boots'
     assert main(["replay", workload, "--against", *boots, "--limit", "2M"]) == 1
     assert "OUTSIDE" in capsys.readouterr().out

@@ -56,7 +56,7 @@ def test_bad_flags(workload: str, capsys: pytest.CaptureFixture[str], flags: lis
 
 def test_config(config_file: Path) -> None:
     config = load_config(config_file, ['machine.frames="64M unmovable 30% seed 1"'])
-    assert config.frames == Frames(64 << 20, 30, seed=1)
+    assert config.lane.frames == Frames(64 << 20, 30, seed=1)
     assert config.as_dict()["frames"] == "64M unmovable 30% seed 1 compaction 0%"
     assert "frames" not in load_config(config_file).as_dict()
     for wrong in ("lots", "5M"):

@@ -93,8 +93,12 @@ def test_like_takes_the_header(recorded: tuple[Path, Path], capsys: pytest.Captu
         ("# swap zram 4M\n# zswap yes", "header zswap: 'yes' is neither on nor off"),
         ("# swap zram lots", "'lots' is not a size"),
         ("# swap zram 4M\n# lru fifo\n# memory.max 1M", "header lru: 'fifo' is neither classic nor mglru"),
-        ("# swap zram 4M\n# memory.high 2M", "header memory.high: 2M is not modelled; only max is"),
-        ("# swap zram 4M\n# swappiness 100", "header swappiness: 100 is not modelled; only 60 is"),
+        ("# swap zram 4M\n# fragment 8M", "header fragment: free memory in pieces (8M) is not modelled"),
+        ("# swap zram 4M\n# memory.high lots", "header memory.high: 'lots' is not a size"),
+        ("# swap zram 4M\n# memory.swap.max 6K", "header memory.swap.max: '6K' is not a size in whole 4 KiB"),
+        ("# swap zram 4M\n# swappiness 300", "header swappiness: '300' is no swappiness; it is 0 to 200"),
+        ("# swap zram 4M\n# defrag sometimes", "header defrag: 'sometimes' is none of always, defer, "),
+        ("# swap zram 4M\n# flush x", "header flush: 'x'; write a number of faults, 0 for every reclaim"),
         ("# swap zram 4M\n# kernel 5.4", "no profile of kernel '5.4'"),
     ],
 )
@@ -110,3 +114,33 @@ def test_headers_the_machine_cannot_follow(
     assert main(["replay", str(workload), "--against", str(other)]) == 2
     err = capsys.readouterr().err
     assert said in err and str(other) in err and err.count("\n") == 1
+
+
+BY_PAGE = "a machine with several processes or CPUs, on a device other than zram, or with zswap,"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--mthp 2048 --high 1M", "memory.high: 1048576 bytes; below 8192K, four times the largest size, "),
+        ("--high 8K", "memory.high: 8192 bytes; below 16K, four times the largest size, "),
+        ("--swappiness 201", "--swappiness: '201' is no swappiness; it is 0 to 200"),
+        ("--flush -1", "--flush: '-1'; write a number of faults, 0 for every reclaim, or stats"),
+        ("--swap-max some", "--swap-max: 'some' is not a size in whole 4 KiB pages"),
+        ("--swap VIRTIO --high 1M", f"high: {BY_PAGE} has none"),
+        ("--swap VIRTIO --swap-max 1M", f"swap_max: {BY_PAGE} has none"),
+        ("--swap VIRTIO --flush stats", f"flush: {BY_PAGE} has none"),
+        ("--swap VIRTIO --limit 1M --lru mglru", f"lru: {BY_PAGE} has the classic LRU only"),
+        (
+            "--swap VIRTIO --frames 64M",
+            "frames: page frames are modelled for one process on one CPU and zram",
+        ),
+    ],
+)
+def test_flags_the_machine_cannot_follow(
+    recorded: tuple[Path, Path], capsys: pytest.CaptureFixture[str], flags: str, said: str
+) -> None:
+    words = [word.replace("VIRTIO", "virtio 4M") for word in flags.split()]
+    assert main(["replay", str(recorded[0]), *words]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"jaxswap: {said}") and err.count("\n") == 1

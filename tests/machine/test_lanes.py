@@ -1,6 +1,7 @@
 """Lanes are machines of their own: what one counts depends on no other, whatever the groups or chunks."""
 
 import random
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.machine import COUNTERS, Lane, replay_lanes
+from jaxswap.machine.lane import DEFRAG
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
 from jaxswap.workload import Workload, parse_workload
@@ -49,6 +51,30 @@ def test_lock_step_equals_one_by_one(seed: int) -> None:
     assert not differing(alone.counters, together.counters)
     assert np.array_equal(alone.oom, together.oom)
     assert alone.counter("pswpout").any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lru", ["classic", "mglru"])
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=20)
+def test_lock_step_equals_one_by_one_under_every_limit(lru: str, seed: int) -> None:
+    rng = random.Random(seed)
+    lanes = [
+        replace(
+            lane,
+            lru=lru,
+            high=rng.choice([None, rng.randint(2100, 2600) * 4096]),
+            swap_max=rng.choice([None, rng.randint(200, 1500) * 4096]),
+            swappiness=rng.randint(0, 200),
+            defrag=rng.choice(list(DEFRAG)),
+            flush=rng.choice([0, None, 50]),
+        )
+        for lane in random_lanes(seed)
+    ]
+    lanes[0] = replace(lanes[0], mthp="16 64", limit=900 * 4096, high=600 * 4096)
+    alone, together = (replay_lanes(workload_of(seed), lanes, width=width) for width in (1, 4))
+    assert not differing(alone.counters, together.counters)
+    assert np.array_equal(alone.oom, together.oom)
 
 
 def test_the_lanes_of_these_tests_differ() -> None:

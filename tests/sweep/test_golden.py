@@ -29,7 +29,7 @@ def counters(config: Config, name: str) -> dict[str, dict[str, int]]:
     for setting in SETTINGS:
         mthp, _, policy = setting.partition(" / ")
         candidate = Candidate(mthp.replace("none", ""), parse_policy(policy))
-        lanes.append(candidate.lane(choice.limit.of(size), config.swap_of(size)))
+        lanes.append(candidate.lane(config.lane, choice.limit.of(size), config.swap_of(size)))
     found = replay_lanes(workload, lanes, profile=config.kernel).counters.tolist()
     return {
         setting: {counter: value for counter, value in zip(COUNTERS, row, strict=True) if value}

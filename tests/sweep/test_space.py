@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxswap.config import load_config
+from jaxswap.machine import Lane
 from jaxswap.sweep.space import SYSFS_SIZES, candidates, masks, sysfs_lines
 
 
@@ -33,9 +34,10 @@ def test_reference_outside_the_space_is_added(config_file: Path) -> None:
 
 def test_lane_carries_everything(config_file: Path) -> None:
     found, _ = candidates(load_config(config_file))
-    lane = next(one for one in found if str(one) == "16 32 / cap order=3").lane(1 << 20, 2 << 20)
+    candidate = next(one for one in found if str(one) == "16 32 / cap order=3")
+    lane = candidate.lane(Lane(lru="mglru"), 1 << 20, 2 << 20)
     assert (lane.mthp, lane.policy, lane.policy_params) == ("16 32", "cap", {"order": 3})
-    assert (lane.limit, lane.swap) == (1 << 20, 2 << 20)
+    assert (lane.limit, lane.swap, lane.lru) == (1 << 20, 2 << 20, "mglru")
 
 
 @pytest.mark.parametrize("mthp", ["", "16", "64m", "16 2048m", "16 32 64 128 256 512 1024 2048"])
