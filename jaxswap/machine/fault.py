@@ -226,7 +226,7 @@ def begin(
     one = jnp.ones_like(page)
     alike = lax.cond(
         jnp.any(going_on),
-        lambda: _run(state, params, access, row, slot, shadow, table.zero, touch),
+        lambda: _run(state, access, row, slot, shadow, table.zero, touch),
         lambda: one,
     )
     # A flush of the statistics comes between faults.
@@ -291,7 +291,6 @@ def _choose(
 
 def _run(
     state: MachineState,
-    params: MachineParams,
     access: Access,
     row: rows.Row,
     slot: Lane,
@@ -308,7 +307,8 @@ def _run(
     same = (zeros ^ only(rows.ALL, ~zero)) >> (slot & 31).astype(jnp.uint32)
     shadows = places.shadows_of(state, access.page)
     distance = (state.age[None] - (shadows >> 1).astype(jnp.int32)) & 0x7FFF_FFFF
-    differ = distance <= _recent_enough(state, params)[None]
+    # Where swap was full there is room again after the first of them.
+    differ = distance <= state.flushed_active[None]
     if state.generations is not None:
         differ = shadows != shadow[None]
     place = np.uint32(1) << np.arange(32, dtype=np.uint32)[:, None]

@@ -127,7 +127,7 @@ def test_a_process_alone_is_the_plain_machine() -> None:
 def test_page_by_page_comes_out_as_row_by_row(seed: int, operations: int, limited: bool) -> None:
     """The two machines are one machine on whatever both can do."""
     workload = parse_workload(random_text(seed, operations, mapped=False) + "DUMP end\nFOLIOS end\n")
-    lane = random_lane(random.Random(seed), limited)
+    lane = dataclasses.replace(random_lane(random.Random(seed), limited), swap_max=None, flush=0)
     by_row = replay_one(workload, lane)
     with mock.patch("jaxswap.machine.replay._by_page", lambda *_: True):
         assert Replay(workload, [lane]).states.sharing is not None
