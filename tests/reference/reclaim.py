@@ -70,7 +70,7 @@ def split_on_lru(m: Machine, folio: Folio) -> None:
 
 
 def shrink(m: Machine, folio: Folio) -> None:
-    """shrink_folio_list for one isolated folio that is to go, and for its pieces. Workers run in between."""
+    """shrink_folio_list for one isolated folio that is to go, and for its pieces; workers run in between."""
     pieces: list[Folio] = []
     if folio.place is None and folio.order and folio.partial:
         pieces = pieces_of(m, folio)

@@ -120,7 +120,7 @@ class Swap:
             return None
         found, after = device.scan(offset // CLUSTER, offset % CLUSTER, order)
         self.hints[cpu, order] = (number, after)
-        return self._taken(number, found, order)
+        return self._taken(number, found)
 
     def _alloc_slow(self, order: int, cpu: int) -> Place | None:
         for number in list(self.available):
@@ -133,7 +133,7 @@ class Swap:
                 if after is not None:
                     self.hints[cpu, order] = (number, after)
             if found is not None or order:
-                return self._taken(number, found, order)
+                return self._taken(number, found)
         return None
 
     @staticmethod
@@ -166,27 +166,21 @@ class Swap:
             while len(found) < goal and (offset := device.alloc_on(cpu, order)) is not None:
                 found.append((number, offset))
                 self.promised -= 1 << order
-                self._note_full(number, 0)
+                if not device.free_slots:
+                    self.available.remove(number)
+                    device.reclaim_due |= self.full()
             self.promised = 0
             if found or order:
                 return found
         return []
 
-    def _taken(self, number: int, offset: int | None, order: int) -> Place | None:
-        if offset is None:
-            return None
-        self._note_full(number, 1 << order)
-        return (number, offset)
-
-    def _note_full(self, number: int, size: int) -> None:
-        """swap_range_alloc: slots of a device are taken, maybe its last. `size` of them count as free."""
-        device = self.devices[number]
-        if not device.free_slots:
+    def _taken(self, number: int, offset: int | None) -> Place | None:
+        if not self.devices[number].free_slots and number in self.available:
             self.available.remove(number)
-            device.reclaim_due |= (self.free_slots - self.promised + size) * 2 < self.total
+        return None if offset is None else (number, offset)
 
     def work(self) -> None:
-        """The kernel's workers run."""
+        """The workers of 6.12 that full devices called for run."""
         for device in self.devices:
             device.reclaim_work()
 

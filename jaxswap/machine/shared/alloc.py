@@ -320,8 +320,8 @@ def find(
         notes=store1(c.notes, _hint_at(state, rules, device, order), hint, ends & ~rotates),
         left=at_device(c.left, device, of_device(c.left, device) - size, taken),
     )
-    # The device has become full: its worker is to run, if the slots just taken do not count yet.
-    due = taken & full & (of_device(c.left, device) == 0)
+    # The device has become full (6.12): its worker is to run.
+    due = taken & full & (of_device(c.left, device) == 0) & rules.device_hints
     regs = assign(regs, due, due=regs.due | (jnp.int32(1) << device))
     slot = cluster * CLUSTER + at
     held = taken & (regs.fill > 0)

@@ -94,9 +94,10 @@ class Registers:
     entries are gone. alloc_order, rank, device, visited, cluster, hinted, start, turn, scanned, most, fill,
     slot: a search for slots and its answer (start is also where advice began; scanned, most: clusters tried
     and to try of nonfull and frag; fill: slots the CPU's hand still wants). due: set of devices whose full
-    clusters the worker is to look through; rounds: how many of those of `device` are left. out, out_done: folio to swap out,
-    whether it found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split;
-    before, active: its neighbour and its list. zaps_table: pages given back may take their page table along.
+    clusters the worker is to look through; rounds: how many of those of `device` are left. out, out_done:
+    folio to swap out, whether it found slots. shrink, piece, pieces: folio that is to go, its pieces. split:
+    folio being split; before, active: its neighbour and its list. zaps_table: pages given back may take their
+    page table along.
 
     begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused,
     got: its charge. folio: that is mapped or copied; past: read past the swap cache. low, pages: what was
