@@ -40,7 +40,7 @@ HANDS = 2 * HAND  # of a CPU: slots taken, slots to give back
 
 # Words of a layout: of all devices, then of each.
 LISTS_AT, TOTAL, ONLINE, OF_DEVICE = 0, 1, 2, 3
-BASE, BEHIND, PRIORITY = 0, 1, 2
+BASE, BEHIND, PRIORITY, USABLE = 0, 1, 2, 3
 
 _ALL = np.uint32(0xFFFF_FFFF)
 
@@ -100,7 +100,7 @@ class Clusters:
     notes: next slot of each order, 0 for none, HINTS a CPU and device; each device's place among its equals
     (turn); the next turn; and, only where the kernel has a slot cache, whether it is in use, and the hands,
     HANDS a CPU. layout, constant: the first sentinel; usable slots of all devices; CPUs online; then of each
-    device its first cluster, the slot behind the last one a scan looks at, its priority.
+    device its first cluster, the slot behind the last one a scan looks at, its priority, its usable slots.
     """
 
     words: UInt32[Array, "words L"]
@@ -176,7 +176,7 @@ def of_device(values: Int32[Array, "devices L"], device: Lane) -> Lane:
 
 
 def layout_of(c: Clusters, which: int) -> Int32[Array, "devices L"]:
-    """BASE, BEHIND or PRIORITY of all devices."""
+    """BASE, BEHIND, PRIORITY or USABLE of all devices."""
     return c.layout[OF_DEVICE + which * devices(c) :][: devices(c)]
 
 

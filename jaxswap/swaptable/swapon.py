@@ -134,6 +134,7 @@ def swapon(
         *(*bases(devices), *[_NOWHERE for _ in missing]),
         *(*ends, *missing),
         *(*priorities(devices, stepped_priority), *missing),
+        *(*left, *missing),
     ]
 
     def spread(x: np.ndarray | list[int]) -> Array:

@@ -70,7 +70,7 @@ def split_on_lru(m: Machine, folio: Folio) -> None:
 
 
 def shrink(m: Machine, folio: Folio) -> None:
-    """shrink_folio_list for one isolated folio that is to go, and for its pieces."""
+    """shrink_folio_list for one isolated folio that is to go, and for its pieces; workers run in between."""
     pieces: list[Folio] = []
     if folio.place is None and folio.order and folio.partial:
         pieces = pieces_of(m, folio)
@@ -80,6 +80,7 @@ def shrink(m: Machine, folio: Folio) -> None:
             pieces = pieces_of(m, folio)
         else:
             activate(m, folio)
+    m.swap.work()
     if not m.profile.ascending_pieces:
         pieces = [*pieces[:1], *reversed(pieces[1:])]
     for piece in pieces:
@@ -87,6 +88,7 @@ def shrink(m: Machine, folio: Folio) -> None:
             pass_through(m, piece)
         elif not swap_out(m, piece):
             activate(m, piece)
+        m.swap.work()
 
 
 def pass_through(m: Machine, piece: Folio) -> None:
@@ -156,6 +158,7 @@ def unmap_in_vain(m: Machine, folio: Folio) -> bool:
             return False
         folio.dirty = True
     unmap(m, folio)
+    m.swap.work()
     return True
 
 

@@ -51,7 +51,7 @@ class SwapDevice:
     last_end: where scans of the last cluster end, the end of the device or of the cluster.
     reclaim(cluster, i) drops the folio of a cached slot from the swap cache if no slot of it is in use and
     says how many slots that gave back; full() says whether swap is more than half full. Both come from the
-    owner.
+    owner. reclaim_due: the worker that looks through the full clusters is to run (6.12).
     """
 
     def __init__(self, profile: Profile, device: Device, priority: int) -> None:
@@ -66,6 +66,7 @@ class SwapDevice:
         self.lists: dict[tuple[int, int], list[int]] = {(FREE, 0): [], (FULL, 0): [], (DISCARD, 0): []}
         self.reclaim: Callable[[Cluster, int], int] = lambda cluster, i: 0
         self.full: Callable[[], bool] = lambda: False
+        self.reclaim_due = False
         for order in range(10):
             self.lists[NONFULL, order] = []
             self.lists[FRAG, order] = []
@@ -237,6 +238,13 @@ class SwapDevice:
                 self.reclaim(cluster, i)
         if not cluster.flag:
             self._move(index, FULL if cluster.count == CLUSTER else FRAG)
+
+    def reclaim_work(self) -> None:
+        """swap_reclaim_work, if due: as many full clusters as the slots in use would fill, at least one."""
+        if self.reclaim_due:
+            self.reclaim_due = False
+            for _ in range(max((self.nslots - 1 - self.free_slots) // CLUSTER, 1)):
+                self.reclaim_full()
 
     # Giving back
 

@@ -166,9 +166,10 @@ class Swap:
             while len(found) < goal and (offset := device.alloc_on(cpu, order)) is not None:
                 found.append((number, offset))
                 self.promised -= 1 << order
+                if not device.free_slots:
+                    self.available.remove(number)
+                    device.reclaim_due |= self.full()
             self.promised = 0
-            if not device.free_slots and number in self.available:
-                self.available.remove(number)
             if found or order:
                 return found
         return []
@@ -177,6 +178,11 @@ class Swap:
         if not self.devices[number].free_slots and number in self.available:
             self.available.remove(number)
         return None if offset is None else (number, offset)
+
+    def work(self) -> None:
+        """The workers of 6.12 that full devices called for run."""
+        for device in self.devices:
+            device.reclaim_work()
 
     def free(self, number: int, offset: int, size: int) -> None:
         """Slots without counts that left the swap cache."""

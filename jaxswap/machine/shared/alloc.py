@@ -31,6 +31,7 @@ from jaxswap.swaptable.cluster_table import (
     NONFULL,
     NONFULL_LIST,
     PRIORITY,
+    USABLE,
     USED,
     Clusters,
     SlotRules,
@@ -245,7 +246,8 @@ def next_list(
     once_only = once_only | ((best > _OWN_FRAG) & rules.fill_nonfull)
     regs = assign(
         regs, scans, cluster=head, start=0, turn=0, hinted=False,
-        rank=jnp.where(once_only, best + 1, best), at=jnp.where(full, At.ALLOC_FULL, At.ALLOC_FIND),
+        rank=jnp.where(once_only, best + 1, best), at=jnp.where(full, At.FULL_CLUSTER, At.ALLOC_FIND),
+        back_full=At.ALLOC_LIST,
     )  # fmt: skip
     return replace(state, clusters=c), regs
 
@@ -318,6 +320,9 @@ def find(
         notes=store1(c.notes, _hint_at(state, rules, device, order), hint, ends & ~rotates),
         left=at_device(c.left, device, of_device(c.left, device) - size, taken),
     )
+    # The device has become full (6.12): its worker is to run.
+    due = taken & full & (of_device(c.left, device) == 0) & rules.device_hints
+    regs = assign(regs, due, due=regs.due | (jnp.int32(1) << device))
     slot = cluster * CLUSTER + at
     held = taken & (regs.fill > 0)
     regs = assign(regs, ends, at=At.ALLOC_LIST)
@@ -373,8 +378,34 @@ def turn_full(
     state = replace(state, sharing=s)
     goes = on & (ready < CLUSTER)
     _, cached, state = slot_of(state, regs.cluster * CLUSTER + jnp.minimum(ready, CLUSTER - 1))
-    regs = assign(regs, goes, turn=ready + 1, drop=cached, at=At.DROP, back_drop=At.ALLOC_FULL)
+    regs = assign(regs, goes, turn=ready + 1, drop=cached, at=At.DROP, back_drop=At.FULL_CLUSTER)
     done = on & ~goes
     _, owner, flag, c = cluster_table.state(state.clusters, regs.cluster)
     c = cluster_table.move(c, regs.cluster, jnp.full_like(flag, FULL), owner, done & (flag == FULL))
-    return replace(state, clusters=c), assign(regs, done, at=At.ALLOC_LIST)
+    return replace(state, clusters=c), assign(regs, done, at=regs.back_full)
+
+
+def reclaim_work(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """swap_reclaim_work of the devices that are due: as many full clusters as the slots in use would fill, at
+    least one, until none is left.
+    """
+    picks = on & (regs.rounds == 0)
+    device = jnp.minimum(bits.ctz(regs.due.astype(jnp.uint32)), devices(state.clusters) - 1)
+    device = jnp.where(picks, device, regs.device)
+    c = state.clusters
+    used = of_device(layout_of(c, USABLE) - c.left, device)
+    over, starts = picks & (regs.due == 0), picks & (regs.due != 0)
+    regs = assign(regs, over, at=regs.back_work)
+    rounds = jnp.maximum(used >> CLUSTER_SHIFT, 1)
+    regs = assign(regs, starts, device=device, due=regs.due & (regs.due - 1), rounds=rounds)
+    head = sentinels(c, device) + FULL_LIST
+    cluster, next = load1(c.next, head)
+    looks = on & ~over
+    regs = assign(regs, looks & (cluster == head), rounds=0)
+    regs = assign(
+        regs, looks & (cluster != head), cluster=cluster, turn=0, rounds=regs.rounds - 1,
+        at=At.FULL_CLUSTER, back_full=At.RECLAIM_WORK,
+    )  # fmt: skip
+    return replace(state, clusters=replace(c, next=next)), regs

@@ -66,8 +66,9 @@ class At(enum.IntEnum):
     ALLOC_FIND = enum.auto()
     ALLOC_RECLAIM = enum.auto()
     ALLOC_RECLAIMED = enum.auto()
-    ALLOC_FULL = enum.auto()
+    FULL_CLUSTER = enum.auto()
     DROP = enum.auto()
+    RECLAIM_WORK = enum.auto()
     # Going out
     SHRINK = enum.auto()
     SHRUNK = enum.auto()
@@ -92,9 +93,11 @@ class Registers:
     drop, dropped: folio to take out of the swap cache, whether it went. put_slot, put_end: slots whose
     entries are gone. alloc_order, rank, device, visited, cluster, hinted, start, turn, scanned, most, fill,
     slot: a search for slots and its answer (start is also where advice began; scanned, most: clusters tried
-    and to try of nonfull and frag; fill: slots the CPU's hand still wants). out, out_done: folio to swap out,
-    whether it found slots. shrink, piece, pieces: folio that is to go, its pieces. split: folio being split;
-    before, active: its neighbour and its list. zaps_table: pages given back may take their page table along.
+    and to try of nonfull and frag; fill: slots the CPU's hand still wants). due: set of devices whose full
+    clusters the worker is to look through; rounds: how many of those of `device` are left. out, out_done:
+    folio to swap out, whether it found slots. shrink, piece, pieces: folio that is to go, its pieces. split:
+    folio being split; before, active: its neighbour and its list. zaps_table: pages given back may take their
+    page table along.
 
     begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused,
     got: its charge. folio: that is mapped or copied; past: read past the swap cache. low, pages: what was
@@ -111,6 +114,8 @@ class Registers:
     back_drop: Lane
     back_put: Lane
     back_alloc: Lane
+    back_full: Lane
+    back_work: Lane
     back_out: Lane
     back_shrink: Lane
     back_split: Lane
@@ -131,6 +136,8 @@ class Registers:
     most: Lane
     fill: Lane
     slot: Lane
+    due: Lane
+    rounds: Lane
     out: Lane
     out_done: Flag
     shrink: Lane

@@ -107,7 +107,7 @@ def drop(
     freed = cached & ~used
     state = uncache(state, folio.place, folio.size, freed)
     # What the allocator reclaims goes past 6.12's hands, like large folios.
-    reclaimed = (regs.back_drop == At.ALLOC_RECLAIMED) | (regs.back_drop == At.ALLOC_FULL)
+    reclaimed = (regs.back_drop == At.ALLOC_RECLAIMED) | (regs.back_drop == At.FULL_CLUSTER)
     state = give_back(state, folio.place, folio.size, reclaimed | (folio.order > 0), freed)
     gone = freed & (folio.maps == 0)
     after = flagged(folio._replace(place=jnp.full_like(regs.drop, -1)), DIRTY, freed)

@@ -63,7 +63,7 @@ RULES: dict[At, Rule] = {
     At.ALLOC_FIND: alloc.find,
     At.ALLOC_RECLAIM: alloc.reclaim,
     At.ALLOC_RECLAIMED: alloc.reclaimed,
-    At.ALLOC_FULL: alloc.turn_full,
+    At.FULL_CLUSTER: alloc.turn_full,
     At.ALLOC_DRAW: alloc.draw,
     At.PIECE_PASSED: swapout.piece_passed,
     At.OUT_SLOTS: swapout.out_slots,
@@ -87,6 +87,7 @@ RULES: dict[At, Rule] = {
     At.OUT_WRITE: swapout.out_write,
     At.PIECE_OUT: swapout.piece_out,
     At.SHRUNK: swapout.shrunk,
+    At.RECLAIM_WORK: alloc.reclaim_work,
     At.SPLIT: swapout.split,
 }
 

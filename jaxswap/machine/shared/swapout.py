@@ -56,12 +56,18 @@ def shrunk(
 ) -> tuple[MachineState, Registers]:
     """Gone; or without slots: then split, or activated if it is small."""
     folio, state = sharing.folio(state, regs.shrink)
-    regs = assign(regs, on, at=regs.back_shrink)
+    regs = _after_worker(regs, regs.back_shrink, on)
     fails = on & ~regs.out_done
     large = fails & (folio.order > 0)
     state = replace(state, n=count_order(state.n, "swpout_fallback", folio.order, large))
     state = activate(state, regs.shrink, fails & ~large)
     return state, assign(regs, large, split=regs.shrink, at=At.SPLIT, back_split=At.PIECE)
+
+
+def _after_worker(regs: Registers, at: Lane | int, on: Flag) -> Registers:
+    """Go on at a place, once the worker has run that a full device called for."""
+    due = regs.due != 0
+    return assign(regs, on, at=jnp.where(due, At.RECLAIM_WORK, at), back_work=at, rounds=0)
 
 
 def activate(state: MachineState, number: Lane, on: Flag) -> MachineState:
@@ -162,14 +168,14 @@ def piece_passed(
     state = slots.give_back(state, regs.slot, jnp.ones_like(regs.slot), ~found, found)
     n = count(state.n, on & ~found, pgactivate=1)
     state = replace(state, n=n, age_at_end=state.age_at_end + (on & ~found))
-    return state, assign(regs, on, at=At.PIECE)
+    return state, _after_worker(regs, At.PIECE, on)
 
 
 def piece_out(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """A piece went, or found no slot."""
-    return activate(state, regs.out, on & ~regs.out_done), assign(regs, on, at=At.PIECE)
+    return activate(state, regs.out, on & ~regs.out_done), _after_worker(regs, At.PIECE, on)
 
 
 def out(
