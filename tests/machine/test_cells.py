@@ -9,7 +9,13 @@ from jaxswap.report.cells import cell_text
 from jaxswap.validate import cells, hold_cell
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
-QUICK = ("seqP", "uniP")
+QUICK = (
+    "seqP-classic-64",
+    "seqP-mglru-64",
+    "uniP-classic-64",
+    "uniP-mglru-64",
+    "seqS-classic-64-swapmax16640K",
+)
 OUTSIDE = {
     "hotS-classic-64-max16M": "one of two boots was killed, the other has a fifth more faults: the TLB",
     "hotP-classic-64": "swap-in fallbacks 8 % above the boots: when the statistics are flushed",
@@ -22,7 +28,7 @@ OUTSIDE = {
 
 def marks(cell: Cell) -> list[pytest.MarkDecorator]:
     """Slow, but for a few; and those that are known to be outside."""
-    found = [] if cell.name.startswith(QUICK) else [pytest.mark.slow]
+    found = [] if cell.name in QUICK else [pytest.mark.slow]
     reason = OUTSIDE.get(cell.name)
     return [*found, pytest.mark.xfail(reason=reason, strict=True)] if reason else found
 
