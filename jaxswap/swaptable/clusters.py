@@ -2,8 +2,8 @@
 
 Source of the rules: mm/swapfile.c of 6.12 to 7.3 (folio_alloc_swap, swap_alloc_fast, swap_alloc_slow,
 cluster_alloc_swap_entry, alloc_swap_scan_cluster, relocate_cluster; get_swap_pages of 6.12), block devices
-without discard that do not rotate. Nothing here takes slots from folios in the swap cache: see
-turn_full. Every array has a trailing lane axis L.
+without discard that do not rotate. Nothing here takes slots from folios in the swap cache. Every array has a
+trailing lane axis L.
 """
 
 from dataclasses import replace
@@ -25,7 +25,6 @@ from jaxswap.swaptable.cluster_table import (
     FREE,
     FREE_LIST,
     FULL,
-    FULL_LIST,
     HINTS,
     LISTS,
     NONFULL,
@@ -68,7 +67,7 @@ from jaxswap.swaptable.swapon import Device, swapon
 __all__ = [
     "CACHED", "CLUSTER", "COUNT", "CPUS", "FLAG", "FRAG", "FREE", "FULL", "LISTS", "NONFULL", "ORDER", "ROW",
     "STRIDE", "USED", "ZERO", "Clusters", "Device", "SlotRules", "all_flags", "alloc", "capacity", "flags",
-    "put", "set_plane", "swapon", "turn_full", "vm_swap_full",
+    "put", "set_plane", "swapon", "vm_swap_full",
 ]  # fmt: skip
 
 _NEVER, _OWN_FRAG = 99, 3
@@ -176,27 +175,6 @@ def _next_device(c: Clusters, rules: SlotRules, s: _Search, on: Flag) -> tuple[C
     )
 
 
-def turn_full(c: Clusters, device: Lane, on: Flag) -> Clusters:
-    """swap_reclaim_full_clusters where nothing can be reclaimed: the first full cluster becomes the last.
-
-    A caller that keeps folios in the swap cache without counts reclaims them here, from that cluster.
-    """
-
-    def act(c: Clusters) -> Clusters:
-        sure = surely(on)
-        head = sentinels(c, device) + FULL_LIST
-        first, next = load1(c.next, head)
-        second, next = load1(next, first)
-        last, prev = load1(c.prev, head)
-        # first == head: an empty list; first == last: one member. Both come out as they were.
-        several = sure & (first != last)
-        next = store1(store1(store1(next, head, second, several), last, first, several), first, head, several)
-        prev = store1(store1(store1(prev, second, head, several), first, last, several), head, first, several)
-        return replace(c, next=next, prev=prev)
-
-    return when(on, act, c)
-
-
 def _search(
     c: Clusters,
     rules: SlotRules,
@@ -205,12 +183,12 @@ def _search(
     want: Lane,
     pinned: Lane,
     on: Flag,
-    promised: Lane | int = 0,
 ) -> tuple[Clusters, _Search]:
     """Slots for one folio of 2^order, or at order 0 for up to `want`, one behind the other.
 
-    pinned: the only device to look at, -1 for any. promised: what get_swap_pages of 6.12 took off the free
-    slots.
+    pinned: the only device to look at, -1 for any. No slot is held by the swap cache alone here, so what
+    swap_reclaim_full_clusters does is turn the list of full clusters, whose order decides nothing: it is left
+    out.
     """
     several = devices(c) > 1
     size = jnp.int32(1) << order
@@ -251,11 +229,6 @@ def _search(
         there = best < _NEVER
         # A full device is asked only while slots of it are taken ahead.
         asks = (of_device(c.left, s.device) > 0) | (pinned >= 0)
-        # vm_swap_full: one turn of the full clusters behind the free list, or behind nonfull too.
-        past = jnp.where(rules.nonfull_first, 2, 1)
-        turns = active & ~hinted & (rank <= past) & (best > past) & asks & vm_swap_full(c, promised)
-        turns = bits.once(turns)
-        c = turn_full(c, s.device, turns)
         cluster = bits.once(jnp.where(hinted, hint_here >> CLUSTER_SHIFT, jnp.where(there, head, 0)))
         count, owner, flag, c = state(c, cluster)
         usable = ((flag == NONFULL) | (flag == FRAG)) & ((order == 0) | (owner == order))
@@ -319,11 +292,6 @@ def _search(
     return repeat(lambda carry: carry[1].active, scan, (c, search))
 
 
-def _promised(rules: SlotRules, slots: Lane) -> Lane:
-    """What get_swap_pages of 6.12 takes off the free slots before it looks for them."""
-    return jnp.where(rules.device_hints, slots, 0)
-
-
 def _from_hand(
     c: Clusters, rules: SlotRules, cpu: Lane, want: Lane, on: Flag
 ) -> tuple[Clusters, Lane, Lane, Flag]:
@@ -337,7 +305,7 @@ def _from_hand(
     def fill(carry: tuple[Clusters, Lane, Lane, Flag]) -> tuple[Clusters, Lane, Lane, Flag]:
         c, left, pinned, going = carry
         going = surely(going)
-        c, s = _search(c, rules, cpu, zero, left, pinned, going, _promised(rules, left))
+        c, s = _search(c, rules, cpu, zero, left, pinned, going)
         held = going & (s.got > 0)
         c = when(held, lambda c: slot_cache.push(c, hand, s.first, s.got, surely(held)), c)
         left = left - s.got
@@ -379,8 +347,7 @@ def alloc(
         lambda carry: _from_hand(carry[0], rules, cpu, want, surely(by_hand)),
         (c, none, jnp.zeros_like(order), jnp.zeros_like(on)),
     )
-    promised = _promised(rules, jnp.int32(1) << order)
-    c, s = _search(c, rules, cpu, order, many, none, on & ~drawn, promised)
+    c, s = _search(c, rules, cpu, order, many, none, on & ~drawn)
     return c, jnp.where(drawn, first, s.first), jnp.where(drawn, got, s.got)
 
 

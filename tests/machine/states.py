@@ -18,7 +18,7 @@ from jaxswap.swaptable.lanes import SPARE
 from tests.reference.folio import Folio
 from tests.reference.frames import Plenty
 from tests.reference.machine import Machine
-from tests.swaptable.slot_machine import of_jax, of_plain
+from tests.swaptable.slot_machine import full_sorted, of_jax, of_plain
 
 OF_CLASSIC = ("age", "anon_cost", "activations", "refaults_seen", "flushed_active", "flushed_total")
 SCALARS = ("stock", *OF_CLASSIC)
@@ -123,13 +123,14 @@ def of_reference(machine: Machine) -> dict[str, Any]:
         )
         for c in device.clusters
     ]
+    swap = SimpleNamespace(swap=machine.swap, bases=[0], number=lambda place: place[1])
     scalars = {"stock": machine.stock, "used": machine.usage, "free": device.free_slots, "oom": machine.oom}
     return {
         "frames": _frames_of_reference(machine),
         "pages": pages,
         **_lru(machine),
         "clusters": clusters,
-        "swap": of_plain(SimpleNamespace(swap=machine.swap, bases=[0], number=lambda place: place[1])),  # type: ignore[arg-type]
+        "swap": full_sorted(of_plain(swap)),  # type: ignore[arg-type]
         "tables": sorted(process.tables),
         "huge": sorted(process.huge),
         "memory": list(machine.policy_memory),
@@ -183,7 +184,7 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
         "pages": rows,
         **_lru_of_machine(state),
         "clusters": _clusters(state.clusters),
-        "swap": of_jax(state.clusters, 1),
+        "swap": full_sorted(of_jax(state.clusters, 1)),
         "tables": np.flatnonzero(tables == TABLE).tolist(),
         "huge": np.flatnonzero(tables == HUGE).tolist(),
         "memory": np.asarray(state.memory)[:4, 0].tolist(),

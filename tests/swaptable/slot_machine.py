@@ -168,6 +168,12 @@ def fresh(profile: Profile, devices: Sequence[clusters.Device], cpus: int) -> tu
     return c, jax.tree.map(jnp.asarray, slot_rules([profile]))
 
 
+def full_sorted(found: dict[str, Any]) -> dict[str, Any]:
+    """Without the order of full clusters: it decides nothing where no slot is cached alone."""
+    lists = {key: sorted(queue) if key[1] == FULL else queue for key, queue in found["lists"].items()}
+    return found | {"lists": lists}
+
+
 def of_plain(plain: Plain) -> dict[str, Any]:
     """Clusters, lists, hints and hands."""
     swap = plain.swap
