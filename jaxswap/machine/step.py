@@ -22,7 +22,7 @@ from jaxswap.machine.release import dont_need
 from jaxswap.machine.rows import once
 from jaxswap.machine.shared import step as shared
 from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.work import Work, gfp_kernel, work_of
+from jaxswap.machine.work import Work, work_of
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
 
@@ -76,14 +76,22 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
     zero, ahead = spread(op.kind == program.ZERO), spread(op.kind == program.WILLNEED)
     accesses = spread(op.kind <= program.WILLNEED)
 
+    def owing(carry: tuple[MachineState, Lane]) -> Flag:
+        """On the way back to user mode, after a fault or behind WILLNEED, above memory.high."""
+        state, cursor = carry
+        if params.high is None:
+            return jnp.zeros(lanes, bool)
+        leaves = jnp.where(ahead, cursor >= op.end, state.clock == state.ended)
+        return accesses & leaves & (state.over_high > 0)
+
     def going(carry: tuple[MachineState, Lane]) -> Flag:
         state, cursor = carry
-        return (cursor < op.end) & ~state.oom
+        return ((cursor < op.end) | owing(carry)) & ~state.oom
 
     def advance(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, cursor = carry
-        on = surely(going(carry))
-        walks = on & accesses
+        on, owes = surely(going(carry)), once(owing(carry))
+        walks = on & accesses & ~owes
         state, cursor, faults = when(
             walks,
             lambda c: _walk(c[0], ops, op, c[1], ahead, zero, surely(walks)),
@@ -97,14 +105,14 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         def serve(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
             state, cursor = carry
             access = _access_at(ops, op, cursor, stop, zero, ahead)
-            state, done = _serve(state, params, access, layout_of(ops, i), surely(faults))
+            one = surely(faults) if params.high is None else faults
+            state, done = _serve(state, params, access, layout_of(ops, i), one, on & owes)
             return state, cursor + done
 
-        state, cursor = when(faults, serve, (state, cursor))
+        state, cursor = when(faults | (on & owes), serve, (state, cursor))
         return state, jnp.where(acts, stop, cursor)
 
-    state, _ = repeat(going, advance, (state, first))
-    return _return_to_user(state, params, layout_of(ops, i), ahead)
+    return repeat(going, advance, (state, first))[0]
 
 
 def _act(
@@ -135,9 +143,10 @@ def _act(
 
 
 def _serve(
-    state: MachineState, params: MachineParams, access: Access, layout: Layout, on: Flag
+    state: MachineState, params: MachineParams, access: Access, layout: Layout, on: Flag, owes: Flag
 ) -> tuple[MachineState, Lane]:
-    """One fault: (state, how many pages are done with)."""
+    """One fault: (state, how many pages are done with). owes: where there is none, but what was charged
+    beyond memory.high is worked off (resume_user_mode_work)."""
     state, plan, ask = fault.begin(state, params, access, on)
     before, ready = state, ask.on
     if state.frames is not None:
@@ -147,7 +156,7 @@ def _serve(
     unmet = once(ask.on & ~charged)
     insists = unmet
     if params.high is not None:
-        insists = unmet | (charged & at_once(state, before, ask.order, ask.gfp))
+        insists = unmet | owes | (charged & at_once(state, before, ask.order, ask.gfp))
 
     def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
         state = carry[0]
@@ -167,8 +176,6 @@ def _serve(
     state, done = fault.end(state, params, access, plan, got, refused, more + 1, works, on)
     if state.frames is not None:
         state = holding.settle(state, access.page, more + 1, on)
-    over = on & works & (state.clock == state.ended)
-    state = _return_to_user(state, params, layout, over)
     return state, jnp.where(done & ~works, more + 1, 0)
 
 
@@ -178,22 +185,6 @@ def _finish(
     if state.generations is None:
         return finish(state, params, work)
     return mglru.finish(state, params, work, layout)
-
-
-def _return_to_user(state: MachineState, params: MachineParams, layout: Layout, on: Flag) -> MachineState:
-    """What was charged beyond memory.high is worked off (resume_user_mode_work)."""
-    if params.high is None:
-        return state
-    on = on & (state.over_high > 0) & ~state.oom
-
-    def work_it_off(state: MachineState) -> MachineState:
-        no = jnp.zeros_like(on)
-        zero = jnp.zeros_like(state.used)
-        work = work_of(zero, zero.astype(jnp.uint32), zero.astype(jnp.uint32), gfp_kernel(no), no)
-        state, work = work_off(state, work, surely(on))
-        return _finish(state, params, work, layout)[0]
-
-    return when(on, work_it_off, state)
 
 
 def _place(ops: Program, op: _Operation, cursor: Lane) -> tuple[Lane, UInt32[Array, " L"]]:
