@@ -3,6 +3,8 @@
 
 CONFIG ?= configs/quickstart.toml
 PYTEST_ARGS ?=
+# compiling takes longest in the tests: a process for each CPU, of 2 GiB each
+JOBS := -n auto --maxprocesses 8 --dist worksteal
 ARGS ?=
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.14 /usr/bin/python3
 BIN := .venv/bin
@@ -14,10 +16,10 @@ sweep: $(INSTALLED)
 	@$(BIN)/jaxswap sweep $(CONFIG)
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(JOBS) $(PYTEST_ARGS)
 
 test-all: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(JOBS) -m "slow or not slow" $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

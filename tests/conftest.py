@@ -1,6 +1,8 @@
 """Settings of all tests: two CPU devices, so that lanes are sharded everywhere; no hypothesis deadline."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -11,13 +13,24 @@ from tests.sweep.fake import FakeReplay
 
 jax.config.update("jax_num_cpu_devices", 2)
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # so that main() leaves it, on one CPU too
-# tests leave nothing in the user's cache, and compile what they claim to compile
-os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
+# Compiling takes longest: what one test process has compiled the others take over. The user's cache stays as
+# it is.
+CACHE = os.environ.get("JAXSWAP_TEST_CACHE") or tempfile.mkdtemp(prefix="jaxswap-tests-")
+os.environ["JAXSWAP_TEST_CACHE"] = CACHE
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
+jax.config.update("jax_compilation_cache_dir", CACHE)
 
 # The default draws the same examples every time; HYPOTHESIS_PROFILE=search looks for new ones.
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The first process, which started the others, removes the cache."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(CACHE, ignore_errors=True)
+
 
 CONFIG = """
 [space]

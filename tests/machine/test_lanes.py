@@ -138,3 +138,13 @@ def test_few_lanes_fill_the_groups_up() -> None:
     workload, lanes = workload_of(3), random_lanes(3)
     every = replay_lanes(workload, lanes, width=4).counters
     assert not differing(every[:5], replay_lanes(workload, lanes[:5], width=4).counters)
+
+
+def test_a_lane_whose_statistics_are_flushed_too_seldom_is_killed_though_swap_is_free() -> None:
+    """The kernel's false out-of-memory kill: every folio is active, and by the last flush enough are not."""
+    workload = parse_workload("REGION 16384 huge\nINIT\nHOT 0 4096 922 25000 307 401\n")
+    stale = Lane("64", limit=32 << 20, swap=256 << 20, flush=1500)
+    result = replay_lanes(workload, [stale, replace(stale, flush=0)])
+    assert result.oom.tolist() == [True, False]
+    swapped = result.counter("pswpout") - result.counter("pswpin")
+    assert (0 < swapped).all() and (4 * swapped < stale.slots).all()
