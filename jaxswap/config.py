@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from jaxswap.errors import InputError
 from jaxswap.frames import Frames, frames_text, parse_frames
 from jaxswap.machine import PROFILES, Lane, lane
 from jaxswap.machine.lane import DEFRAG, LRUS, SWAPPINESS
-from jaxswap.policy import POLICIES
+from jaxswap.policy import POLICIES, Policy
+from jaxswap.policy.own import Own, load_own
 from jaxswap.sweep.objective import Objective, parse_objective
 from jaxswap.workload import recorded, recorded_names
 
@@ -59,10 +60,11 @@ class WorkloadChoice:
 
 @dataclass(frozen=True)
 class PolicyChoice:
-    """One heuristic with one value for each of its parameters."""
+    """One heuristic with one value for each of its parameters. rule: its functions, if it is the user's own."""
 
     name: str
     params: tuple[tuple[str, int], ...] = ()
+    rule: Policy | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return " ".join([self.name, *(f"{key}={value}" for key, value in self.params)])
@@ -71,7 +73,8 @@ class PolicyChoice:
 @dataclass(frozen=True)
 class Config:
     """A sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run's choice.
-    lane: what all candidates' lanes have in common: LRU, swappiness, defrag, page frames.
+    lane: what all candidates' lanes have in common: LRU, swappiness, defrag, page frames. own: the user's own
+    heuristics.
     """
 
     path: Path
@@ -87,6 +90,7 @@ class Config:
     seed: int
     out: Path | None
     lane: Lane
+    own: tuple[Own, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the results, as plain values, for the manifest and the run's key."""
@@ -100,6 +104,9 @@ class Config:
             "sizes": list(self.sizes),
             "modes": list(self.modes),
             "policies": [str(choice) for choice in self.policies],
+            "own_policies": {
+                own.policy.name: {"file": own.path.name, "sha256": own.sha256} for own in self.own
+            },
             "reference": self.reference,
             "objective": str(self.objective),
             "seed": self.seed,
@@ -249,7 +256,7 @@ def _config(path: Path, top: _Table) -> Config:
     sizes = _sizes(space)
     modes = _modes(space)
     space.finish()
-    policies = _policies(top.table("policies", "a table [policies]"))
+    policies, own = _policies(path, top.table("policies", "a table [policies]"))
     masks = 1 + len(modes) * (2 ** len(sizes) - 1)
     if masks * len(policies) > MOST_CANDIDATES:
         raise space.error(
@@ -283,6 +290,7 @@ def _config(path: Path, top: _Table) -> Config:
         seed=seed,
         out=None if out is None else Path(out),
         lane=common,
+        own=own,
     )
 
 
@@ -364,21 +372,46 @@ def _modes(space: _Table) -> tuple[str, ...]:
     return tuple(modes)
 
 
-def _policies(table: _Table) -> tuple[PolicyChoice, ...]:
-    """Every heuristic with every combination of its values; the kernel's own rule is always the first."""
+def _policies(config: Path, table: _Table) -> tuple[tuple[PolicyChoice, ...], tuple[Own, ...]]:
+    """Every heuristic with every combination of its values, the kernel's rule first; and the user's own."""
     found = [PolicyChoice("kernel")]
+    own = []
     for name in table.values:
-        given = table.get(name, dict, "a table of parameters, {} for the defaults")
-        found += _policy(table.error, name, given)
-    return tuple(dict.fromkeys(found))
+        given = dict(table.get(name, dict, "a table of parameters, {} for the defaults"))
+        rule = None
+        if "file" in given:
+            own.append(_own(config, table, name, given.pop("file")))
+            rule = own[-1].policy
+        elif name not in POLICIES:
+            raise table.error(
+                name, f'unknown heuristic; {suggest(name, POLICIES)}; for one of your own say file = "my.py"'
+            )
+        found += _policy(table.error, name, given, rule)
+    return tuple(dict.fromkeys(found)), tuple(own)
+
+
+def _own(config: Path, table: _Table, name: str, file: Any) -> Own:
+    """The user's own heuristic of this name, in a file that is looked for beside the config."""
+    where = f"{name}.file"
+    if not isinstance(file, str) or not file:
+        raise table.error(where, f'expected the path of a Python file such as "my_policy.py", got {_show(file)}')
+    if name in POLICIES:
+        raise table.error(where, f"{name} is the name of a heuristic of jaxswap; give yours another")
+    if not name.isidentifier():
+        raise table.error(where, "the heuristic's name is that of its Policy in the file; take a Python name")
+    try:
+        return load_own(config.parent / file, name)
+    except InputError as error:
+        raise table.error(where, str(error)) from None
 
 
 def _policy(
-    error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any]
+    error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any], rule: Policy | None = None
 ) -> list[PolicyChoice]:
-    if name not in POLICIES:
+    """A heuristic (rule: its functions, if it is the user's own) with every combination of the given values."""
+    if rule is None and name not in POLICIES:
         raise error(name, f"unknown heuristic; {suggest(name, POLICIES)}")
-    params = {param.name: param for param in POLICIES[name].params}
+    params = {param.name: param for param in (rule or POLICIES[name]).params}
     for key in given:
         if key not in params:
             hint = suggest(key, params) if params else "it takes none"
@@ -395,7 +428,7 @@ def _policy(
             if not param.low <= one <= param.high:
                 raise error(f"{name}.{key}", f"{one} is out of range; take {param.low} to {param.high}")
         axes.append([(key, one) for one in values])
-    return [PolicyChoice(name, combination) for combination in itertools.product(*axes)]
+    return [PolicyChoice(name, combination, rule) for combination in itertools.product(*axes)]
 
 
 def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoice, ...]:

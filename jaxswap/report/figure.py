@@ -18,8 +18,8 @@ from matplotlib.ticker import FixedLocator
 from jaxswap.report.provenance import provenance
 from jaxswap.report.winners import Winners, winners
 from jaxswap.sweep.objective import AXES
-from jaxswap.sweep.run import Sweep
-from jaxswap.sweep.store import WorkloadResult
+from jaxswap.sweep.finished import Sweep
+from jaxswap.sweep.result import WorkloadResult
 from jaxswap.workload.files import write_atomic
 
 WIDTH = 7.0

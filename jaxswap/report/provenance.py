@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxswap.sweep.run import Sweep
+from jaxswap.sweep.finished import Sweep
 
 
 def provenance(sweep: Sweep) -> tuple[str, str]:

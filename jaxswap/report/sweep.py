@@ -11,9 +11,9 @@ from jaxswap.report.provenance import provenance
 from jaxswap.report.tables import change, mebibytes, number, text_table
 from jaxswap.report.winners import Winners, winners
 from jaxswap.sweep.objective import AXES, Dominance
-from jaxswap.sweep.run import Sweep
+from jaxswap.sweep.finished import Sweep
 from jaxswap.sweep.space import sysfs_lines
-from jaxswap.sweep.store import WorkloadResult
+from jaxswap.sweep.result import WorkloadResult
 from jaxswap.workload.files import write_atomic
 
 TOP = 8
@@ -50,7 +50,7 @@ def report_text(sweep: Sweep, by_size: bool = False) -> str:
     """The report: one part a workload, then all workloads together; with tables by size where asked."""
     parts = [
         "\n".join(provenance(sweep)),
-        f"{len(sweep.candidates)} candidates, objective: {sweep.config.objective}\n"
+        f"{len(sweep.candidates)} candidates, objective: {sweep.objective}\n"
         "Counts per 1,000 accesses. R: the reference; +: better than it by the objective; *: on the Pareto\n"
         "front; same: further candidates with these very counts.",
     ]
@@ -206,7 +206,7 @@ def _standing(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners, in
     if index == sweep.reference:
         return ["    the reference itself: nothing that sysfs can express is better"]
     lines = []
-    if isinstance(sweep.config.objective, Dominance) and best.ranking.violation[index] > 0:
+    if isinstance(sweep.objective, Dominance) and best.ranking.violation[index] > 0:
         where = "" if len(results) == 1 else " on some workload"
         lines.append(f"    does NOT dominate the reference: more major faults or useless pages{where}")
     elif not best.ranking.beats[index]:

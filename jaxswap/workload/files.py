@@ -14,6 +14,8 @@ from typing import BinaryIO, cast
 from jaxswap.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+TEMPORARY = ".tmp"
+"""How the name of a file ends that write_atomic has not finished; it begins with a dot and the file's name."""
 
 
 @contextmanager
@@ -65,10 +67,12 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
     if name.endswith(".gz"):
         data = gzip.compress(data, 9, mtime=0)
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix="." + Path(name).name + ".")
+        handle, temporary = tempfile.mkstemp(TEMPORARY, f".{Path(name).name}.", folder)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(temporary, 0o666 & ~umask)
@@ -77,7 +81,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise InputError(f"{name}: the {what} cannot be written ({error.strerror or error})") from None
+        raise InputError(
+            f"{name}: the {what} cannot be written ({error.strerror or error}); mend that or choose another place"
+        ) from None
 
 
 def stem(path: str | os.PathLike[str]) -> str:
