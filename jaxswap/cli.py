@@ -1,4 +1,4 @@
-"""The commands: sweep, replay, validate, bench. Exit status 0, 1 (a replay differs), 2 (bad input)."""
+"""The commands. Exit status 0, 1 (a replay differs from a kernel), 2 (bad input)."""
 
 import argparse
 import contextlib
@@ -75,7 +75,38 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="change a key of the config, for example --set space.sizes=[16,64]; may be repeated",
     )
+    sweep.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="replay only the I-th of N shares of the candidates; join them by merge",
+    )
     sweep.set_defaults(run=_sweep)
+
+    merge = commands.add_parser("merge", help="join the shards of a sweep into one run")
+    merge.add_argument("runs", metavar="RUN", nargs="+", help="run directory of a sweep with --shard")
+    merge.add_argument("--out", metavar="DIR", required=True, help="run directory of the whole")
+    merge.set_defaults(run=_merge)
+
+    compared = commands.add_parser(
+        "compare", help="runs side by side: in what they differ, and their winners"
+    )
+    compared.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run directory; differences are to the first"
+    )
+    compared.set_defaults(run=_compare)
+
+    explain = commands.add_parser(
+        "explain", help="why orders were refused, the winners beside the kernel's rule"
+    )
+    explain.add_argument("folder", metavar="RUN", help="run directory")
+    explain.set_defaults(run=_explain)
+
+    policies = commands.add_parser("policies", help="the heuristics: what each does, looks at and reads")
+    policies.add_argument(
+        "config", metavar="CONFIG", nargs="?", help="also those of your own that a sweep's config names"
+    )
+    policies.add_argument("--json", action="store_true", help="print JSON")
+    policies.set_defaults(run=_policies)
 
     replay = commands.add_parser(
         "replay", help="replay one workload on one machine; compare with a real kernel"
@@ -179,12 +210,57 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
     _prepare_jax()
     from jaxswap.config import load_config
     from jaxswap.report.sweep import write_report
-    from jaxswap.sweep.run import run_sweep
+    from jaxswap.sweep.run import run_shard, run_sweep
+    from jaxswap.sweep.shards import parse_shard
 
+    shard = parse_shard(arguments.shard) if arguments.shard is not None else None
     config = load_config(arguments.config, arguments.overrides)
     if arguments.out is not None:
         config = dataclasses.replace(config, out=Path(arguments.out))
-    print(write_report(run_sweep(config, command)), end="")
+    # without --out and --shard: the command that makes these very results
+    said = ["jaxswap", "sweep", arguments.config, *(f"--set={text}" for text in arguments.overrides)]
+    if shard is None:
+        print(write_report(run_sweep(config, said)), end="")
+    else:
+        folder = run_shard(config, said, shard)
+        print(f"shard {shard}: {folder}\njoin all of them: jaxswap merge RUN... --out DIR")
+    return 0
+
+
+def _merge(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.sweep import write_report
+    from jaxswap.sweep.merge import merge_runs
+
+    print(write_report(merge_runs([Path(run) for run in arguments.runs], Path(arguments.out))), end="")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.compare import compare_text
+    from jaxswap.sweep.finished import read_sweep
+
+    print(compare_text([read_sweep(Path(run)) for run in arguments.runs]))
+    return 0
+
+
+def _explain(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.explain import explain_text
+    from jaxswap.sweep.finished import read_sweep
+
+    print(explain_text(read_sweep(Path(arguments.folder))))
+    return 0
+
+
+def _policies(arguments: argparse.Namespace, command: list[str]) -> int:
+    _prepare_jax()
+    from jaxswap.config import load_config
+    from jaxswap.policy import POLICIES
+    from jaxswap.policy.describe import describe
+    from jaxswap.report.policies import policies_json, policies_text
+
+    own = load_config(arguments.config).own if arguments.config is not None else ()
+    described = [describe(policy) for policy in (*POLICIES.values(), *(one.policy for one in own))]
+    print(json.dumps(policies_json(described), indent=2) if arguments.json else policies_text(described))
     return 0
 
 

@@ -60,7 +60,7 @@ class WorkloadChoice:
 
 @dataclass(frozen=True)
 class PolicyChoice:
-    """One heuristic with one value for each of its parameters. rule: its functions, if it is the user's own."""
+    """One heuristic with a value for each of its parameters. rule: its functions, if it is the user's own."""
 
     name: str
     params: tuple[tuple[str, int], ...] = ()
@@ -394,7 +394,9 @@ def _own(config: Path, table: _Table, name: str, file: Any) -> Own:
     """The user's own heuristic of this name, in a file that is looked for beside the config."""
     where = f"{name}.file"
     if not isinstance(file, str) or not file:
-        raise table.error(where, f'expected the path of a Python file such as "my_policy.py", got {_show(file)}')
+        raise table.error(
+            where, f'expected the path of a Python file such as "my_policy.py", got {_show(file)}'
+        )
     if name in POLICIES:
         raise table.error(where, f"{name} is the name of a heuristic of jaxswap; give yours another")
     if not name.isidentifier():
@@ -408,7 +410,7 @@ def _own(config: Path, table: _Table, name: str, file: Any) -> Own:
 def _policy(
     error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any], rule: Policy | None = None
 ) -> list[PolicyChoice]:
-    """A heuristic (rule: its functions, if it is the user's own) with every combination of the given values."""
+    """A heuristic with every combination of the given values. rule: its functions, if the user's own."""
     if rule is None and name not in POLICIES:
         raise error(name, f"unknown heuristic; {suggest(name, POLICIES)}")
     params = {param.name: param for param in (rule or POLICIES[name]).params}

@@ -1,4 +1,4 @@
-"""What a heuristic looks at and what it reads for that, found by tracing and by trying it, not by its word."""
+"""What a heuristic looks at and what it reads for that, found by tracing and trying it, not by its word."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from jaxswap.policy.probes import features, memory_of
 @dataclass(frozen=True)
 class Description:
     """features: those of Features that its answer depends on, "memory" too. learns: it is told outcomes.
-    ptes, slots: the least and the most read for one decision, over the faults of jaxswap.policy.probes and with
-    default parameters.
+    ptes, slots: the least and the most read for one decision, over the faults of jaxswap.policy.probes and
+    with default parameters.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A heuristic of the user's own: a Policy in a Python file, loaded and checked before anything is replayed."""
+"""A heuristic of the user's own: a Policy in a Python file, loaded and checked before any replay."""
 
 import hashlib
 import inspect
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxswap.errors import InputError
-from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Decision, Features, Outcome, Param, Policy
+from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Decision, Param, Policy
 from jaxswap.policy.probes import features, memory_of, outcomes
 
 MOST_BYTES = 1 << 20
@@ -40,8 +40,8 @@ class Own:
 def load_own(path: Path, name: str) -> Own:
     """The Policy that the file holds under this name.
 
-    The file is run once. Raises InputError, one line that begins with the file (and line, where there is one),
-    if it cannot be read or run, has no such Policy, or if its functions do not take and return what
+    The file is run once. Raises InputError, one line that begins with the file (and line, where there is
+    one), if it cannot be read or run, has no such Policy, or if its functions do not take and return what
     jaxswap.policy.base says, for any number of lanes.
     """
     source = _read(path)
@@ -75,7 +75,9 @@ def _read(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if len(source) > MOST_BYTES:
-        raise InputError(f"{path}: is larger than {MOST_BYTES >> 20} MiB; a heuristic is some lines of Python")
+        raise InputError(
+            f"{path}: is larger than {MOST_BYTES >> 20} MiB; a heuristic is some lines of Python"
+        )
     return source
 
 
@@ -117,11 +119,13 @@ def _check_said(path: Path, name: str, policy: Policy) -> None:
             raise InputError(f"{path}: {name}: parameter 'file' is a key of the config; take another name")
         values = (param.low, param.default, param.high)
         if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-            raise InputError(f"{path}: {name}: parameter {param.name}: default, low and high are whole numbers")
+            raise InputError(
+                f"{path}: {name}: parameter {param.name}: default, low and high are whole numbers"
+            )
         if not _INT32.min <= param.low <= param.default <= param.high <= _INT32.max:
             raise InputError(
-                f"{path}: {name}: parameter {param.name}: {param.low} <= {param.default} <= {param.high} does "
-                "not hold (low, default, high), or they are no 32-bit numbers"
+                f"{path}: {name}: parameter {param.name}: low {param.low}, default {param.default}, high "
+                f"{param.high} are not in this order, or no 32-bit numbers"
             )
 
 
@@ -146,7 +150,9 @@ def _check_shapes(path: Path, policy: Policy, lanes: int) -> None:
     outcome = jax.tree.map(lambda x: x[:lanes], outcomes())
     decided = _traced(path, "decide", policy.decide, params, memory, seen)
     if not isinstance(decided, Decision):
-        raise InputError(f"{path}: decide returns no Decision; return Decision(...), or offer(orders, memory)")
+        raise InputError(
+            f"{path}: decide returns no Decision; return Decision(...), or offer(orders, memory)"
+        )
     words = (MEMORY_WORDS, lanes)
     wanted = {"orders": ("uint32", (lanes,)), "memory": ("int32", words)}
     wanted |= {"ptes": ("int32", (lanes,)), "slots": ("int32", (lanes,))}
@@ -179,7 +185,7 @@ def _check_array(path: Path, what: str, found: Any, dtype: str, shape: tuple[int
 
 
 def _check_lanes(path: Path, policy: Policy) -> None:
-    """A lane's answer may depend on its own arguments only: how many lanes go together is the device's choice."""
+    """A lane's answer may depend on its own arguments only: how many go together is the device's choice."""
     # numpy: taking a lane out of an array of JAX would be a program for each lane
     seen, after = jax.device_get((features(), outcomes()))
     for what, function, given in (("decide", policy.decide, seen), ("learn", policy.learn, after)):
@@ -203,7 +209,9 @@ def _check_lanes(path: Path, policy: Policy) -> None:
 
 def _place(path: Path, error: BaseException) -> str:
     """File and the last line of it that the error went through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+    ]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 

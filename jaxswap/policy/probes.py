@@ -11,7 +11,7 @@ ORDERS = range(2, 10)
 
 
 def features() -> Features:
-    """A lane a fault: candidates are the orders 2 to k, k from 2 to 9; suitable and free are all, some or none."""
+    """A lane a fault: candidates are the orders 2 to k, each k; suitable are all, some or none of them."""
     rows = []
     for touch, top, suits, free in itertools.product((True, False), ORDERS, (0x3FF, 0x54, 0), (0x3FF, 0x3C)):
         candidates = (2 << top) - 4
@@ -29,7 +29,9 @@ def outcomes() -> Outcome:
     ]
     touch, failed, got = np.array(rows).T
     return Outcome(
-        jnp.asarray(touch.astype(bool)), jnp.asarray(failed.astype(np.uint32)), jnp.asarray(got.astype(np.int32))
+        jnp.asarray(touch.astype(bool)),
+        jnp.asarray(failed.astype(np.uint32)),
+        jnp.asarray(got.astype(np.int32)),
     )
 
 

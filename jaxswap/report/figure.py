@@ -17,8 +17,8 @@ from matplotlib.ticker import FixedLocator
 
 from jaxswap.report.provenance import provenance
 from jaxswap.report.winners import Winners, winners
-from jaxswap.sweep.objective import AXES
 from jaxswap.sweep.finished import Sweep
+from jaxswap.sweep.objective import AXES
 from jaxswap.sweep.result import WorkloadResult
 from jaxswap.workload.files import write_atomic
 

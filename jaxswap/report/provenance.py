@@ -10,7 +10,11 @@ def provenance(sweep: Sweep) -> tuple[str, str]:
     """Versions, model, profile, LRU, seed and device; and the command."""
     about = sweep.manifest
     kernel = f"kernel profile {about['kernel']}, {about['config']['lru']} LRU"
-    model = (f"model {about['model']}", kernel, f"seed {about['seed']}")
+    own = [
+        f"{name} from {one['file']} {one['sha256'][:12]}"
+        for name, one in about["config"]["own_policies"].items()
+    ]
+    model = (f"model {about['model']}", kernel, f"seed {about['seed']}", *own)
     return said(model, about["versions"], about["git"], about["device"], about["command"])
 
 

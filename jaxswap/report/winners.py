@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxswap.sweep.objective import Ranking
 from jaxswap.sweep.finished import Sweep
+from jaxswap.sweep.objective import Ranking
 from jaxswap.sweep.result import WorkloadResult
 
 

@@ -60,7 +60,7 @@ def read_sweep(folder: Path) -> Sweep:
     manifest = read_manifest(folder)
     if shard_of(manifest) != WHOLE:
         raise InputError(
-            f"{folder}: is shard {manifest['shard']} of a run; join all shards first: jaxswap merge RUN... --out DIR"
+            f"{folder}: is shard {manifest['shard']} of a run; join them: jaxswap merge RUN... --out DIR"
         )
     found = read_results(folder, manifest)
     candidates = found[0][1]
@@ -74,8 +74,8 @@ def read_sweep(folder: Path) -> Sweep:
     for result, _ in found:
         if result.oom[at]:
             raise InputError(
-                f"{manifest['config_file']}: workloads.{result.name}.limit: the OOM killer ended the reference "
-                f"({reference}) at {format_size(result.limit)}; raise the limit or the swap size"
+                f"{manifest['config_file']}: workloads.{result.name}.limit: the OOM killer ended the "
+                f"reference ({reference}) at {format_size(result.limit)}; raise the limit or the swap size"
             )
     objective = parse_objective(manifest["config"]["objective"])
     return Sweep(folder, manifest, objective, candidates, at, tuple(result for result, _ in found))
@@ -93,13 +93,14 @@ def read_results(
         path = result_path(folder, name)
         if not path.exists():
             raise InputError(
-                f"{folder}: is not finished ({name} is missing); give its command again: {manifest['command']}"
+                f"{folder}: is not finished ({name} is missing); give its command again: "
+                f"{manifest['command']}"
             )
         result, candidates, _ = from_parquet(path, manifest["key"])
         if found and candidates != found[0][1]:
             raise InputError(
-                f"{path}: holds other candidates than the other workloads; delete it and give the run's command "
-                f"again: {manifest['command']}"
+                f"{path}: holds other candidates than the other workloads; delete it and give the run's "
+                f"command again: {manifest['command']}"
             )
         found.append((result, candidates))
     return found

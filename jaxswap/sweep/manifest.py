@@ -17,7 +17,10 @@ from jaxswap.sweep.shards import WHOLE, Shard, parse_shard
 FILE = "manifest.json"
 _ROOMS = ("frames", "machine", "policy", "swaptable", "sweep", "workload")
 _MOST_BYTES = 16 << 20
-_TABLES = {"space": ("sizes", "modes"), "machine": ("kernel", "swap", "lru", "swappiness", "defrag", "frames")}
+_TABLES = {
+    "space": ("sizes", "modes"),
+    "machine": ("kernel", "swap", "lru", "swappiness", "defrag", "frames"),
+}
 _SHOWN = 40
 
 
@@ -35,11 +38,15 @@ class Difference(NamedTuple):
 
 
 def manifest_of(
-    config: Config, command: Sequence[str], workloads: Mapping[str, Mapping[str, Any]], candidates: int, shard: Shard
+    config: Config,
+    command: Sequence[str],
+    workloads: Mapping[str, Mapping[str, Any]],
+    candidates: int,
+    shard: Shard,
 ) -> dict[str, Any]:
     """The manifest of a run that begins now. workloads: of each what is said of it (trace, sizes in bytes).
 
-    command: that makes these very results; where they are kept, and which shard of them this is, is not in it.
+    command: that makes these very results; where they are kept and which shard this is, is not in it.
     """
     about: dict[str, Any] = {
         "command": shlex.join(command),
@@ -55,7 +62,8 @@ def manifest_of(
         "candidates": candidates,
         "shard": None if shard == WHOLE else str(shard),
         "workloads": {
-            choice.name: {**workloads[choice.name], "sha256": _sha256(choice.path)} for choice in config.workloads
+            choice.name: {**workloads[choice.name], "sha256": _sha256(choice.path)}
+            for choice in config.workloads
         },
     }
     return {"key": key_of(about), **about}
@@ -158,7 +166,7 @@ def _sha256(path: Path) -> str:
 
 
 def joined(manifests: Sequence[Mapping[str, Any]], shard: Shard) -> dict[str, Any]:
-    """The manifest of results that runs with one key made together: the first one's, every device and commit."""
+    """The manifest of what runs with one key made together: the first one's, every device and commit."""
     first = manifests[0]
     devices = {name: _all(one["device"][name] for one in manifests) for name in first["device"]}
     return {

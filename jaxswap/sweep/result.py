@@ -46,8 +46,10 @@ class WorkloadResult:
 _SCALARS = ("accesses", "operations", "footprint", "limit", "swap")
 
 
-def to_parquet(result: WorkloadResult, candidates: Sequence[Candidate], key: str, seconds: float | None) -> bytes:
-    """The file of some candidates' rows. key: of the run. seconds: what replaying them took, if it is kept."""
+def to_parquet(
+    result: WorkloadResult, candidates: Sequence[Candidate], key: str, seconds: float | None
+) -> bytes:
+    """The file of some candidates' rows. key: of the run. seconds: what replaying them took, if kept."""
     columns: dict[str, Any] = {
         "workload": pa.array([result.name] * len(candidates)).dictionary_encode(),
         "mthp": [candidate.mthp for candidate in candidates],
@@ -75,24 +77,31 @@ def from_parquet(path: Path, key: str) -> tuple[WorkloadResult, tuple[Candidate,
         table = pq.read_table(io.BytesIO(path.read_bytes()))
         about = json.loads((table.schema.metadata or {})[b"jaxswap"])
         if about["key"] != key:
-            raise InputError(
-                f"{path}: belongs to another run; delete it and give the run's command again to have it made anew"
-            )
+            raise InputError(f"{path}: belongs to another run; delete it and give the run's command again")
         result = WorkloadResult(
             name=str(about["name"]),
             names=COUNTERS,
-            counters=np.stack([_column(table, name, np.integer) for name in COUNTERS], axis=1).astype(np.int64),
+            counters=np.stack([_column(table, name, np.integer) for name in COUNTERS], axis=1).astype(
+                np.int64
+            ),
             oom=_column(table, "oom", np.bool_),
             **{name: int(about[name]) for name in _SCALARS},
         )
         settings = zip(*(table[name].to_pylist() for name in ("mthp", "policy", "params")), strict=True)
         candidates = tuple(_candidate(*setting) for setting in settings)
         return result, candidates, float(about.get("seconds", 0))
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        pa.ArrowException,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: is not a result file ({said[:200]}); delete it and give the run's command again to have it "
-            "made anew"
+            f"{path}: is not a result file ({said[:200]}); delete it and give the run's command again"
         ) from None
 
 

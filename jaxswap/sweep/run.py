@@ -60,8 +60,8 @@ def run_sweep(config: Config, command: Sequence[str]) -> Sweep:
 def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Path:
     """Run a shard of a sweep, or what its directory does not hold of it yet; returns the directory.
 
-    command: as manifest_of takes it. Raises InputError before anything is replayed if a workload cannot run under
-    its limit, or if there are fewer candidates than shards.
+    command: as manifest_of takes it. Raises InputError before anything is replayed if a workload cannot run
+    under its limit, or if there are fewer candidates than shards.
     """
     jobs = [_job(config, choice) for choice in config.workloads]
     every, _ = candidates(config)
@@ -110,7 +110,7 @@ def _job(config: Config, choice: WorkloadChoice) -> _Job:
 
 
 def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store, position: str) -> None:
-    """Replay a workload's candidates, block by block, and write their rows; blocks that are kept are taken."""
+    """Replay a workload's candidates, block by block, and write their rows; what is kept is not replayed."""
     name, blocks = job.choice.name, blocks_of(len(share))
     parts, seconds = [], 0.0
     with progress(name, position) as report:
@@ -148,7 +148,7 @@ def _block(
     length: int,
     report: Callable[[int, int], None],
 ) -> WorkloadResult:
-    """The rows of some candidates. The last is repeated up to `length`: one compiled program serves all blocks."""
+    """The rows of some candidates, the last repeated up to `length`: one compiled program for all blocks."""
     lanes = [candidate.lane(config.lane, job.limit, job.swap) for candidate in chosen]
     lanes += lanes[-1:] * (length - len(lanes))
     replayed = replay_lanes(job.workload, lanes, profile=config.kernel, progress=report)

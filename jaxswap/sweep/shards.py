@@ -32,5 +32,7 @@ def parse_shard(text: str, where: str = "--shard") -> Shard:
         raise InputError(f"{where} {text}: write which shard of how many, for example --shard 1/4")
     number, count = int(match[1]), int(match[2])
     if not 1 <= number <= count:
-        raise InputError(f"{where} {text}: no such shard; the shards of {count} are 1/{count} to {count}/{count}")
+        raise InputError(
+            f"{where} {text}: no such shard; the shards of {count} are 1/{count} to {count}/{count}"
+        )
     return Shard(number, count)

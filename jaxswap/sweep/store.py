@@ -1,10 +1,10 @@
 """A run directory: one writer at a time, every file whole or not there, and what is done is found again.
 
-    manifest.json             what was run, on what, with which versions and command
-    results/WORKLOAD.parquet  one row a candidate: setting, every raw counter, every metric
-    parts/WORKLOAD/           rows of some candidates, while a workload's others are still to be replayed
-    times.json                when each workload was done and how long it took: all that equal runs differ in
-    report.txt, figures/      written by jaxswap.report
+manifest.json             what was run, on what, with which versions and command
+results/WORKLOAD.parquet  one row a candidate: setting, every raw counter, every metric
+parts/WORKLOAD/           rows of some candidates, while a workload's others are still to be replayed
+times.json                when each workload was done and how long it took: all that equal runs differ in
+report.txt, figures/      written by jaxswap.report
 """
 
 import contextlib
@@ -75,7 +75,9 @@ class Store:
     def write_times(self, times: dict[str, Any]) -> None:
         """Add to the times."""
         write_atomic(
-            self.folder / TIMES, (json.dumps(read_times(self.folder) | times, indent=2) + "\n").encode(), "times"
+            self.folder / TIMES,
+            (json.dumps(read_times(self.folder) | times, indent=2) + "\n").encode(),
+            "times",
         )
 
     def _read(self, path: Path, candidates: Sequence[Candidate]) -> tuple[WorkloadResult, float] | None:
@@ -109,6 +111,13 @@ def read_times(folder: Path) -> dict[str, Any]:
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError, RecursionError):
         return {}
+
+
+def seconds_of(folder: Path, name: str) -> float:
+    """What a workload took, all devices together; 0 where that is not known."""
+    about = read_times(folder).get(name)
+    seconds = about.get("seconds") if isinstance(about, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 @contextmanager
@@ -167,7 +176,9 @@ def _check_owner(folder: Path, manifest: dict[str, Any]) -> None:
         said = "; ".join(map(str, what[:2]))
         raise InputError(f"{folder}: holds another run ({said}{more}); {advice}")
     if found["shard"] != manifest["shard"]:
-        here, now = (f"shard {one}" if one else "the whole run" for one in (found["shard"], manifest["shard"]))
+        here, now = (
+            f"shard {one}" if one else "the whole run" for one in (found["shard"], manifest["shard"])
+        )
         raise InputError(f"{folder}: holds {here} of this run, not {now}; {advice}")
 
 

@@ -15,7 +15,7 @@ from jaxswap.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 TEMPORARY = ".tmp"
-"""How the name of a file ends that write_atomic has not finished; it begins with a dot and the file's name."""
+"""How the name of a file ends that write_atomic has not finished; it begins with a dot and its name."""
 
 
 @contextmanager
@@ -82,7 +82,8 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
             raise
     except OSError as error:
         raise InputError(
-            f"{name}: the {what} cannot be written ({error.strerror or error}); mend that or choose another place"
+            f"{name}: the {what} cannot be written ({error.strerror or error}); mend that or choose another "
+            "place"
         ) from None
 
 

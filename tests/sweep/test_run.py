@@ -14,8 +14,8 @@ import pytest
 from jaxswap.config import load_config
 from jaxswap.errors import InputError
 from jaxswap.machine import COUNTERS
-from jaxswap.sweep.metrics import METRICS
 from jaxswap.sweep.finished import Sweep, read_sweep
+from jaxswap.sweep.metrics import METRICS
 from jaxswap.sweep.run import run_sweep
 from jaxswap.workload import files
 from tests.sweep.fake import FakeReplay
