@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxswap import __version__
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 
 # The commands import what they need: JAX must be told of its CPU devices before anything uses it, and
 # --help should not wait for it.
@@ -35,8 +35,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return status
     except InputError as error:
-        print(f"jaxswap: {error}", file=sys.stderr)
-        return 2
+        return _bad(str(error))
     except KeyboardInterrupt:
         print("jaxswap: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130
@@ -45,6 +44,15 @@ def main(argv: Sequence[str]) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        where = error.filename or "standard output"
+        return _bad(f"{where}: cannot be used ({reason(error)}); mend that and give the command again")
+
+
+def _bad(message: str) -> int:
+    """One line on stderr, whatever the names in it hold; returns the exit status."""
+    print(f"jaxswap: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 2
 
 
 class _Parser(argparse.ArgumentParser):

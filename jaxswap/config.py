@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 from jaxswap.frames import Frames, frames_text, parse_frames
 from jaxswap.machine import PROFILES, Lane, lane
 from jaxswap.machine.lane import DEFRAG, LRUS, SWAPPINESS
@@ -24,6 +24,8 @@ SIZES = tuple(lane.SIZES)
 """The mTHP sizes that the machine has, kB."""
 MODES = ("always", "madvise")
 MOST_CANDIDATES = 5_000
+_MOST_BYTES = 1 << 20
+_MOST_NAME = 100  # characters; a workload's name is that of files
 _PAGE = 4096
 _CLUSTER = 2 << 20
 _LEAST_LIMIT = 1 << 20
@@ -125,16 +127,20 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            table = tomllib.load(file)
+            text = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise InputError(
             f"{name}: no such config file; the one to start from is configs/quickstart.toml"
         ) from None
     except IsADirectoryError:
         raise InputError(f"{name}: is a directory; name a TOML file in it") from None
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: cannot be read ({reason(error)})") from None
+    if len(text) > _MOST_BYTES:
+        raise InputError(f"{name}: is larger than {format_size(_MOST_BYTES)}; a config is some lines of TOML")
+    try:
+        table = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: is not TOML: {error}") from None
     for override in overrides:
         _override(table, override)
@@ -143,7 +149,7 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
 def parse_size(text: str) -> int | None:
     """Bytes of "24M", "1.5G", "512K" or "4096"; None if it is not a size."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     return int(float(match[1]) * _UNITS[match[2].upper()]) if match else None
 
 
@@ -230,7 +236,7 @@ def _override(table: dict[str, Any], text: str) -> None:
         )
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()
     for depth, part in enumerate(parts[:-1]):
         table = table.setdefault(part, {})
@@ -244,6 +250,8 @@ def _config(path: Path, top: _Table) -> Config:
     if not 0 <= seed < 2**32:
         raise top.error("seed", f"{seed} is out of range; take 0 to {2**32 - 1}")
     out = top.get("out", str, "the path of a directory")
+    if out is not None and (not out or "\0" in out):
+        raise top.error("out", f"{out!r} is no path; name a directory, or leave it out")
     objective_text = top.get("objective", str, 'a string: "dominance" or an expression', "dominance")
     try:
         objective = parse_objective(objective_text)
@@ -429,7 +437,9 @@ def _policy(
                 raise error(f"{name}.{key}", f"expected a whole number or a list of them, got {_show(one)}")
             if not param.low <= one <= param.high:
                 raise error(f"{name}.{key}", f"{one} is out of range; take {param.low} to {param.high}")
-        axes.append([(key, one) for one in values])
+        axes.append([(key, one) for one in dict.fromkeys(values)])
+    if math.prod(map(len, axes)) > MOST_CANDIDATES:
+        raise error(name, f"its values have {math.prod(map(len, axes))} combinations; take fewer")
     return [PolicyChoice(name, combination, rule) for combination in itertools.product(*axes)]
 
 
@@ -441,9 +451,11 @@ def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoic
         )
     found = []
     for name in table.values:
-        if not re.fullmatch(r"[\w.+-]+", name):
+        if not re.fullmatch(r"[\w.+-]+", name) or len(name) > _MOST_NAME or not name.strip("."):
             raise table.error(
-                name, "a workload's name is letters, digits and . _ + -; put its path under trace ="
+                name[:_MOST_NAME],
+                f"a workload's name is up to {_MOST_NAME} letters, digits and . _ + -; "
+                "put its path under trace =",
             )
         entry = table.table(name, 'a table such as { limit = "50%" }')
         trace = entry.get("trace", str, "a recorded workload's name or the path of a .t or .t.gz file", name)
@@ -453,7 +465,7 @@ def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoic
             path = recorded(trace)
         else:
             path = config.parent / trace
-            if not path.exists():
+            if not os.path.exists(path):
                 shown = "trace" if "trace" in entry.values else ""
                 raise InputError(
                     f"{table.file}: {(entry.prefix + shown).rstrip('.')}: {trace!r} is neither a recorded "

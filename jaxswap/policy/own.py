@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Decision, Param, Policy
 from jaxswap.policy.probes import features, memory_of, outcomes
 
@@ -73,7 +73,7 @@ def _read(path: Path) -> bytes:
     except IsADirectoryError:
         raise InputError(f"{path}: is a directory; name a Python file") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from None
     if len(source) > MOST_BYTES:
         raise InputError(
             f"{path}: is larger than {MOST_BYTES >> 20} MiB; a heuristic is some lines of Python"

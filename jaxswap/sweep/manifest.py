@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jaxswap
 from jaxswap.config import Config
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 from jaxswap.machine import model_version
 from jaxswap.origin import commit, device, versions
 from jaxswap.sweep.shards import WHOLE, Shard, parse_shard
@@ -100,7 +100,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{folder}: holds no {FILE}; name a directory that jaxswap sweep has made") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        said = (reason(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{path}: is not a manifest ({said}); remove {folder}, or choose another directory with --out"
         ) from None

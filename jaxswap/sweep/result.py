@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64, Int64
 
 from jaxswap.config import PolicyChoice, parse_mthp
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 from jaxswap.machine import COUNTERS
 from jaxswap.sweep.metrics import measure
 from jaxswap.sweep.space import Candidate
@@ -99,7 +99,7 @@ def from_parquet(path: Path, key: str) -> tuple[WorkloadResult, tuple[Candidate,
         AttributeError,
         RecursionError,
     ) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        said = (reason(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{path}: is not a result file ({said[:200]}); delete it and give the run's command again"
         ) from None

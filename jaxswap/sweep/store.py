@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 from jaxswap.sweep.manifest import FILE, differences, joined, read_manifest, shard_of
 from jaxswap.sweep.result import WorkloadResult, from_parquet, to_parquet
 from jaxswap.sweep.space import Candidate
-from jaxswap.workload.files import TEMPORARY, write_atomic
+from jaxswap.workload.files import TEMPORARY, make_folder, write_atomic
 
 TIMES = "times.json"
 _FILES = (FILE, TIMES, "report.txt")
@@ -67,10 +67,9 @@ class Store:
 
     def forget_parts(self, name: str) -> None:
         """Remove what is kept of a workload that is written."""
-        with _mendable(self.folder / "parts"):
-            shutil.rmtree(self.folder / "parts" / name, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other workloads' are in it
-                (self.folder / "parts").rmdir()
+        shutil.rmtree(self.folder / "parts" / name, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other workloads' are in it
+            (self.folder / "parts").rmdir()
 
     def write_times(self, times: dict[str, Any]) -> None:
         """Add to the times."""
@@ -91,8 +90,7 @@ class Store:
         return result, seconds
 
     def _write(self, path: Path, data: bytes) -> None:
-        with _mendable(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, "results")
         write_atomic(path, data, "result")
 
     def _part_path(self, name: str, rows: range) -> Path:
@@ -153,9 +151,8 @@ def _mendable(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{folder}: cannot be used as run directory ({said}); mend that or choose another with --out"
+            f"{folder}: cannot be used as run directory ({reason(error)}); choose another with --out"
         ) from None
 
 

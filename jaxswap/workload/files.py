@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 
 _GZIP_MAGIC = b"\x1f\x8b"
 TEMPORARY = ".tmp"
@@ -80,10 +80,19 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{name}: the {what} cannot be written ({error.strerror or error}); mend that or choose another "
-            "place"
+            f"{name}: the {what} cannot be written ({reason(error)}); mend it or choose another place"
+        ) from None
+
+
+def make_folder(path: Path, what: str) -> None:
+    """Make a folder, and those above it, if it is not there. Raises InputError on failure."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: no folder for the {what} can be made ({reason(error)}); mend it or choose another place"
         ) from None
 
 
