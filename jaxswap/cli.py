@@ -18,6 +18,9 @@ from typing import Any, NoReturn
 from jaxswap import __version__
 from jaxswap.errors import InputError, reason
 
+_MOST_BUDDYINFO = 1 << 20  # bytes
+_MOST_LINE = 800  # characters of a message
+
 # The commands import what they need: JAX must be told of its CPU devices before anything uses it, and
 # --help should not wait for it.
 
@@ -50,8 +53,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _bad(message: str) -> int:
-    """One line on stderr, whatever the names in it hold; returns the exit status."""
-    print(f"jaxswap: {' '.join(message.splitlines())}", file=sys.stderr)
+    """One line on stderr that can be read, whatever the input it quotes holds; returns the exit status."""
+    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in message)
+    if len(line) > _MOST_LINE:
+        line = f"{line[: _MOST_LINE // 2]} [...] {line[-_MOST_LINE // 2 :]}"
+    print(f"jaxswap: {line}", file=sys.stderr)
     return 2
 
 
@@ -296,6 +302,8 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     single = [one for one in recordings if one not in boots]
     if arguments.out and len(single) + len(cells) > 1:
         raise InputError("--out takes one machine's replay; give the recordings of one, or run once for each")
+    if arguments.out and not os.access(os.path.dirname(arguments.out) or ".", os.W_OK):
+        raise InputError(f"--out {arguments.out}: its folder cannot be written to; make it first")
     like = [read_recording(arguments.like)] if arguments.like else []
     described = [*single, *(cell.boots[0] for cell in cells)] or like or [None]
     settings = [_settings(arguments, recording) for recording in described]
@@ -330,9 +338,12 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
             settings[key] = Setting(given, f"--{flag.replace('_', '-')}")
     if arguments.buddyinfo is not None:
         try:
-            text = Path(arguments.buddyinfo).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--buddyinfo {arguments.buddyinfo}: cannot be read ({error})") from None
+            with open(arguments.buddyinfo, "rb") as file:
+                text = file.read(_MOST_BUDDYINFO).decode()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--buddyinfo {arguments.buddyinfo}: cannot be read ({reason(error)}); copy /proc/buddyinfo"
+            ) from None
         settings["buddyinfo"] = Setting(text, f"--buddyinfo {arguments.buddyinfo}")
     return machine_of(settings, arguments.policy)
 

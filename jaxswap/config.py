@@ -153,6 +153,11 @@ def parse_size(text: str) -> int | None:
     return int(float(match[1]) * _UNITS[match[2].upper()]) if match else None
 
 
+def parse_count(text: str) -> int | None:
+    """A whole number of up to 18 digits; None if it is not one."""
+    return int(text) if re.fullmatch(r"\d{1,18}", text) else None
+
+
 def format_size(size: int) -> str:
     """Bytes in the largest unit that divides them: "24M"."""
     for unit in ("G", "M", "K"):
@@ -165,7 +170,7 @@ def parse_mthp(text: str) -> str | None:
     """Normal form of an mTHP setting ("16 32 64m": ascending kB, m for madvise); None if it is not one."""
     sizes: dict[int, str] = {}
     for word in text.replace(",", " ").split():
-        match = re.fullmatch(r"(\d+)(?:kB?)?(m?)", word)
+        match = re.fullmatch(r"(\d{1,18})(?:kB?)?(m?)", word)
         if not match or int(match[1]) not in SIZES or int(match[1]) in sizes:
             return None
         sizes[int(match[1])] = match[2]
@@ -178,7 +183,7 @@ def parse_policy(text: str, where: str = "--policy") -> PolicyChoice:
     given: dict[str, Any] = {}
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")
-        if not equals or not re.fullmatch(r"-?\d+", value.strip()):
+        if not equals or not re.fullmatch(r"-?\d{1,18}", value.strip()):
             raise InputError(f"{where} {text!r}: {pair!r} is not name=number; write {name}:name=number,...")
         given[key.strip()] = int(value)
     (choice,) = _policy(lambda key, message: InputError(f"{where}: {key}: {message}"), name, given)
@@ -481,7 +486,7 @@ def _limit(entry: _Table, largest: int) -> Limit:
         raise entry.error(
             "limit", 'is missing; write a share of the footprint such as "50%" or a size such as "24M"'
         )
-    percent = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", str(text).strip())
+    percent = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?%", str(text).strip())
     if percent:
         share = float(percent[1])
         if not 1 <= share < 100:

@@ -86,7 +86,7 @@ class Lane:
         """Masks of the orders that are `always` and `madvise`."""
         always = madvise = 0
         for word in self.mthp.split():
-            match = re.fullmatch(r"(\d+)(m?)", word)
+            match = re.fullmatch(r"(\d{1,18})(m?)", word)
             order = SIZES.get(int(match[1])) if match else None
             if match is None or order is None:
                 sizes = ", ".join(map(str, SIZES))
@@ -160,8 +160,8 @@ class Lane:
             raise InputError(f"swappiness: {self.swappiness}; it is 0 to {SWAPPINESS[-1]}")
         if self.defrag not in DEFRAG:
             raise InputError(f"defrag: {self.defrag!r} is none of {', '.join(DEFRAG)}")
-        if self.flush is not None and self.flush < 0:
-            raise InputError(f"flush: {self.flush} faults; it is 0 (always) or more")
+        if self.flush is not None and not 0 <= self.flush < NEVER:
+            raise InputError(f"flush: {self.flush} faults; it is 0 (always) or more, below {NEVER}")
         if self.lru not in LRUS:
             raise InputError(f"lru: {self.lru!r} is neither {' nor '.join(LRUS)}")
         if not 1 <= self.cpus <= CPUS:
@@ -176,8 +176,8 @@ class Lane:
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _DEVICE = re.compile(
-    rf"(?:(?P<kind>{'|'.join(KINDS)})\s+)?(?P<size>\d+)(?P<unit>[KMG]?)(?:\s+pri\s+(?P<priority>\d+))?"
-    r"(?P<options>(?:\s+(?:rotational|discard))*)"
+    rf"(?:(?P<kind>{'|'.join(KINDS)})\s+)?(?P<size>\d{{1,18}})(?P<unit>[KMG]?)"
+    r"(?:\s+pri\s+(?P<priority>\d{1,18}))?(?P<options>(?:\s+(?:rotational|discard))*)"
 )
 
 

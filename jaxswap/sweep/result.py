@@ -64,7 +64,7 @@ def to_parquet(
         about["seconds"] = seconds
     table = pa.table(columns).replace_schema_metadata({"jaxswap": json.dumps(about)})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
@@ -74,7 +74,7 @@ def from_parquet(path: Path, key: str) -> tuple[WorkloadResult, tuple[Candidate,
     Raises InputError for a file that is damaged, or belongs to another run.
     """
     try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()))
+        table = pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True)
         about = json.loads((table.schema.metadata or {})[b"jaxswap"])
         if about["key"] != key:
             raise InputError(f"{path}: belongs to another run; delete it and give the run's command again")
