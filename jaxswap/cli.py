@@ -43,13 +43,20 @@ def main(argv: Sequence[str]) -> int:
         print("jaxswap: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader has gone; keep the interpreter from complaining when it flushes at exit
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 141
     except OSError as error:
-        where = error.filename or "standard output"
+        where = error.filename
+        if where is None:
+            _give_up_stdout()
+            where = "standard output"
         return _bad(f"{where}: cannot be used ({reason(error)}); mend that and give the command again")
+
+
+def _give_up_stdout() -> None:
+    """Keep the interpreter from complaining when it flushes at exit what nobody will read."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bad(message: str) -> int:

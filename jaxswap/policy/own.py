@@ -51,7 +51,7 @@ def load_own(path: Path, name: str) -> Own:
         raise InputError(f"{path}: has no {name!r}; write {name} = Policy({name!r}, ...) in it")
     if not isinstance(found, Policy):
         raise InputError(
-            f"{path}: {name} is a {type(found).__name__}, not a jaxswap.policy.Policy; write {name} = "
+            f"{path}: {name} is of type {type(found).__name__}, not a jaxswap.policy.Policy; write {name} = "
             f"Policy({name!r}, what it does, decide)"
         )
     _check_said(path, name, found)
@@ -132,7 +132,7 @@ def _check_said(path: Path, name: str, policy: Policy) -> None:
 def _check_signature(path: Path, what: str, function: Any, names: tuple[str, ...]) -> None:
     wanted = f"write def {what}({', '.join(names)})"
     if not callable(function):
-        raise InputError(f"{path}: {what} is a {type(function).__name__}, not a function; {wanted}")
+        raise InputError(f"{path}: {what} is of type {type(function).__name__}, not a function; {wanted}")
     try:
         signature = inspect.signature(function)
         signature.bind(*names)

@@ -1,5 +1,6 @@
 """A finished run, read from its directory: what every report is made of."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def read_results(
     found = []
     for name in manifest["workloads"]:
         path = result_path(folder, name)
-        if not path.exists():
+        if not os.path.exists(path):
             raise InputError(
                 f"{folder}: is not finished ({name} is missing); give its command again: "
                 f"{manifest['command']}"

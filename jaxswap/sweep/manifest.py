@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -87,7 +88,7 @@ def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run directory. Raises InputError if there is none, or it is damaged."""
     path = folder / FILE
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such run directory; name one that jaxswap sweep has made")
     try:
         with open(path, "rb") as file:

@@ -38,7 +38,7 @@ class Store:
 
     def begin(self) -> None:
         """Write the manifest. A run that goes on keeps what its manifest says of the machines it began on."""
-        if (self.folder / FILE).exists():
+        if os.path.exists(self.folder / FILE):
             self.manifest = joined([read_manifest(self.folder), self.manifest], shard_of(self.manifest))
         write_atomic(self.folder / FILE, (json.dumps(self.manifest, indent=2) + "\n").encode(), "manifest")
 
@@ -80,7 +80,7 @@ class Store:
         )
 
     def _read(self, path: Path, candidates: Sequence[Candidate]) -> tuple[WorkloadResult, float] | None:
-        if not path.exists():
+        if not os.path.exists(path):
             return None
         result, found, seconds = from_parquet(path, self.key)
         if found != tuple(candidates):
@@ -125,7 +125,7 @@ def open_store(folder: Path, manifest: dict[str, Any]) -> Iterator[Store]:
     Raises InputError if the directory holds another run, another shard, or anything that is no run, or if
     another process writes to it now.
     """
-    if folder.is_dir():
+    if os.path.isdir(folder):
         _check_owner(folder, manifest)
     with _mendable(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def _mendable(folder: Path) -> Iterator[None]:
 
 
 def _check_owner(folder: Path, manifest: dict[str, Any]) -> None:
-    if not (folder / FILE).exists():
+    if not os.path.exists(folder / FILE):
         with _mendable(folder):
             strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if strangers:
