@@ -71,7 +71,7 @@ def _table(sweep: Sweep, result: WorkloadResult, index: int, role: str) -> str:
     table = text_table(["path", "why", "", *sizes, "all", ""], rows, 3)
     changes = sorted((one for one in changes if one[0]), key=lambda one: -abs(one[0]))[:_LARGEST]
     said = [f"{name} {number(sum(pair[0]))} -> {number(sum(pair[1]))}" for _, name, pair in changes]
-    return f"{table}\nlargest changes: {'; '.join(said) or 'none'}"
+    return "\n    ".join([f"{table}\nlargest changes:", *(said or ["none"])])
 
 
 def _rows(path: str, why: str, role: str, pair: Sequence[Sequence[float]]) -> list[list[str]]:

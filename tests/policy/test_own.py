@@ -26,7 +26,8 @@ from jaxswap.policy import Decision, Param, Policy, highest, offer, up_to
 
 
 def _lower(params, memory, seen):
-    return offer(seen.candidates & jnp.where(seen.first_touch, up_to(jnp.int32([9])), up_to(params[0])), memory)
+    most = jnp.where(seen.first_touch, 9, params[0])
+    return offer(seen.candidates & up_to(most), memory)
 
 
 def _peek(params, memory, seen):
@@ -86,7 +87,7 @@ def test_a_twin_of_a_heuristic_counts_the_same(sweep: Sweep, ours: str, theirs: 
 
 
 def test_the_example_does_what_it_says(sweep: Sweep) -> None:
-    """Its cap begins at 16 kB: it swaps in large folios, and fewer large ones than the kernel's rule at 64 kB."""
+    """Its cap begins at 16 kB: it swaps in folios, and fewer of 64 kB than the kernel's rule."""
     result = sweep.results[0]
     large = {
         str(one.policy): result.counter("64kB/swpin")[index]
