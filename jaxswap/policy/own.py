@@ -141,7 +141,9 @@ def _check_signature(path: Path, what: str, function: Any, names: tuple[str, ...
         line = f":{code.co_firstlineno}" if code is not None and code.co_filename == str(path) else ""
         raise InputError(f"{path}{line}: {what} takes {signature}; {wanted}") from None
     except ValueError:
-        return  # a builtin that says nothing of its arguments: tracing will tell
+        pass  # a builtin that says nothing of its arguments: tracing will tell
+    if type(function).__hash__ is None:
+        raise InputError(f"{path}: {what} cannot be hashed, as JAX must; {wanted}")
 
 
 def _check_shapes(path: Path, policy: Policy, lanes: int) -> None:

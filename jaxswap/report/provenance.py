@@ -27,9 +27,14 @@ def said(
 ) -> tuple[str, str]:
     """The two lines, of the parts of jaxswap.origin; model: what is said of the model."""
     parts = [
-        f"jaxswap {versions['jaxswap']}" + (f" ({commit[:12]}{commit[40:]})" if commit else ""),
+        f"jaxswap {versions['jaxswap']}" + (f" ({_short(commit)})" if commit else ""),
         *model,
         f"{device['count']} x {device['kind']}",
         f"jax {versions['jax']}",
     ]
     return ", ".join(parts), f"command: {command}"
+
+
+def _short(commits: str) -> str:
+    """Commits as the manifest has them, in twelve digits each."""
+    return " / ".join(f"{commit[:12]}{commit[40:]}" for commit in commits.split(" / "))
