@@ -1,4 +1,4 @@
-"""The commands: sweep, replay, validate, bench. Exit status 0, 1 (a replay differs), 2 (bad input)."""
+"""The commands. Exit status 0, 1 (a replay differs from a kernel), 2 (bad input)."""
 
 import argparse
 import contextlib
@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxswap import __version__
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
+
+_MOST_BUDDYINFO = 1 << 20  # bytes
+_MOST_LINE = 800  # characters of a message
 
 # The commands import what they need: JAX must be told of its CPU devices before anything uses it, and
 # --help should not wait for it.
@@ -35,16 +38,34 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return status
     except InputError as error:
-        print(f"jaxswap: {error}", file=sys.stderr)
-        return 2
+        return _bad(str(error))
     except KeyboardInterrupt:
         print("jaxswap: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader has gone; keep the interpreter from complaining when it flushes at exit
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 141
+    except OSError as error:
+        where = error.filename
+        if where is None:
+            _give_up_stdout()
+            where = "standard output"
+        return _bad(f"{where}: cannot be used ({reason(error)}); mend that and give the command again")
+
+
+def _give_up_stdout() -> None:
+    """Keep the interpreter from complaining when it flushes at exit what nobody will read."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _bad(message: str) -> int:
+    """One line on stderr that can be read, whatever the input it quotes holds; returns the exit status."""
+    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in message)
+    if len(line) > _MOST_LINE:
+        line = f"{line[: _MOST_LINE // 2]} [...] {line[-_MOST_LINE // 2 :]}"
+    print(f"jaxswap: {line}", file=sys.stderr)
+    return 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,7 +96,38 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="change a key of the config, for example --set space.sizes=[16,64]; may be repeated",
     )
+    sweep.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="replay only the I-th of N shares of the candidates; join them by merge",
+    )
     sweep.set_defaults(run=_sweep)
+
+    merge = commands.add_parser("merge", help="join the shards of a sweep into one run")
+    merge.add_argument("runs", metavar="RUN", nargs="+", help="run directory of a sweep with --shard")
+    merge.add_argument("--out", metavar="DIR", required=True, help="run directory of the whole")
+    merge.set_defaults(run=_merge)
+
+    compared = commands.add_parser(
+        "compare", help="runs side by side: in what they differ, and their winners"
+    )
+    compared.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run directory; differences are to the first"
+    )
+    compared.set_defaults(run=_compare)
+
+    explain = commands.add_parser(
+        "explain", help="why orders were refused, the winners beside the kernel's rule"
+    )
+    explain.add_argument("folder", metavar="RUN", help="run directory")
+    explain.set_defaults(run=_explain)
+
+    policies = commands.add_parser("policies", help="the heuristics: what each does, looks at and reads")
+    policies.add_argument(
+        "config", metavar="CONFIG", nargs="?", help="also those of your own that a sweep's config names"
+    )
+    policies.add_argument("--json", action="store_true", help="print JSON")
+    policies.set_defaults(run=_policies)
 
     replay = commands.add_parser(
         "replay", help="replay one workload on one machine; compare with a real kernel"
@@ -179,12 +231,57 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
     _prepare_jax()
     from jaxswap.config import load_config
     from jaxswap.report.sweep import write_report
-    from jaxswap.sweep.run import run_sweep
+    from jaxswap.sweep.run import run_shard, run_sweep
+    from jaxswap.sweep.shards import parse_shard
 
+    shard = parse_shard(arguments.shard) if arguments.shard is not None else None
     config = load_config(arguments.config, arguments.overrides)
     if arguments.out is not None:
         config = dataclasses.replace(config, out=Path(arguments.out))
-    print(write_report(run_sweep(config, command)), end="")
+    # without --out and --shard: the command that makes these very results
+    said = ["jaxswap", "sweep", arguments.config, *(f"--set={text}" for text in arguments.overrides)]
+    if shard is None:
+        print(write_report(run_sweep(config, said)), end="")
+    else:
+        folder = run_shard(config, said, shard)
+        print(f"shard {shard}: {folder}\njoin all of them: jaxswap merge RUN... --out DIR")
+    return 0
+
+
+def _merge(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.sweep import write_report
+    from jaxswap.sweep.merge import merge_runs
+
+    print(write_report(merge_runs([Path(run) for run in arguments.runs], Path(arguments.out))), end="")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.compare import compare_text
+    from jaxswap.sweep.finished import read_sweep
+
+    print(compare_text([read_sweep(Path(run)) for run in arguments.runs]))
+    return 0
+
+
+def _explain(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.explain import explain_text
+    from jaxswap.sweep.finished import read_sweep
+
+    print(explain_text(read_sweep(Path(arguments.folder))))
+    return 0
+
+
+def _policies(arguments: argparse.Namespace, command: list[str]) -> int:
+    _prepare_jax()
+    from jaxswap.config import load_config
+    from jaxswap.policy import POLICIES
+    from jaxswap.policy.describe import describe
+    from jaxswap.report.policies import policies_json, policies_text
+
+    own = load_config(arguments.config).own if arguments.config is not None else ()
+    described = [describe(policy) for policy in (*POLICIES.values(), *(one.policy for one in own))]
+    print(json.dumps(policies_json(described), indent=2) if arguments.json else policies_text(described))
     return 0
 
 
@@ -212,6 +309,8 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     single = [one for one in recordings if one not in boots]
     if arguments.out and len(single) + len(cells) > 1:
         raise InputError("--out takes one machine's replay; give the recordings of one, or run once for each")
+    if arguments.out and not os.access(os.path.dirname(arguments.out) or ".", os.W_OK):
+        raise InputError(f"--out {arguments.out}: its folder cannot be written to; make it first")
     like = [read_recording(arguments.like)] if arguments.like else []
     described = [*single, *(cell.boots[0] for cell in cells)] or like or [None]
     settings = [_settings(arguments, recording) for recording in described]
@@ -246,9 +345,12 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
             settings[key] = Setting(given, f"--{flag.replace('_', '-')}")
     if arguments.buddyinfo is not None:
         try:
-            text = Path(arguments.buddyinfo).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--buddyinfo {arguments.buddyinfo}: cannot be read ({error})") from None
+            with open(arguments.buddyinfo, "rb") as file:
+                text = file.read(_MOST_BUDDYINFO).decode()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--buddyinfo {arguments.buddyinfo}: cannot be read ({reason(error)}); copy /proc/buddyinfo"
+            ) from None
         settings["buddyinfo"] = Setting(text, f"--buddyinfo {arguments.buddyinfo}")
     return machine_of(settings, arguments.policy)
 

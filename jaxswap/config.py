@@ -7,15 +7,16 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 from jaxswap.frames import Frames, frames_text, parse_frames
 from jaxswap.machine import PROFILES, Lane, lane
 from jaxswap.machine.lane import DEFRAG, LRUS, SWAPPINESS
-from jaxswap.policy import POLICIES
+from jaxswap.policy import POLICIES, Policy
+from jaxswap.policy.own import Own, load_own
 from jaxswap.sweep.objective import Objective, parse_objective
 from jaxswap.workload import recorded, recorded_names
 
@@ -23,6 +24,8 @@ SIZES = tuple(lane.SIZES)
 """The mTHP sizes that the machine has, kB."""
 MODES = ("always", "madvise")
 MOST_CANDIDATES = 5_000
+_MOST_BYTES = 1 << 20
+_MOST_NAME = 100  # characters; a workload's name is that of files
 _PAGE = 4096
 _CLUSTER = 2 << 20
 _LEAST_LIMIT = 1 << 20
@@ -59,10 +62,11 @@ class WorkloadChoice:
 
 @dataclass(frozen=True)
 class PolicyChoice:
-    """One heuristic with one value for each of its parameters."""
+    """One heuristic with a value for each of its parameters. rule: its functions, if it is the user's own."""
 
     name: str
     params: tuple[tuple[str, int], ...] = ()
+    rule: Policy | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return " ".join([self.name, *(f"{key}={value}" for key, value in self.params)])
@@ -71,7 +75,8 @@ class PolicyChoice:
 @dataclass(frozen=True)
 class Config:
     """A sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run's choice.
-    lane: what all candidates' lanes have in common: LRU, swappiness, defrag, page frames.
+    lane: what all candidates' lanes have in common: LRU, swappiness, defrag, page frames. own: the user's own
+    heuristics.
     """
 
     path: Path
@@ -87,6 +92,7 @@ class Config:
     seed: int
     out: Path | None
     lane: Lane
+    own: tuple[Own, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the results, as plain values, for the manifest and the run's key."""
@@ -100,6 +106,9 @@ class Config:
             "sizes": list(self.sizes),
             "modes": list(self.modes),
             "policies": [str(choice) for choice in self.policies],
+            "own_policies": {
+                own.policy.name: {"file": own.path.name, "sha256": own.sha256} for own in self.own
+            },
             "reference": self.reference,
             "objective": str(self.objective),
             "seed": self.seed,
@@ -118,16 +127,20 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            table = tomllib.load(file)
+            text = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise InputError(
             f"{name}: no such config file; the one to start from is configs/quickstart.toml"
         ) from None
     except IsADirectoryError:
         raise InputError(f"{name}: is a directory; name a TOML file in it") from None
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: cannot be read ({reason(error)})") from None
+    if len(text) > _MOST_BYTES:
+        raise InputError(f"{name}: is larger than {format_size(_MOST_BYTES)}; a config is some lines of TOML")
+    try:
+        table = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: is not TOML: {error}") from None
     for override in overrides:
         _override(table, override)
@@ -136,8 +149,13 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
 def parse_size(text: str) -> int | None:
     """Bytes of "24M", "1.5G", "512K" or "4096"; None if it is not a size."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     return int(float(match[1]) * _UNITS[match[2].upper()]) if match else None
+
+
+def parse_count(text: str) -> int | None:
+    """A whole number of up to 18 digits; None if it is not one."""
+    return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
 
 def format_size(size: int) -> str:
@@ -152,7 +170,7 @@ def parse_mthp(text: str) -> str | None:
     """Normal form of an mTHP setting ("16 32 64m": ascending kB, m for madvise); None if it is not one."""
     sizes: dict[int, str] = {}
     for word in text.replace(",", " ").split():
-        match = re.fullmatch(r"(\d+)(?:kB?)?(m?)", word)
+        match = re.fullmatch(r"(\d{1,18})(?:kB?)?(m?)", word)
         if not match or int(match[1]) not in SIZES or int(match[1]) in sizes:
             return None
         sizes[int(match[1])] = match[2]
@@ -165,7 +183,7 @@ def parse_policy(text: str, where: str = "--policy") -> PolicyChoice:
     given: dict[str, Any] = {}
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")
-        if not equals or not re.fullmatch(r"-?\d+", value.strip()):
+        if not equals or not re.fullmatch(r"-?\d{1,18}", value.strip()):
             raise InputError(f"{where} {text!r}: {pair!r} is not name=number; write {name}:name=number,...")
         given[key.strip()] = int(value)
     (choice,) = _policy(lambda key, message: InputError(f"{where}: {key}: {message}"), name, given)
@@ -223,7 +241,7 @@ def _override(table: dict[str, Any], text: str) -> None:
         )
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()
     for depth, part in enumerate(parts[:-1]):
         table = table.setdefault(part, {})
@@ -237,6 +255,8 @@ def _config(path: Path, top: _Table) -> Config:
     if not 0 <= seed < 2**32:
         raise top.error("seed", f"{seed} is out of range; take 0 to {2**32 - 1}")
     out = top.get("out", str, "the path of a directory")
+    if out is not None and (not out or "\0" in out):
+        raise top.error("out", f"{out!r} is no path; name a directory, or leave it out")
     objective_text = top.get("objective", str, 'a string: "dominance" or an expression', "dominance")
     try:
         objective = parse_objective(objective_text)
@@ -249,7 +269,7 @@ def _config(path: Path, top: _Table) -> Config:
     sizes = _sizes(space)
     modes = _modes(space)
     space.finish()
-    policies = _policies(top.table("policies", "a table [policies]"))
+    policies, own = _policies(path, top.table("policies", "a table [policies]"))
     masks = 1 + len(modes) * (2 ** len(sizes) - 1)
     if masks * len(policies) > MOST_CANDIDATES:
         raise space.error(
@@ -283,6 +303,7 @@ def _config(path: Path, top: _Table) -> Config:
         seed=seed,
         out=None if out is None else Path(out),
         lane=common,
+        own=own,
     )
 
 
@@ -364,21 +385,48 @@ def _modes(space: _Table) -> tuple[str, ...]:
     return tuple(modes)
 
 
-def _policies(table: _Table) -> tuple[PolicyChoice, ...]:
-    """Every heuristic with every combination of its values; the kernel's own rule is always the first."""
+def _policies(config: Path, table: _Table) -> tuple[tuple[PolicyChoice, ...], tuple[Own, ...]]:
+    """Every heuristic with every combination of its values, the kernel's rule first; and the user's own."""
     found = [PolicyChoice("kernel")]
+    own = []
     for name in table.values:
-        given = table.get(name, dict, "a table of parameters, {} for the defaults")
-        found += _policy(table.error, name, given)
-    return tuple(dict.fromkeys(found))
+        given = dict(table.get(name, dict, "a table of parameters, {} for the defaults"))
+        rule = None
+        if "file" in given:
+            own.append(_own(config, table, name, given.pop("file")))
+            rule = own[-1].policy
+        elif name not in POLICIES:
+            raise table.error(
+                name, f'unknown heuristic; {suggest(name, POLICIES)}; for one of your own say file = "my.py"'
+            )
+        found += _policy(table.error, name, given, rule)
+    return tuple(dict.fromkeys(found)), tuple(own)
+
+
+def _own(config: Path, table: _Table, name: str, file: Any) -> Own:
+    """The user's own heuristic of this name, in a file that is looked for beside the config."""
+    where = f"{name}.file"
+    if not isinstance(file, str) or not file:
+        raise table.error(
+            where, f'expected the path of a Python file such as "my_policy.py", got {_show(file)}'
+        )
+    if name in POLICIES:
+        raise table.error(where, f"{name} is the name of a heuristic of jaxswap; give yours another")
+    if not name.isidentifier():
+        raise table.error(where, "the heuristic's name is that of its Policy in the file; take a Python name")
+    try:
+        return load_own(config.parent / file, name)
+    except InputError as error:
+        raise table.error(where, str(error)) from None
 
 
 def _policy(
-    error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any]
+    error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any], rule: Policy | None = None
 ) -> list[PolicyChoice]:
-    if name not in POLICIES:
+    """A heuristic with every combination of the given values. rule: its functions, if the user's own."""
+    if rule is None and name not in POLICIES:
         raise error(name, f"unknown heuristic; {suggest(name, POLICIES)}")
-    params = {param.name: param for param in POLICIES[name].params}
+    params = {param.name: param for param in (rule or POLICIES[name]).params}
     for key in given:
         if key not in params:
             hint = suggest(key, params) if params else "it takes none"
@@ -394,8 +442,10 @@ def _policy(
                 raise error(f"{name}.{key}", f"expected a whole number or a list of them, got {_show(one)}")
             if not param.low <= one <= param.high:
                 raise error(f"{name}.{key}", f"{one} is out of range; take {param.low} to {param.high}")
-        axes.append([(key, one) for one in values])
-    return [PolicyChoice(name, combination) for combination in itertools.product(*axes)]
+        axes.append([(key, one) for one in dict.fromkeys(values)])
+    if math.prod(map(len, axes)) > MOST_CANDIDATES:
+        raise error(name, f"its values have {math.prod(map(len, axes))} combinations; take fewer")
+    return [PolicyChoice(name, combination, rule) for combination in itertools.product(*axes)]
 
 
 def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoice, ...]:
@@ -406,9 +456,11 @@ def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoic
         )
     found = []
     for name in table.values:
-        if not re.fullmatch(r"[\w.+-]+", name):
+        if not re.fullmatch(r"[\w.+-]+", name) or len(name) > _MOST_NAME or not name.strip("."):
             raise table.error(
-                name, "a workload's name is letters, digits and . _ + -; put its path under trace ="
+                name[:_MOST_NAME],
+                f"a workload's name is up to {_MOST_NAME} letters, digits and . _ + -; "
+                "put its path under trace =",
             )
         entry = table.table(name, 'a table such as { limit = "50%" }')
         trace = entry.get("trace", str, "a recorded workload's name or the path of a .t or .t.gz file", name)
@@ -418,7 +470,7 @@ def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoic
             path = recorded(trace)
         else:
             path = config.parent / trace
-            if not path.exists():
+            if not os.path.exists(path):
                 shown = "trace" if "trace" in entry.values else ""
                 raise InputError(
                     f"{table.file}: {(entry.prefix + shown).rstrip('.')}: {trace!r} is neither a recorded "
@@ -434,7 +486,7 @@ def _limit(entry: _Table, largest: int) -> Limit:
         raise entry.error(
             "limit", 'is missing; write a share of the footprint such as "50%" or a size such as "24M"'
         )
-    percent = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", str(text).strip())
+    percent = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?%", str(text).strip())
     if percent:
         share = float(percent[1])
         if not 1 <= share < 100:

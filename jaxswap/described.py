@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jaxswap.config import parse_mthp, parse_policy, parse_size, suggest
+from jaxswap.config import parse_count, parse_mthp, parse_policy, parse_size, suggest
 from jaxswap.errors import InputError, NotModelled
 from jaxswap.frames import Frames, parse_buddyinfo, parse_frames
 from jaxswap.machine import PROFILES, Lane
@@ -56,13 +56,13 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         for text, where in (chosen(key, "max") for key in ("memory.max", "memory.high", "memory.swap.max"))
     )
     swappiness, where = chosen("swappiness", "60")
-    if not swappiness.isdecimal() or int(swappiness) not in SWAPPINESS:
+    if parse_count(swappiness) not in SWAPPINESS:
         raise InputError(f"{where}: {swappiness!r} is no swappiness; it is 0 to {SWAPPINESS[-1]}")
     defrag, where = chosen("defrag", "madvise")
     if defrag not in DEFRAG:
         raise InputError(f"{where}: {defrag!r} is none of {', '.join(DEFRAG)}")
     flush, where = chosen("flush", "0")
-    if flush != "stats" and not flush.isdecimal():
+    if flush != "stats" and parse_count(flush) is None:
         raise InputError(f"{where}: {flush!r}; write a number of faults, 0 for every reclaim, or stats")
     lru, where = chosen("lru", "classic")
     if lru not in LRUS:
@@ -72,10 +72,10 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         raise InputError(f"{where}: {text!r} is neither on nor off")
     zswap = text == "on"
     text, where = chosen("page-cluster", "3")
-    if not text.isdecimal() or int(text) not in PAGE_CLUSTERS:
+    if parse_count(text) not in PAGE_CLUSTERS:
         raise InputError(f"{where}: {text!r} is no page-cluster; it is 0 to {PAGE_CLUSTERS[-1]}")
     cpus, where = chosen("cpus", "1")
-    if not cpus.isdecimal() or not 1 <= int(cpus) <= CPUS:
+    if not 1 <= (parse_count(cpus) or 0) <= CPUS:
         raise InputError(f"{where}: {cpus!r}; a machine has 1 to {CPUS} CPUs")
     choice = parse_policy(policy)
     lane = Lane(
@@ -136,8 +136,8 @@ def _devices(setting: Setting) -> tuple[Device, ...]:
         kind = words.pop(0) if len(words) > 1 and words[0].isalpha() else "zram"
         size, *options = words or [""]
         priority = None
-        if options[:1] == ["pri"] and len(options) > 1 and options[1].isdecimal():
-            priority = int(options[1])
+        if options[:1] == ["pri"] and len(options) > 1 and parse_count(options[1]) is not None:
+            priority = parse_count(options[1])
             del options[:2]
         if kind not in KINDS or not {"rotational", "discard"}.issuperset(options):
             what = " ".join([kind, *options])

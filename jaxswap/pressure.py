@@ -203,7 +203,7 @@ def _boots(cell: Cell) -> list[tuple]:
 
 def sizes(header: dict[str, str]) -> list[str]:
     """Folder names of the mTHP sizes that are on, largest first."""
-    found = sorted(map(int, re.findall(r"\d+", header.get("mthp", ""))), reverse=True)
+    found = sorted(map(int, re.findall(r"\d{1,18}", header.get("mthp", ""))), reverse=True)
     return [f"{size}kB" for size in found]
 
 

@@ -112,8 +112,8 @@ def _given(frames: Frames, random: np.random.RandomState) -> Start:
 
 
 _WORDS = re.compile(
-    r"(?:(?P<size>\d+)(?P<unit>[KMG])(?:\s+unmovable\s+(?P<unmovable>\d+(?:\.\d+)?)%)?)?"
-    r"(?:\s*\bseed\s+(?P<seed>\d+))?(?:\s*\bcompaction\s+(?P<compaction>\d+(?:\.\d+)?)%)?"
+    r"(?:(?P<size>\d{1,18})(?P<unit>[KMG])(?:\s+unmovable\s+(?P<unmovable>\d{1,18}(?:\.\d{1,18})?)%)?)?"
+    r"(?:\s*\bseed\s+(?P<seed>\d{1,18}))?(?:\s*\bcompaction\s+(?P<compaction>\d{1,18}(?:\.\d{1,18})?)%)?"
 )
 
 
@@ -141,7 +141,7 @@ def parse_buddyinfo(text: str) -> tuple[int, ...]:
     total = np.zeros(ORDERS, np.int64)
     lines = [line for line in text.splitlines() if line.strip()]
     for line in lines:
-        match = re.fullmatch(rf"\s*Node\s+\d+,\s+zone\s+\w+((?:\s+\d+){{{ORDERS}}})\s*", line)
+        match = re.fullmatch(rf"\s*Node\s+\d+,\s+zone\s+\w+((?:\s+\d{{1,12}}){{{ORDERS}}})\s*", line)
         if match is None:
             raise InputError(
                 f"{line.strip()!r} is no line of /proc/buddyinfo: Node N, zone NAME, {ORDERS} numbers"

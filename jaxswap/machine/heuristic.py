@@ -19,9 +19,7 @@ from jaxswap.swaptable.lanes import surely, when
 assert POLICY_WORDS == MEMORY_WORDS
 
 RULES = tuple(POLICIES.values())
-NUMBER = {rule.name: i for i, rule in enumerate(RULES)}
 PARAMS = MOST_PARAMS
-_LEARNS = np.array([rule.learn is not forget for rule in RULES])
 
 
 def _each(number: Lane, branches: list[Callable]) -> Any:
@@ -46,7 +44,7 @@ def decide(state: MachineState, params: MachineParams, seen: Features) -> tuple[
     def ask(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, _ = carry
         asked = surely(seen.candidates != 0)
-        asking = [lambda r=rule: r.decide(rule_params, memory, seen) for rule in RULES]
+        asking = [lambda r=rule: r.decide(rule_params, memory, seen) for rule in params.heuristics]
         decision = _each(params.policy, asking)
         state = replace(state, memory=jnp.where(asked[None], decision.memory, memory))
 
@@ -63,11 +61,12 @@ def decide(state: MachineState, params: MachineParams, seen: Features) -> tuple[
 def learn(state: MachineState, params: MachineParams, outcome: Outcome, on: Flag) -> MachineState:
     """Tell the heuristics that learn what became of a fault."""
     rule_params, memory = params.policy_params, state.memory
-    learns = jnp.asarray(_LEARNS)[params.policy]
+    learns = jnp.asarray(np.array([rule.learn is not forget for rule in params.heuristics]))[params.policy]
 
     def tell(memory: Array) -> Array:
         learned = _each(
-            params.policy, [lambda r=rule: r.learn(rule_params, memory, outcome) for rule in RULES]
+            params.policy,
+            [lambda r=rule: r.learn(rule_params, memory, outcome) for rule in params.heuristics],
         )
         return jnp.where(on[None], learned, memory)
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxswap.errors import InputError
 from jaxswap.frames import Frames
-from jaxswap.machine.heuristic import NUMBER, PARAMS
+from jaxswap.machine.heuristic import PARAMS, RULES
 from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
 from jaxswap.machine.state import NO_LIMIT, Defrag, MachineParams
-from jaxswap.policy import POLICIES
+from jaxswap.policy import POLICIES, Policy
 from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.swaptable.swapon import KINDS, MANY, PRIORITIES
 
@@ -31,9 +31,10 @@ NEVER = 1 << 30  # faults
 class Lane:
     """One simulated machine.
 
-    mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic. limit:
-    memory.max in bytes, None for none; high, swap_max: memory.high and memory.swap.max likewise. lru: classic
-    or mglru (lru_gen/enabled 0 or 7), and always classic where there is no limit. swappiness: vm.swappiness.
+    mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic; rule: its
+    functions where it is none of jaxswap.policy. limit: memory.max in bytes, None for none; high, swap_max:
+    memory.high and memory.swap.max likewise. lru: classic or mglru (lru_gen/enabled 0 or 7), and always
+    classic where there is no limit. swappiness: vm.swappiness.
     defrag: transparent_hugepage/defrag. flush: faults between two flushes of the cgroup's statistics, by
     which the classic LRU decides; 0: every reclaim flushes them; None: only STATS does. swap: bytes of the
     zram device. swaps: other devices, or several, in its place (see swap_devices). cpus: CPUs online; a
@@ -57,6 +58,7 @@ class Lane:
     page_cluster: int = 3
     zswap: bool = False
     frames: Frames | None = None
+    rule: Policy | None = None
 
     @property
     def limited(self) -> bool:
@@ -84,7 +86,7 @@ class Lane:
         """Masks of the orders that are `always` and `madvise`."""
         always = madvise = 0
         for word in self.mthp.split():
-            match = re.fullmatch(r"(\d+)(m?)", word)
+            match = re.fullmatch(r"(\d{1,18})(m?)", word)
             order = SIZES.get(int(match[1])) if match else None
             if match is None or order is None:
                 sizes = ", ".join(map(str, SIZES))
@@ -97,11 +99,18 @@ class Lane:
                 always |= 1 << order
         return always, madvise
 
-    def parameters(self) -> list[int]:
-        """The heuristic's parameters in its order, checked."""
+    @property
+    def heuristic(self) -> Policy:
+        """The functions that decide. Raises InputError where the policy names none."""
+        if self.rule is not None:
+            return self.rule
         if self.policy not in POLICIES:
             raise InputError(f"policy: {self.policy!r} is none of {', '.join(POLICIES)}")
-        rule = POLICIES[self.policy]
+        return POLICIES[self.policy]
+
+    def parameters(self) -> list[int]:
+        """The heuristic's parameters in its order, checked."""
+        rule = self.heuristic
         names = [param.name for param in rule.params]
         for name in self.policy_params:
             if name not in names:
@@ -151,8 +160,8 @@ class Lane:
             raise InputError(f"swappiness: {self.swappiness}; it is 0 to {SWAPPINESS[-1]}")
         if self.defrag not in DEFRAG:
             raise InputError(f"defrag: {self.defrag!r} is none of {', '.join(DEFRAG)}")
-        if self.flush is not None and self.flush < 0:
-            raise InputError(f"flush: {self.flush} faults; it is 0 (always) or more")
+        if self.flush is not None and not 0 <= self.flush < NEVER:
+            raise InputError(f"flush: {self.flush} faults; it is 0 (always) or more, below {NEVER}")
         if self.lru not in LRUS:
             raise InputError(f"lru: {self.lru!r} is neither {' nor '.join(LRUS)}")
         if not 1 <= self.cpus <= CPUS:
@@ -167,8 +176,8 @@ class Lane:
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _DEVICE = re.compile(
-    rf"(?:(?P<kind>{'|'.join(KINDS)})\s+)?(?P<size>\d+)(?P<unit>[KMG]?)(?:\s+pri\s+(?P<priority>\d+))?"
-    r"(?P<options>(?:\s+(?:rotational|discard))*)"
+    rf"(?:(?P<kind>{'|'.join(KINDS)})\s+)?(?P<size>\d{{1,18}})(?P<unit>[KMG]?)"
+    r"(?:\s+pri\s+(?P<priority>\d{1,18}))?(?P<options>(?:\s+(?:rotational|discard))*)"
 )
 
 
@@ -211,6 +220,7 @@ def params_of(lanes: Sequence[Lane], profile: Profile, slots: int) -> MachinePar
     slots: of swap that there are.
     """
     masks = [lane.masks() for lane in lanes]
+    heuristics = tuple(dict.fromkeys([*RULES, *(lane.heuristic for lane in lanes)]))
     values = [lane.parameters() for lane in lanes]
     limits, highs, swaps = (
         [NO_LIMIT if value is None else value // PAGE for value in (getattr(lane, name) for lane in lanes)]
@@ -225,7 +235,7 @@ def params_of(lanes: Sequence[Lane], profile: Profile, slots: int) -> MachinePar
         "swappiness": np.array([lane.swappiness for lane in lanes], np.int32),
         "defrag": np.array([DEFRAG[lane.defrag] for lane in lanes], np.int32),
         "flush": np.array([NEVER if lane.flush is None else lane.flush for lane in lanes], np.int32),
-        "policy": np.array([NUMBER[lane.policy] for lane in lanes], np.int32),
+        "policy": np.array([heuristics.index(lane.heuristic) for lane in lanes], np.int32),
         "policy_params": np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
     }
-    return MachineParams(**fields, rules=rules_of(profile, len(lanes)))
+    return MachineParams(**fields, rules=rules_of(profile, len(lanes)), heuristics=heuristics)

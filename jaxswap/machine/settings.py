@@ -69,7 +69,7 @@ def number(path: str, value: str) -> tuple[int, int]:
 
     Raises ValueError for what a machine does not have, saying what it has.
     """
-    size = re.fullmatch(re.escape(THP) + r"hugepages-(\d+)kB/enabled", path)
+    size = re.fullmatch(re.escape(THP) + r"hugepages-(\d{2,4})kB/enabled", path)
     if size and int(size[1]) in SIZES and value in MODES:
         return SIZES[int(size[1])], MODES.index(value)
     if path == THP + "enabled" and value in MODES[:INHERIT]:

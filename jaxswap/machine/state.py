@@ -6,7 +6,7 @@ order. On the LRU lists a folio is known by its lowest mapped page.
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import jax
@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Int32, UInt32
 from jaxswap.machine import counters
 from jaxswap.machine.rules import Rules
 from jaxswap.machine.settings import Settings, start
+from jaxswap.policy import Policy
 from jaxswap.swaptable.clusters import Clusters
 from jaxswap.swaptable.lanes import SPARE
 
@@ -104,8 +105,9 @@ class MachineParams:
     always, madvise: masks of the orders enabled in sysfs at the start. limit: memory.max in pages. high:
     memory.high; None if no lane has one. withheld: slots of swap that memory.swap.max keeps from the cgroup.
     swappiness: vm.swappiness. defrag: transparent_hugepage/defrag, a number of Defrag. flush: faults between
-    two flushes of the statistics; 0: every reclaim flushes them. policy: number of the heuristic,
-    policy_params: its parameters. rules: of the kernel version.
+    two flushes of the statistics; 0: every reclaim flushes them. policy: which of `heuristics`,
+    policy_params: its parameters. rules: of the kernel version. heuristics: those that lanes may have; not an
+    array, so that another set of them is another program.
     """
 
     always: Mask
@@ -119,6 +121,7 @@ class MachineParams:
     policy: Lane
     policy_params: Int32[Array, "params L"]
     rules: Rules
+    heuristics: tuple[Policy, ...] = field(metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass

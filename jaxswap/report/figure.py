@@ -17,10 +17,10 @@ from matplotlib.ticker import FixedLocator
 
 from jaxswap.report.provenance import provenance
 from jaxswap.report.winners import Winners, winners
+from jaxswap.sweep.finished import Sweep
 from jaxswap.sweep.objective import AXES
-from jaxswap.sweep.run import Sweep
-from jaxswap.sweep.store import WorkloadResult
-from jaxswap.workload.files import write_atomic
+from jaxswap.sweep.result import WorkloadResult
+from jaxswap.workload.files import make_folder, write_atomic
 
 WIDTH = 7.0
 """Inches: two columns of a paper; one column is 3.33."""
@@ -44,7 +44,7 @@ _STYLE: dict[Any, Any] = {
 def draw_front(sweep: Sweep) -> Path:
     """Write figures/front.png, .pdf and .csv into the run directory; returns the path of the PNG."""
     folder = sweep.folder / "figures"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder, "figure")
     with matplotlib.rc_context(_STYLE):
         figure = _figure(sweep)
         # no date, so that equal runs give equal files

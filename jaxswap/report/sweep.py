@@ -10,10 +10,10 @@ from jaxswap.report.figure import draw_front
 from jaxswap.report.provenance import provenance
 from jaxswap.report.tables import change, mebibytes, number, text_table
 from jaxswap.report.winners import Winners, winners
+from jaxswap.sweep.finished import Sweep
 from jaxswap.sweep.objective import AXES, Dominance
-from jaxswap.sweep.run import Sweep
+from jaxswap.sweep.result import WorkloadResult
 from jaxswap.sweep.space import sysfs_lines
-from jaxswap.sweep.store import WorkloadResult
 from jaxswap.workload.files import write_atomic
 
 TOP = 8
@@ -31,7 +31,7 @@ _COLUMNS = {
     "large_coverage": "large",
     "refusals": "refused",
 }
-_AXIS_NAMES = {
+AXIS_NAMES = {
     "failed_fallbacks": "failed + fallbacks",
     "major_faults": "major faults",
     "useless_pages": "useless pages",
@@ -50,7 +50,7 @@ def report_text(sweep: Sweep, by_size: bool = False) -> str:
     """The report: one part a workload, then all workloads together; with tables by size where asked."""
     parts = [
         "\n".join(provenance(sweep)),
-        f"{len(sweep.candidates)} candidates, objective: {sweep.config.objective}\n"
+        f"{len(sweep.candidates)} candidates, objective: {sweep.objective}\n"
         "Counts per 1,000 accesses. R: the reference; +: better than it by the objective; *: on the Pareto\n"
         "front; same: further candidates with these very counts.",
     ]
@@ -135,7 +135,7 @@ def _front(sweep: Sweep, results: Sequence[WorkloadResult]) -> str:
         ]
         for point, group in list(points.items())[:FRONT]
     ]
-    header = ["sizes kB", "heuristic", *(_AXIS_NAMES[name] for name in AXES), "same"]
+    header = ["sizes kB", "heuristic", *(AXIS_NAMES[name] for name in AXES), "same"]
     left_off = len(points) - len(rows)
     more = f"\n({left_off} more in figures/front.csv)" if left_off else ""
     return f"Pareto front, fewest major faults first\n{text_table(header, rows, 2)}{more}"
@@ -161,7 +161,7 @@ _BY_SIZE = {
 def _by_size(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> str:
     """What became of each order, by size: the reference and the winners; rows of nothing are left out."""
     named = {"reference": sweep.reference, "best sysfs": best.sysfs, "best heuristic": best.heuristic}
-    sizes = [f"{size}kB" for size in SIZES if f"{size}kB" in _sizes(sweep)]
+    sizes = sizes_of(sweep)
     rows = []
     for label, index in named.items():
         if index is None:
@@ -174,10 +174,12 @@ def _by_size(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners) -> 
     return text_table(["", "by size", *sizes], rows, 2)
 
 
-def _sizes(sweep: Sweep) -> set[str]:
-    return {
+def sizes_of(sweep: Sweep) -> list[str]:
+    """The mTHP sizes that any candidate enables, as counters name them."""
+    enabled = {
         f"{word.removesuffix('m')}kB" for candidate in sweep.candidates for word in candidate.mthp.split()
     }
+    return [f"{size}kB" for size in SIZES if f"{size}kB" in enabled]
 
 
 def _mean(results: Sequence[WorkloadResult], counter: str, index: int) -> float:
@@ -206,13 +208,13 @@ def _standing(sweep: Sweep, results: Sequence[WorkloadResult], best: Winners, in
     if index == sweep.reference:
         return ["    the reference itself: nothing that sysfs can express is better"]
     lines = []
-    if isinstance(sweep.config.objective, Dominance) and best.ranking.violation[index] > 0:
+    if isinstance(sweep.objective, Dominance) and best.ranking.violation[index] > 0:
         where = "" if len(results) == 1 else " on some workload"
         lines.append(f"    does NOT dominate the reference: more major faults or useless pages{where}")
     elif not best.ranking.beats[index]:
         lines.append("    not better than the reference")
     means = _means(sweep, results)
     return lines + [
-        f"    {_AXIS_NAMES[name]:<18} {change(means[name][index], means[name][sweep.reference])}"
+        f"    {AXIS_NAMES[name]:<18} {change(means[name][index], means[name][sweep.reference])}"
         for name in AXES
     ]

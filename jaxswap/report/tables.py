@@ -48,11 +48,16 @@ def change(value: float, base: float) -> str:
     text = f"{number(base)} -> {number(value)}"
     if value == base:
         return f"{text} (same)"
+    return f"{text} ({percent(value, base)})" if base else text
+
+
+def percent(value: float, base: float) -> str:
+    """How a value differs from a base, "-63%"; "" where the base is nothing."""
     if not base:
-        return text
-    percent = 100 * (value / base - 1)
-    digits = 0 if abs(percent) >= 1 else 1 if abs(percent) >= 0.1 else 2
-    return f"{text} ({percent:+.{digits}f}%)"
+        return ""
+    change = 100 * (value / base - 1)
+    digits = 0 if abs(change) >= 1 else 1 if abs(change) >= 0.1 else 2
+    return f"{change:+.{digits}f}%"
 
 
 def mebibytes(size: int) -> str:

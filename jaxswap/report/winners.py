@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxswap.sweep.finished import Sweep
 from jaxswap.sweep.objective import Ranking
-from jaxswap.sweep.run import Sweep
-from jaxswap.sweep.store import WorkloadResult
+from jaxswap.sweep.result import WorkloadResult
 
 
 @dataclass(frozen=True)

@@ -1,64 +1,31 @@
 """The run of a sweep: every candidate on every workload, stored as it goes, resumed where it stopped."""
 
-import datetime
-import json
-import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Bool, Float64
 
-import jaxswap
-from jaxswap.config import Config, WorkloadChoice, format_size
+from jaxswap.config import MOST_CANDIDATES, Config, WorkloadChoice, format_size
 from jaxswap.errors import InputError
-from jaxswap.machine import COUNTERS, model_version, replay_lanes
-from jaxswap.origin import commit, device, versions
+from jaxswap.machine import COUNTERS, replay_lanes
+from jaxswap.sweep.finished import Sweep, read_sweep
 from jaxswap.sweep.footprint import footprint
-from jaxswap.sweep.objective import AXES, Ranking, pareto, rank
+from jaxswap.sweep.manifest import manifest_of
 from jaxswap.sweep.progress import progress
+from jaxswap.sweep.result import WorkloadResult, joined
+from jaxswap.sweep.shards import WHOLE, Shard
 from jaxswap.sweep.space import Candidate, candidates
-from jaxswap.sweep.store import Store, WorkloadResult, digest, open_store
+from jaxswap.sweep.store import Store, open_store
 from jaxswap.workload import Workload, read_workload
 
 RUNS = Path("runs")
 """Where run directories are made when neither the config nor the command names one."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A finished run: its directory, manifest, candidates, which of them is the reference, all results."""
-
-    folder: Path
-    manifest: dict[str, Any]
-    config: Config
-    candidates: tuple[Candidate, ...]
-    reference: int
-    results: tuple[WorkloadResult, ...]
-
-    def measured(
-        self, results: Sequence[WorkloadResult] | None = None
-    ) -> dict[str, Float64[np.ndarray, "w lanes"]]:
-        """Every metric over some workloads (default: all), one row a workload."""
-        rows = [result.metrics for result in (self.results if results is None else results)]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-    def ranking(self, results: Sequence[WorkloadResult] | None = None) -> Ranking:
-        """The candidates ranked by the config's objective over some workloads (default: all)."""
-        results = self.results if results is None else results
-        oom = np.stack([result.oom for result in results])
-        return rank(self.measured(results), oom, self.reference, self.config.objective)
-
-    def front(self, results: Sequence[WorkloadResult] | None = None) -> Bool[np.ndarray, "lanes"]:
-        """Which candidates are on the Pareto front of AXES (means over the workloads)."""
-        results = self.results if results is None else results
-        measured = self.measured(results)
-        points = np.stack([measured[name].mean(axis=0) for name in AXES], axis=1)
-        points[np.any([result.oom for result in results], axis=0)] = np.inf
-        return pareto(points)
+BLOCK = 64
+"""Most candidates that are replayed, and kept, together on CPU; other devices replay all at once."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +36,17 @@ class _Job:
     limit: int
     swap: int
 
+    def about(self) -> dict[str, Any]:
+        """What the manifest says of the workload."""
+        return {
+            "trace": self.choice.path.name,
+            "operations": len(self.workload),
+            "accesses": self.workload.accesses,
+            "footprint": self.footprint,
+            "limit": self.limit,
+            "swap": self.swap,
+        }
+
 
 def run_sweep(config: Config, command: Sequence[str]) -> Sweep:
     """Run a sweep, or the part of it that its directory does not hold yet.
@@ -76,41 +54,36 @@ def run_sweep(config: Config, command: Sequence[str]) -> Sweep:
     Raises InputError before anything is replayed if a workload cannot run under its limit, and after it if
     the OOM killer ended the reference.
     """
+    return read_sweep(run_shard(config, command, WHOLE))
+
+
+def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Path:
+    """Run a shard of a sweep, or what its directory does not hold of it yet; returns the directory.
+
+    command: as manifest_of takes it. Raises InputError before anything is replayed if a workload cannot run
+    under its limit, or if there are fewer candidates than shards.
+    """
     jobs = [_job(config, choice) for choice in config.workloads]
-    lanes, reference = candidates(config)
-    key = run_key(config)
-    folder = config.out or RUNS / f"{config.name}-{key[:8]}"
-    with open_store(folder, key) as store:
-        manifest = _manifest(config, command, jobs, len(lanes))
-        store.write_manifest(manifest)
-        results = []
-        for index, job in enumerate(jobs):
-            found = store.read_result(job.choice.name, COUNTERS)
-            results.append(found or _replay(config, job, lanes, store, f"{index + 1}/{len(jobs)}"))
-        manifest |= {
-            "finished": _now(),
-            "seconds": {result.name: round(result.seconds, 2) for result in results},
-        }
-        store.write_manifest(manifest)
-    for result in results:
-        if result.oom[reference]:
-            raise InputError(
-                f"{config.path}: workloads.{result.name}.limit: the OOM killer ended the reference "
-                f"({lanes[reference]}) at {format_size(result.limit)}; raise the limit or the swap size"
-            )
-    return Sweep(folder, manifest, config, tuple(lanes), reference, tuple(results))
-
-
-def run_key(config: Config) -> str:
-    """What makes two runs the same: config, the workloads' bytes, library versions and the model's code."""
-    package = Path(jaxswap.__file__).parent
-    code = [
-        path.read_bytes()
-        for room in ("frames", "machine", "policy", "swaptable", "sweep", "workload")
-        for path in sorted((package / room).glob("*.py"))
-    ]
-    traces = [choice.path.read_bytes() for choice in config.workloads]
-    return digest(json.dumps(config.as_dict()).encode(), json.dumps(versions()).encode(), *traces, *code)
+    every, _ = candidates(config)
+    if shard.count > len(every):
+        raise InputError(f"--shard {shard}: there are {len(every)} candidates; take at most as many shards")
+    share = [every[row] for row in shard.rows(len(every))]
+    about = {job.choice.name: job.about() for job in jobs}
+    manifest = manifest_of(config, command, about, len(every), shard)
+    name = f"{config.name}-{manifest['key'][:8]}"
+    if shard != WHOLE:
+        name += f"-{shard.number}of{shard.count}"
+    folder = config.out or RUNS / name
+    with open_store(folder, manifest) as store:
+        done = [store.read(job.choice.name, share) is not None for job in jobs]
+        if not all(done):
+            store.begin()
+        for number, (job, is_done) in enumerate(zip(jobs, done, strict=True), 1):
+            if is_done:
+                store.forget_parts(job.choice.name)
+            else:
+                _replay(config, job, share, store, f"{number}/{len(jobs)}")
+    return folder
 
 
 def _job(config: Config, choice: WorkloadChoice) -> _Job:
@@ -136,60 +109,57 @@ def _job(config: Config, choice: WorkloadChoice) -> _Job:
     return _Job(choice, workload, size, limit, swap)
 
 
-def _replay(
-    config: Config, job: _Job, lanes: Sequence[Candidate], store: Store, position: str
+def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store, position: str) -> None:
+    """Replay a workload's candidates, block by block, and write their rows; what is kept is not replayed."""
+    name, blocks = job.choice.name, blocks_of(len(share))
+    parts, seconds = [], 0.0
+    with progress(name, position) as report:
+        for number, rows in enumerate(blocks):
+            chosen = share[rows.start : rows.stop]
+            kept = store.read_part(name, chosen, rows)
+            if kept is None:
+                start = time.monotonic()
+                part = _block(config, job, chosen, len(blocks[0]), _share_of(report, number, len(blocks)))
+                took = time.monotonic() - start
+                store.write_part(part, chosen, rows, took)
+            else:
+                part, took = kept
+            parts.append((rows, part))
+            seconds += took
+    store.write(joined(parts), share, seconds)
+
+
+def blocks_of(count: int) -> list[range]:
+    """The rows of `count` candidates in blocks of about the same length."""
+    most = BLOCK if jax.default_backend() == "cpu" else MOST_CANDIDATES
+    length = -(-count // -(-count // most))
+    return [range(start, min(start + length, count)) for start in range(0, count, length)]
+
+
+def _share_of(report: Callable[[int, int], None], number: int, count: int) -> Callable[[int, int], None]:
+    """Progress of one of `count` blocks of about the same work as progress of all of them."""
+    return lambda done, total: report(done + number * total, count * total)
+
+
+def _block(
+    config: Config,
+    job: _Job,
+    chosen: Sequence[Candidate],
+    length: int,
+    report: Callable[[int, int], None],
 ) -> WorkloadResult:
-    with progress(job.choice.name, position) as report:
-        start = time.monotonic()
-        replayed = replay_lanes(
-            job.workload,
-            [candidate.lane(config.lane, job.limit, job.swap) for candidate in lanes],
-            profile=config.kernel,
-            progress=report,
-        )
-        seconds = time.monotonic() - start
-    result = WorkloadResult(
+    """The rows of some candidates, the last repeated up to `length`: one compiled program for all blocks."""
+    lanes = [candidate.lane(config.lane, job.limit, job.swap) for candidate in chosen]
+    lanes += lanes[-1:] * (length - len(lanes))
+    replayed = replay_lanes(job.workload, lanes, profile=config.kernel, progress=report)
+    return WorkloadResult(
         name=job.choice.name,
         accesses=job.workload.accesses,
         operations=len(job.workload),
         footprint=job.footprint,
         limit=job.limit,
         swap=job.swap,
-        seconds=seconds,
         names=COUNTERS,
-        counters=np.asarray(replayed.counters, np.int64),
-        oom=np.asarray(replayed.oom, bool),
+        counters=np.asarray(replayed.counters, np.int64)[: len(chosen)],
+        oom=np.asarray(replayed.oom, bool)[: len(chosen)],
     )
-    store.write_result(result, lanes)
-    return result
-
-
-def _manifest(config: Config, command: Sequence[str], jobs: Sequence[_Job], lanes: int) -> dict[str, Any]:
-    return {
-        "command": shlex.join(command),
-        "model": model_version(config.kernel),
-        "kernel": config.kernel,
-        "seed": config.seed,
-        "device": device(),
-        "versions": versions(),
-        "git": commit(),
-        "config": config.as_dict(),
-        "config_file": str(config.path),
-        "candidates": lanes,
-        "workloads": {
-            job.choice.name: {
-                "trace": job.choice.path.name,
-                "operations": len(job.workload),
-                "accesses": job.workload.accesses,
-                "footprint": job.footprint,
-                "limit": job.limit,
-                "swap": job.swap,
-            }
-            for job in jobs
-        },
-        "started": _now(),
-    }
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

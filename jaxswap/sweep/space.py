@@ -23,7 +23,7 @@ class Candidate:
     @property
     def sysfs(self) -> bool:
         """Whether an unpatched kernel can be set to this."""
-        return POLICIES[self.policy.name].expressible_in_sysfs
+        return self.policy.name in POLICIES and POLICIES[self.policy.name].expressible_in_sysfs
 
     def __str__(self) -> str:
         return f"{self.mthp or 'none'} / {self.policy}"
@@ -38,6 +38,7 @@ class Candidate:
             mthp=self.mthp,
             policy=self.policy.name,
             policy_params=dict(self.policy.params),
+            rule=self.policy.rule,
             limit=limit,
             swap=swap,
         )

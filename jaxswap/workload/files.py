@@ -11,9 +11,11 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from jaxswap.errors import InputError
+from jaxswap.errors import InputError, reason
 
 _GZIP_MAGIC = b"\x1f\x8b"
+TEMPORARY = ".tmp"
+"""How the name of a file ends that write_atomic has not finished; it begins with a dot and its name."""
 
 
 @contextmanager
@@ -65,10 +67,12 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
     if name.endswith(".gz"):
         data = gzip.compress(data, 9, mtime=0)
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix="." + Path(name).name + ".")
+        handle, temporary = tempfile.mkstemp(TEMPORARY, f".{Path(name).name}.", folder)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(temporary, 0o666 & ~umask)
@@ -76,8 +80,20 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
-    except OSError as error:
-        raise InputError(f"{name}: the {what} cannot be written ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{name}: the {what} cannot be written ({reason(error)}); mend it or choose another place"
+        ) from None
+
+
+def make_folder(path: Path, what: str) -> None:
+    """Make a folder, and those above it, if it is not there. Raises InputError on failure."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: no folder for the {what} can be made ({reason(error)}); mend it or choose another place"
+        ) from None
 
 
 def stem(path: str | os.PathLike[str]) -> str:

@@ -49,8 +49,8 @@ class Recording:
 
 
 _STARTS = ("#", "DUMP", "FOLIOS", "STATS", "ECHO", "OP ", "OPS", "BITS", "CHILD DIED")
-_DUMP_RUN = re.compile(r"([PN]) (\d+) (\d+)|S (\d+) (\d+) (?:t(\d+) )?(\d+)")
-_FOLIO_RUN = re.compile(r"(F|s|TAIL) (\d+) (\d+)(?: ([A-Za-z]*))?")
+_DUMP_RUN = re.compile(r"([PN]) (\d{1,18}) (\d{1,18})|S (\d{1,18}) (\d{1,18}) (?:t(\d{1,18}) )?(\d{1,18})")
+_FOLIO_RUN = re.compile(r"(F|s|TAIL) (\d{1,18}) (\d{1,18})(?: ([A-Za-z]*))?")
 
 
 def read_recording(path: str | os.PathLike[str]) -> Recording:
@@ -129,7 +129,7 @@ class _Reader:
                 self.header.setdefault(key, value.strip())
 
     def check_bad(self, rest: str) -> None:
-        bad = re.search(r"\bbad=(\d+)", rest)
+        bad = re.search(r"\bbad=(\d{1,18})", rest)
         if bad and int(bad[1]):
             raise self.fail(f"the recorded process read {bad[1]} wrong pages (bad={bad[1]}); record it again")
 
@@ -218,7 +218,7 @@ class _Reader:
         values = {}
         for pair in text.split():
             name, _, value = pair.partition("=")
-            if not value.removeprefix("-").isdigit():
+            if not re.fullmatch(r"-?\d{1,18}", value):
                 raise self.fail(f"not a counter: {pair!r} (name=number expected)")
             values[name] = int(value)
         return values

@@ -11,8 +11,9 @@ from jaxswap.config import load_config
 from jaxswap.report.sweep import report_text, write_report
 from jaxswap.report.tables import change, number, rows_table, text_table
 from jaxswap.report.winners import winners
+from jaxswap.sweep.finished import Sweep
 from jaxswap.sweep.objective import AXES
-from jaxswap.sweep.run import Sweep, run_sweep
+from jaxswap.sweep.run import run_sweep
 from jaxswap.sweep.space import sysfs_lines
 from tests.sweep.fake import FakeReplay
 

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeReplay:
-    """Stands for replay_lanes. `calls` gets the workloads replayed; an mthp in `killed` means OOM."""
+    """Stands for replay_lanes. `calls` gets the workloads replayed; an mthp in `killed` means OOM.
+
+    interrupt_on: a workload, interrupt_after: a number of calls, at which the user presses Ctrl-C.
+    """
 
     killed: frozenset[str] = frozenset()
     interrupt_on: str = ""
+    interrupt_after: int | None = None
     calls: list[str] = field(default_factory=list)
 
     def __call__(
@@ -29,7 +33,7 @@ class FakeReplay:
         profile: str = "7.3",
         progress: Callable[[int, int], None] | None = None,
     ) -> SimpleNamespace:
-        if workload.name == self.interrupt_on:
+        if workload.name == self.interrupt_on or len(self.calls) == self.interrupt_after:
             raise KeyboardInterrupt
         self.calls.append(workload.name)
         if progress:
