@@ -92,7 +92,7 @@ def test_old_statistics_make_a_false_out_of_memory_kill() -> None:
     """
     machine = run(HOT, always=ORDER_4, flush=1500)
     assert machine.oom
-    assert machine.lists.inactive_nr == 0 < machine.lists.active_nr
+    assert machine.root.lists.inactive_nr == 0 < machine.root.lists.active_nr
     assert machine.swap.free_slots > LIMIT
 
 

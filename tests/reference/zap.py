@@ -70,8 +70,6 @@ def zap(m: Machine, process: Process, start: int, end: int, tables: bool, gather
         v += 1
     gathered.release(m, ends)
     if whole and block in process.huge:
-        process.huge.discard(block)
-        m.usage -= 1
+        process.huge.pop(block).usage -= 1
     elif whole and tables and block in process.tables:
-        process.tables.discard(block)
-        m.usage -= 1
+        process.tables.pop(block).usage -= 1
