@@ -37,7 +37,8 @@ class SwapDevice:
 @dataclass(frozen=True)
 class Machine:
     """mthp: sizes in kB, m for madvise. limit, high, swap_max: memory.max, memory.high and memory.swap.max,
-    "" for none: of the cgroup the workload starts in (32M), of those it names (web=24M, db=16M), or both. lru: classic or mglru. swappiness: vm.swappiness. defrag: a word of DEFRAG.
+    "" for none: of the cgroup the workload starts in (32M) or of those it names (web=24M, db=16M). lru:
+    classic or mglru. swappiness: vm.swappiness. defrag: a word of DEFRAG.
 
     fragment: memory that is free in pieces of 64 kB, all else being in smaller ones; "" for whole memory.
 

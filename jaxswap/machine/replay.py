@@ -33,7 +33,7 @@ from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload, write_recording
 
 CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
-BY_PAGE = "a machine with several processes or CPUs, on a device other than zram, or with zswap,"
+BY_PAGE = "a machine with several processes, cgroups or CPUs, on a device other than zram, or with zswap,"
 LATER = "take 6.18 or later"  # what to do where the rules of 6.12 are not modelled
 Progress = Callable[[int, int], None]
 
@@ -94,6 +94,8 @@ class OneReplay:
         header |= {"lru": lane.lru} if lane.limited else {}
         limits = {"memory.max": lane.limit, "memory.high": lane.high, "memory.swap.max": lane.swap_max}
         header |= {key: f"{value >> 10}K" for key, value in limits.items() if value is not None}
+        if lane.limits:
+            header["memory.max"] = ", ".join(f"{name}={value >> 10}K" for name, value in lane.limits.items())
         if lane.swappiness != 60:
             header["swappiness"] = str(lane.swappiness)
         if lane.defrag != "madvise":
@@ -231,6 +233,7 @@ class Replay:
         self.compiled = compile_workload(
             workload, by_page, rules.gathers_calls, worker=discards, flushes=flushes
         )
+        _check_cgroups(lanes, workload)
         if self.compiled.by_page:
             for key in ("high", "swap_max", "flush"):
                 if any(getattr(lane, key) != getattr(Lane(), key) for lane in lanes):
@@ -264,6 +267,7 @@ class Replay:
                 self.compiled.windows,
                 swapped_on,
                 self.width,
+                self.compiled.cgroups,
             )
         one = jax.eval_shape(begin)
         page_frames = self._frames(filled)
@@ -271,7 +275,9 @@ class Replay:
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups + held)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
-        params = params_of(filled, PROFILES[profile], int(swapped_on.free[0]))
+        params = params_of(
+            filled, PROFILES[profile], int(swapped_on.free[0]), workload.cgroups, self.compiled.cgroups
+        )
         params = jax.tree.map(self._grouped, params)
         start = jax.tree.map(
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
@@ -367,6 +373,21 @@ def _check_devices(lanes: Sequence[Lane], workload: Workload, profile: str) -> N
     if line := _zswap_line(workload):
         where = f"{workload.path or workload.name}:{line}"
         raise InputError(f"{where}: zswap is not modelled with the rules of {profile}; {LATER}")
+
+
+def _check_cgroups(lanes: Sequence[Lane], workload: Workload) -> None:
+    """Raise InputError for limits that belong to no cgroup of the workload."""
+    named = workload.cgroups
+    for lane in lanes:
+        for name in lane.limits:
+            if name not in named:
+                those = ", ".join(named) or "none"
+                raise InputError(f"limit: the workload names no cgroup {name}; it names {those}")
+        if named and (lane.limit, lane.high, lane.swap_max) != (None, None, None):
+            raise InputError(
+                f"limit: the workload names cgroups (CGROUP {named[0]}), so each limit is of one of them: "
+                f"write {named[0]}=32M"
+            )
 
 
 def _check_frames(lanes: Sequence[Lane], by_page: bool) -> None:

@@ -22,6 +22,7 @@ from jaxswap.swaptable.clusters import Clusters
 from jaxswap.swaptable.lanes import SPARE
 
 if TYPE_CHECKING:
+    from jaxswap.machine.cgroups import Cgroups
     from jaxswap.machine.frames import PageFrames
     from jaxswap.machine.shared.state import Sharing
 
@@ -105,7 +106,8 @@ class MachineParams:
     memory.high; None if no lane has one. withheld: slots of swap that memory.swap.max keeps from the cgroup.
     swappiness: vm.swappiness. defrag: transparent_hugepage/defrag, a number of Defrag. flush: faults between
     two flushes of the statistics; 0: every reclaim flushes them. policy: number of the heuristic,
-    policy_params: its parameters. rules: of the kernel version.
+    policy_params: its parameters. rules: of the kernel version. limits: memory.max of each cgroup; None where
+    there is one.
     """
 
     always: Mask
@@ -119,6 +121,7 @@ class MachineParams:
     policy: Lane
     policy_params: Int32[Array, "params L"]
     rules: Rules
+    limits: Int32[Array, "cgroups L"] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -164,7 +167,7 @@ class MachineState:
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
     one.
-    frames: None where there is always one.
+    frames: None where there is always one. cgroups: None where all processes are in one.
     """
 
     cpu: Lane
@@ -201,6 +204,7 @@ class MachineState:
     generations: Generations | None = None
     sharing: "Sharing | None" = None
     frames: "PageFrames | None" = None
+    cgroups: "Cgroups | None" = None
 
 
 def room(pages: int) -> int:

@@ -50,5 +50,5 @@ def exit_process(m: Machine, process: Process) -> None:
             at = end
     gathered.finish(m)
     for cgroup in (*process.tables.values(), *process.huge.values()):
-        cgroup.usage -= 1
+        memcg.uncharge_table(cgroup)
     del m.processes[process.number], process.cgroup.processes[process.number]

@@ -241,7 +241,8 @@ class Machine:
 
     def give_up(self, order: int, why: str) -> None:
         """No folio of this order: there was no frame for it, or it was allocated in vain."""
-        self.n[f"{size_name(order)}/{why}_refused"] += 1
+        if why != "memcg":
+            self.n[f"{size_name(order)}/{why}_refused"] += 1
         if why == "frame":
             return
         self.n["thrown_folios"] += 1

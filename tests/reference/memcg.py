@@ -27,8 +27,8 @@ DELAY_PRECISION, DELAY_SCALING = 20, 14  # MEMCG_DELAY_PRECISION_SHIFT, MEMCG_DE
 
 
 def eviction(m: Machine, folio: Folio) -> tuple:
-    """workingset_eviction: the shadow of a folio that goes, and the cgroup that reclaims. MADV_PAGEOUT acts for
-    none, which is taken for the root.
+    """workingset_eviction: the shadow of a folio that goes, and the cgroup that reclaims. MADV_PAGEOUT acts
+    for none, which is taken for the root.
     """
     if m.lru == "mglru":
         return mglru.eviction(folio)
@@ -139,6 +139,14 @@ def drain_all_stock(m: Machine, cgroup: Cgroup) -> None:
     if cgroup.stock:
         for other in m.cgroups.values():
             other.stock = 0
+
+
+def uncharge_table(cgroup: Cgroup) -> None:
+    """obj_cgroup_uncharge_pages, refill_stock: a page of the kernel's goes to the stock; all of that goes back
+    where it is too much.
+    """
+    cgroup.usage -= 1
+    cgroup.stock = 0 if cgroup.stock >= STOCK else cgroup.stock + 1
 
 
 def charge_objects(m: Machine, cgroup: Cgroup) -> None:

@@ -1,0 +1,76 @@
+"""Several cgroups: the JAX machine equals the plain-Python one state for state; what is refused."""
+
+import dataclasses
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxswap.errors import InputError
+from jaxswap.machine import Lane
+from jaxswap.machine.replay import Replay
+from jaxswap.workload import parse_workload
+from tests.machine.test_processes import check, some_lane
+from tests.machine.workloads import random_forks
+
+NAMES = ("a", "b", "c")
+# Swap-in of slots of two cgroups: refused by the second check of 7.2 and later, filtered before.
+MIXED = "REGION 64 plain\nCGROUP a\nFILL 0 8\nCGROUP b\nFILL 8 8\nPAGEOUT 0 16\n"
+
+
+def limits_for(seed: int, names: tuple[str, ...]) -> dict[str, int]:
+    """A limit for most of the cgroups."""
+    rng = random.Random(seed)
+    return {name: rng.randint(40, 300) * 4096 for name in names if rng.random() < 0.8}
+
+
+def limited(seed: int, names: tuple[str, ...]) -> Lane:
+    return dataclasses.replace(some_lane(seed, 200, False), limits=limits_for(seed, names))
+
+
+@pytest.mark.parametrize("profile", ["7.3", "7.1", pytest.param("6.12", marks=pytest.mark.slow)])
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 120), several=st.integers(2, 3))
+@settings(max_examples=25)
+def test_equals_the_reference(profile: str, seed: int, operations: int, several: int) -> None:
+    names = NAMES[:several]
+    text = random_forks(seed, operations, places=True, cgroups=names)
+    check(text, limited(seed, names), profile)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_equals_the_reference_on_long_workloads(seed: int) -> None:
+    text = random_forks(seed, 600, places=True, cgroups=NAMES)
+    check(text, limited(seed, NAMES), "7.3")
+
+
+@pytest.mark.parametrize(("profile", "thrown"), [("7.3", 1), ("7.1", 0)])
+def test_slots_of_two_cgroups_do_not_come_back_together(profile: str, thrown: int) -> None:
+    workload = parse_workload(MIXED.replace("FILL", "MADVNOHUGE 0 64\nFILL") + "MADVHUGE 0 64\nREAD 0\n")
+    replay = Replay(workload, [Lane("32 64")], profile, devices=1)
+    replay.advance(0, replay.compiled.ops)
+    result = replay.result()
+    assert result.counter("refused/swapin/memcg/64kB")[0] == 1
+    assert result.counter("64kB/swpin_fallback")[0] == result.counter("thrown_folios")[0] == thrown
+    assert result.counter("32kB/swpin")[0] == 1 and result.counter("pswpin")[0] == 8
+
+
+def test_one_cgroup_has_nothing_of_several() -> None:
+    replay = Replay(parse_workload("REGION 64 plain\nFORK 1\nFILL 0 64\n"), [Lane(limit=1 << 20)])
+    assert replay.states.cgroups is None and replay.params.limits is None
+
+
+@pytest.mark.parametrize(
+    ("lane", "message"),
+    [
+        (Lane(limit=1 << 20), r"limit: the workload names cgroups \(CGROUP a\), .* write a=32M"),
+        (Lane(swap_max=1 << 20), "limit: the workload names cgroups"),
+        (Lane(limits={"web": 1 << 20}), "limit: the workload names no cgroup web; it names a, b"),
+        (Lane(limits={"a": 100}), "limit of cgroup a: 100 bytes; memory.max is at least one page"),
+        (Lane(limits={"a": 1 << 20}, lru="mglru"), "lru: .* several processes, cgroups or CPUs.* classic"),
+    ],
+)
+def test_what_is_refused(lane: Lane, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Replay(parse_workload(MIXED), [lane])
