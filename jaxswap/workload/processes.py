@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 MOST_PROCESSES = 16
 MOST_CPUS = 16
-MOST_CGROUPS = 6  # with the one a process starts in no more than a CPU has stock for (NR_MEMCG_STOCK)
+MOST_CGROUPS = 7  # a CPU has stock for no more (NR_MEMCG_STOCK); the root has none
 _CGROUP = re.compile(r"[a-z][a-z0-9_-]{0,15}")
 _PREFIX = re.compile(rb"\s*(?:@(\S*)(?:\s+|$))?(?:p(\d\S*)(?:\s+|$))?")
 

@@ -15,8 +15,8 @@ from tests.machine.test_processes import check, some_lane
 from tests.machine.workloads import random_forks
 
 NAMES = ("a", "b", "c")
-# Swap-in of slots of two cgroups: refused by the second check of 7.2 and later, filtered before.
-MIXED = "REGION 64 plain\nCGROUP a\nFILL 0 8\nCGROUP b\nFILL 8 8\nPAGEOUT 0 16\n"
+# Pages 16 to 31 lie in slots 16 to 31, which two cgroups have paid for.
+MIXED = "REGION 64 nohuge\nCGROUP a\nFILL 1 23\nCGROUP b\nFILL 24 8\nPAGEOUT 1 31\nMADVHUGE 0 64\nREAD 16\n"
 
 
 def limits_for(seed: int, names: tuple[str, ...]) -> dict[str, int]:
@@ -31,7 +31,7 @@ def limited(seed: int, names: tuple[str, ...]) -> Lane:
 
 @pytest.mark.parametrize("profile", ["7.3", "7.1", pytest.param("6.12", marks=pytest.mark.slow)])
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 120), several=st.integers(2, 3))
-@settings(max_examples=25)
+@settings(max_examples=20)
 def test_equals_the_reference(profile: str, seed: int, operations: int, several: int) -> None:
     names = NAMES[:several]
     text = random_forks(seed, operations, places=True, cgroups=names)
@@ -47,7 +47,8 @@ def test_equals_the_reference_on_long_workloads(seed: int) -> None:
 
 @pytest.mark.parametrize(("profile", "thrown"), [("7.3", 1), ("7.1", 0)])
 def test_slots_of_two_cgroups_do_not_come_back_together(profile: str, thrown: int) -> None:
-    workload = parse_workload(MIXED.replace("FILL", "MADVNOHUGE 0 64\nFILL") + "MADVHUGE 0 64\nREAD 0\n")
+    """The second check of 7.2 and later refuses the range once the folio is there; before it is filtered."""
+    workload = parse_workload(MIXED)
     replay = Replay(workload, [Lane("32 64")], profile, devices=1)
     replay.advance(0, replay.compiled.ops)
     result = replay.result()

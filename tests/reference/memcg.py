@@ -142,8 +142,8 @@ def drain_all_stock(m: Machine, cgroup: Cgroup) -> None:
 
 
 def uncharge_table(cgroup: Cgroup) -> None:
-    """obj_cgroup_uncharge_pages, refill_stock: a page of the kernel's goes to the stock; all of that goes back
-    where it is too much.
+    """obj_cgroup_uncharge_pages, refill_stock: a page of the kernel's goes to the stock; all of that goes
+    back where it is too much.
     """
     cgroup.usage -= 1
     cgroup.stock = 0 if cgroup.stock >= STOCK else cgroup.stock + 1

@@ -131,3 +131,21 @@ def test_what_was_charged_stays_where_it_was() -> None:
     machine = run("REGION 512 plain\nCGROUP a\nFILL 0 10\nPAGEOUT 0 10\nCGROUP b\nREADN 0 10\n")
     a, b = machine.cgroups["a"], machine.cgroups["b"]
     assert (a.usage, b.usage, a.swapped) == (12, 0, 0) and b.n["pgmajfault"] == 10 == a.n["pswpin"]
+
+
+def test_each_cgroup_under_the_multi_gen_lru_is_near_the_boots() -> None:
+    """Three boots, no two alike; what is counted of each cgroup is within a tenth of their range."""
+    boots = [
+        read_recording(DATA / "7.3.4" / "pressure" / f"cgroups-mglru-64-boot{number}.txt.gz")
+        for number in (1, 2, 3)
+    ]
+    workload = read_workload(DATA / "workloads" / "pressure" / "cgroups.t.gz")
+    machine = machine_of(boots[0], workload.npages)
+    for _ in Runner(workload, machine).blocks():
+        pass
+    for name in ("a", "b"):
+        ours = files_of(machine, machine.cgroups[name])
+        theirs = [recorded(boot.stats()[-1][1], name) for boot in boots]
+        for key in ("pgmajfault", "pswpin", "pswpout", "pgsteal", "max", "workingset_refault_anon"):
+            low, high = min(boot[key] for boot in theirs), max(boot[key] for boot in theirs)
+            assert 0 < 0.9 * low <= ours[key] <= 1.1 * high, (name, key, ours[key], low, high)

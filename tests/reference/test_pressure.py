@@ -118,6 +118,7 @@ def stored() -> dict[str, Cell]:
         "uniS-classic-none-swappiness0",  # killed: nothing is scanned
         "uniS-mglru-none-swappiness0",
         "seqS-mglru-none-high24M",
+        "cgroups-mglru-64",  # two cgroups, counted together
         pytest.param("uniP-mglru-64-high24M", marks=pytest.mark.slow),
         pytest.param("uniP-mglru-64-always", marks=pytest.mark.slow),
         pytest.param("uniP-classic-64-high24M", marks=pytest.mark.slow),
