@@ -42,7 +42,9 @@ SCALARS = (
     "flushed_activations",
 )
 """Fields of MachineState that each cgroup has of its own."""
-WAITING, STOCK, FLUSHED_ACTIVE = (SCALARS.index(name) for name in ("waiting", "stock", "flushed_active"))
+WAITING, USED, STOCK, FLUSHED_ACTIVE = (
+    SCALARS.index(name) for name in ("waiting", "used", "stock", "flushed_active")
+)
 OWNER, BY_ROOT = 15, 16  # the word of a slot: the cgroup that is charged; evicted for the root
 MOST = 8
 

@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
 from jaxswap.frames import buddyinfo_text, frames_text
-from jaxswap.machine import counters, frames, generations, observe, settings
-from jaxswap.machine.lane import Lane, params_of, swap_text
+from jaxswap.machine import cgroups, counters, frames, generations, observe, settings
+from jaxswap.machine.lane import PAGE, Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, Profile, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
 from jaxswap.machine.shared import devices as shared_devices
@@ -172,7 +172,8 @@ def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneRepla
         if kind is Kind.ECHO:
             blocks.append(("ECHO", label, None))
         elif kind is Kind.STATS:
-            blocks.append(("STATS", label, observe.stats(observe.named(run.totals[0]))))
+            shown = observe.stats(observe.named(run.totals[0]))
+            blocks.append(("STATS", label, shown | run.memory_of_cgroups()))
         else:
             show = observe.dump if kind is Kind.DUMP else observe.folios
             blocks.append((kind.name, label, show(run.pages(int(run.compiled.homes[index])))))
@@ -321,6 +322,16 @@ class Replay:
     def lane_state(self) -> MachineState:
         """The only lane's state."""
         return jax.tree.map(lambda x: x[0], self.states)
+
+    def memory_of_cgroups(self) -> dict[str, int]:
+        """memory.current of the cgroups that the workload names, of the only lane."""
+        state = self.lane_state()
+        if state.cgroups is None:
+            return {}
+        words = np.asarray(cgroups.all_words(state))[:, :, 0]
+        charged = words[:, cgroups.USED] + words[:, cgroups.STOCK]
+        named = enumerate(self.workload.cgroups, 1)
+        return {f"{name}/memory.current": int(charged[number]) * PAGE for number, name in named}
 
     def pages(self, place: int) -> observe.Pages:
         """The pages of a process of the only lane."""

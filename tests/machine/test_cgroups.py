@@ -2,18 +2,21 @@
 
 import dataclasses
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxswap.described import machine_of, of_header
 from jaxswap.errors import InputError
-from jaxswap.machine import Lane
+from jaxswap.machine import Lane, replay_one
 from jaxswap.machine.replay import Replay
-from jaxswap.workload import parse_workload
+from jaxswap.workload import parse_workload, read_recording, read_workload
 from tests.machine.test_processes import check, some_lane
 from tests.machine.workloads import random_forks
 
+DATA = Path(__file__).parents[1] / "data" / "recordings"
 NAMES = ("a", "b", "c")
 # Pages 16 to 31 lie in slots 16 to 31, which two cgroups have paid for.
 MIXED = "REGION 64 nohuge\nCGROUP a\nFILL 1 23\nCGROUP b\nFILL 24 8\nPAGEOUT 1 31\nMADVHUGE 0 64\nREAD 16\n"
@@ -55,6 +58,20 @@ def test_slots_of_two_cgroups_do_not_come_back_together(profile: str, thrown: in
     assert result.counter("refused/swapin/memcg/64kB")[0] == 1
     assert result.counter("64kB/swpin_fallback")[0] == result.counter("thrown_folios")[0] == thrown
     assert result.counter("32kB/swpin")[0] == 1 and result.counter("pswpin")[0] == 8
+
+
+@pytest.mark.slow
+def test_memory_of_each_cgroup_equals_the_kernel() -> None:
+    """memory.current of both at every STATS."""
+    workload = read_workload(DATA / "workloads" / "cgroups-2.t.gz")
+    real = read_recording(DATA / "7.3.4" / "cgroups-2.txt.gz")
+    lane, profile = machine_of(of_header(real))
+    assert lane.limits == {"a": 4 << 20, "b": 3200 << 10}
+    one = replay_one(workload, lane, profile)
+    ours = [content for kind, _, content in one.blocks if kind == "STATS"]
+    files = [f"{name}/memory.current" for name in workload.cgroups]
+    theirs = [{file: groups[file] for file in files} for _, groups in real.stats()]
+    assert [{file: groups[file] for file in files} for groups in ours] == theirs
 
 
 def test_one_cgroup_has_nothing_of_several() -> None:
