@@ -565,7 +565,7 @@ def _account(
     if state.cgroups is not None:
         conflicting = refusable & ~(plan.table.suitable | plan.table.cached | plan.table.zero_flag)
         strange = once(only(_above(conflicting, got), swapin))
-    failed = once(refused | lacked | only(conflicts | strange, ~params.rules.filtered))
+    failed = once(refused | lacked | strange | only(conflicts, ~params.rules.filtered))
     state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), large)
     unused = once(only(_above(plan.allowed, got), large))
 
@@ -594,7 +594,7 @@ def _account(
         def give_up(n: Counts) -> Counts:
             n = count_orders(n, **fallbacks)
             # What belongs to several cgroups shows when the folio is there.
-            thrown = refused | only(strange, ~params.rules.filtered)
+            thrown = refused | strange
             folios, pages = rows.size(thrown), thrown.astype(jnp.int32)
             return count(n, thrown != 0, thrown_folios=folios, thrown_pages=pages)
 

@@ -234,7 +234,7 @@ class Replay:
         self.compiled = compile_workload(
             workload, by_page, rules.gathers_calls, worker=discards, flushes=flushes
         )
-        _check_cgroups(lanes, workload)
+        _check_cgroups(lanes, workload, profile)
         if self.compiled.by_page:
             for key in ("high", "swap_max", "flush"):
                 if any(getattr(lane, key) != getattr(Lane(), key) for lane in lanes):
@@ -386,9 +386,15 @@ def _check_devices(lanes: Sequence[Lane], workload: Workload, profile: str) -> N
         raise InputError(f"{where}: zswap is not modelled with the rules of {profile}; {LATER}")
 
 
-def _check_cgroups(lanes: Sequence[Lane], workload: Workload) -> None:
-    """Raise InputError for limits that belong to no cgroup of the workload."""
+def _check_cgroups(lanes: Sequence[Lane], workload: Workload, profile: str) -> None:
+    """Raise InputError where cgroups, or limits that belong to none of them, cannot be replayed."""
     named = workload.cgroups
+    if named and PROFILES[profile].filtered:
+        i = int(np.flatnonzero(workload.kind == Kind.CGROUP)[0])
+        raise InputError(
+            f"{workload.path or workload.name}:{workload.line[i]}: CGROUP is not modelled with the rules of "
+            f"{profile}; take 7.2 or later"
+        )
     for lane in lanes:
         for name in lane.limits:
             if name not in named:
