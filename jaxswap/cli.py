@@ -142,7 +142,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DEVICE",
         help='swap device, for example "virtio 64M rotational" (default zram 128M)',
     )
-    replay.add_argument("--limit", metavar="SIZE", help="memory.max of the cgroup (default none)")
+    replay.add_argument(
+        "--limit",
+        metavar="SIZE",
+        help="memory.max of the cgroup, or of those the workload names: web=24M,db=16M (default none)",
+    )
     replay.add_argument("--high", metavar="SIZE", help="memory.high of the cgroup (default none)")
     replay.add_argument("--swap-max", metavar="SIZE", help="memory.swap.max of the cgroup (default none)")
     replay.add_argument("--lru", metavar="NAME", help="classic or mglru (default classic)")

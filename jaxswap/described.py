@@ -12,6 +12,10 @@ from jaxswap.machine.replay import LATER
 from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.swaptable.swapon import KINDS
 from jaxswap.workload import Recording
+from jaxswap.workload.processes import split_limits
+
+LIMITS = ("memory.max", "memory.high", "memory.swap.max")
+"""Settings that are limits."""
 
 
 class Setting(NamedTuple):
@@ -51,10 +55,13 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         raise NotModelled(
             f"{where}: free memory in pieces ({text}) is not modelled; say what is free by frames"
         )
-    limit, high, swap_max = (
-        None if text == "max" else _size(text, where)
-        for text, where in (chosen(key, "max") for key in ("memory.max", "memory.high", "memory.swap.max"))
-    )
+    limits, highs, swap_maxes = (_limits(chosen(key, "max")) for key in LIMITS)
+    for key, named in zip(LIMITS[1:], (highs, swap_maxes), strict=True):
+        for name in named:
+            if name:
+                where = chosen(key, "").where
+                raise NotModelled(f"{where}: {key} of cgroup {name} is not modelled; memory.max is")
+    limit, high, swap_max = (limits.pop("", None), highs.get(""), swap_maxes.get(""))
     swappiness, where = chosen("swappiness", "60")
     if parse_count(swappiness) not in SWAPPINESS:
         raise InputError(f"{where}: {swappiness!r} is no swappiness; it is 0 to {SWAPPINESS[-1]}")
@@ -85,6 +92,7 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         limit=limit,
         high=high,
         swap_max=swap_max,
+        limits={name: value for name, value in limits.items() if value is not None},
         lru=lru,
         swappiness=int(swappiness),
         defrag=defrag,
@@ -119,6 +127,16 @@ def _frames(settings: Mapping[str, Setting]) -> Frames | None:
         return parse_frames(text, free)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+
+
+def _limits(setting: Setting) -> dict[str, int | None]:
+    """The limit of each cgroup, of "32M" or "web=24M, db=16M"; "" is the cgroup that processes start in."""
+    text, where = setting
+    try:
+        sizes = split_limits(text)
+    except ValueError as wrong:
+        raise InputError(f"{where}: {wrong}") from None
+    return {name: None if size == "max" else _size(size, where) for name, size in sizes.items()}
 
 
 def _size(text: str, where: str) -> int:

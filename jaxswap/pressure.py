@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jaxswap.errors import InputError
 from jaxswap.machine.counters import COUNTERS
@@ -207,11 +208,18 @@ def sizes(header: dict[str, str]) -> list[str]:
     return [f"{size}kB" for size in found]
 
 
+def _of_cgroups(groups: dict[str, Any], file: str, name: str) -> int:
+    """A counter of a cgroup's file, or of all cgroups that the workload names together."""
+    return sum(
+        values.get(name, 0) for group, values in groups.items() if group == file or group.endswith(f"/{file}")
+    )
+
+
 def counters_of(recording: Recording) -> dict[str, int]:
     """The counters with bounds, as one boot or replay had counted them at its last STATS."""
     stats = recording.stats()
     first, last = dict(stats[:1]).get(BASE, {}), stats[-1][1]
-    found = {name: last.get("memory.stat", {}).get(name, 0) for name in MEMCG}
+    found = {name: _of_cgroups(last, "memory.stat", name) for name in MEMCG}
     for size in sizes(recording.header):
         for name in BY_SIZE:
             found[f"{size}/{name}"] = last.get(size, {}).get(name, 0) - first.get(size, {}).get(name, 0)
@@ -222,8 +230,8 @@ def shown_of(recording: Recording) -> dict[str, int]:
     """The counters without bounds, as one boot or replay had counted them at its last STATS."""
     stats = recording.stats()
     first, last = dict(stats[:1]).get(BASE, {}), stats[-1][1]
-    found = {name: last.get("memory.stat", {}).get(name, 0) for name in SHOWN}
-    found |= {name: last.get(group, {}).get(event, 0) for (group, event), name in EVENTS.items()}
+    found = {name: _of_cgroups(last, "memory.stat", name) for name in SHOWN}
+    found |= {name: _of_cgroups(last, group, event) for (group, event), name in EVENTS.items()}
     for size in sizes(recording.header):
         found[f"{size}/{REFUSED}"] = last.get(size, {}).get(REFUSED, 0) - first.get(size, {}).get(REFUSED, 0)
     return found

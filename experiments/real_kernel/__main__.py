@@ -12,7 +12,15 @@ from pathlib import Path
 from experiments.real_kernel import initrd
 from experiments.real_kernel.errors import MissingTool, RecordingError
 from experiments.real_kernel.generate import KINDS, random_case
-from experiments.real_kernel.machine import DEFRAG, Machine, free_whole, parse_mthp, parse_swap, size_in_bytes
+from experiments.real_kernel.machine import (
+    DEFRAG,
+    Machine,
+    free_whole,
+    parse_limits,
+    parse_mthp,
+    parse_swap,
+    size_in_bytes,
+)
 from experiments.real_kernel.record import boot_path, chosen_kernel, record, workload_bytes, write
 from experiments.real_kernel.validate import validate
 from jaxswap.errors import InputError
@@ -72,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument(
             f"--{option}",
             metavar="SIZE",
-            type=_checked(_size),
-            help=f"memory.{file} of the workload's cgroup",
+            type=_checked(_limits),
+            help=f"memory.{file} of the workload's cgroup, or of those it names: web=24M,db=16M",
         )
     one.add_argument(
         "--lru", choices=("classic", "mglru"), default="mglru", help="under --limit, --high or --swap-max"
@@ -130,6 +138,10 @@ def _checked[T](parse: Callable[[str], T]) -> Callable[[str], T]:
 def _size(text: str) -> str:
     size_in_bytes(text)
     return text
+
+
+def _limits(text: str) -> str:
+    return ", ".join(f"{name}={size}" if name else size for name, size in parse_limits(text).items())
 
 
 def _whole(text: str) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.real_kernel.errors import MissingTool, RecordingError
@@ -25,7 +26,9 @@ STARTED, ENDED = "RECORDING STARTS", "RECORDING ENDS"
 """The lines around a recording on the console."""
 
 _THP = "/sys/kernel/mm/transparent_hugepage"
-_CGROUP = "/sys/fs/cgroup/limited"
+_CGROUPS = "/sys/fs/cgroup"
+_CGROUP = f"{_CGROUPS}/limited"
+_JOINS = re.compile(rb"^\s*(?:@\d+\s+)?(?:p\d+\s+)?CGROUP\s+([a-z][a-z0-9_-]*)", re.MULTILINE)
 
 
 def check_tools() -> None:
@@ -68,8 +71,16 @@ def program(name: str) -> bytes:
     return binary.read_bytes()
 
 
-def guest_script(machine: Machine, modules: list[str]) -> str:
-    """The guest's /init for this machine; modules: file names in /lib in the order they are loaded."""
+def named_cgroups(workload: bytes) -> list[str]:
+    """The cgroups that a workload's CGROUP operations name, in order of their first."""
+    return list(dict.fromkeys(name.decode() for name in _JOINS.findall(workload)))
+
+
+def guest_script(machine: Machine, modules: list[str], cgroups: Sequence[str] = ()) -> str:
+    """The guest's /init for this machine; modules: file names in /lib in the order they are loaded; cgroups:
+    those that the workload names.
+
+    Raises RecordingError for the limit of another."""
     zram = sum(device.kind == "zram" for device in machine.swap)
     lines = [
         "#!/bin/busybox sh",
@@ -97,18 +108,9 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
         options += " -w"
     if machine.limited:
         options += f" -g {_CGROUP}"
-        lines += [
-            f"echo {7 if machine.lru == 'mglru' else 0} > /sys/kernel/mm/lru_gen/enabled",
-            "mkdir -p /sys/fs/cgroup; mount -t cgroup2 cgroup /sys/fs/cgroup",
-            f"echo +memory > /sys/fs/cgroup/cgroup.subtree_control; mkdir {_CGROUP}",
-        ]
-        for file, size in (
-            ("memory.max", machine.limit),
-            ("memory.high", machine.high),
-            ("memory.swap.max", machine.swap_max),
-        ):
-            if size:
-                lines.append(f"echo {size_in_bytes(size)} > {_CGROUP}/{file}")
+    if cgroups:
+        options += f" -c '{' '.join(cgroups)}'"
+    lines += _cgroup_lines(machine, cgroups)
     fragment = []
     if machine.fragment:
         options += " -b"
@@ -132,6 +134,27 @@ def guest_script(machine: Machine, modules: list[str]) -> str:
         "poweroff -f",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cgroup_lines(machine: Machine, cgroups: Sequence[str]) -> list[str]:
+    """Shell lines that make the cgroups, with their limits."""
+    folders = {"": _CGROUP} if machine.limited else {}
+    folders |= {name: f"{_CGROUPS}/{name}" for name in cgroups}
+    if not folders:
+        return []
+    lines = [
+        f"echo {7 if machine.lru == 'mglru' else 0} > /sys/kernel/mm/lru_gen/enabled",
+        f"mkdir -p {_CGROUPS}; mount -t cgroup2 cgroup {_CGROUPS}",
+        f"echo +memory > {_CGROUPS}/cgroup.subtree_control; mkdir {' '.join(folders.values())}",
+    ]
+    for name, limits in machine.limits.items():
+        if name not in folders:
+            raise RecordingError(
+                f"a limit of cgroup {name}, which the workload does not name; it names "
+                f"{', '.join(cgroups) or 'none'}"
+            )
+        lines += [f"echo {size_in_bytes(size)} > {folders[name]}/{file}" for file, size in limits.items()]
+    return lines
 
 
 def _swap_lines(machine: Machine) -> list[str]:
@@ -158,7 +181,7 @@ def build(kernel: Kernel, machine: Machine, workload: bytes) -> bytes:
             _add_module(kernel, module, modules)
     files = {f"lib/{name}": data for name, data in modules.items()}
     files |= {
-        "init": guest_script(machine, list(modules)).encode(),
+        "init": guest_script(machine, list(modules), named_cgroups(workload)).encode(),
         "bin/busybox": _busybox().read_bytes(),
         "workload": workload,
     }

@@ -3,11 +3,17 @@
 import re
 from dataclasses import dataclass
 
+from jaxswap.workload.processes import split_limits
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
 """mTHP sizes of anonymous memory in kB."""
 DEFRAG = ("always", "defer", "defer+madvise", "madvise", "never")
 """Words of transparent_hugepage/defrag."""
+
+
+LIMITS = ("memory.max", "memory.high", "memory.swap.max")
+"""Files of a cgroup's limits."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,9 @@ class SwapDevice:
 
 @dataclass(frozen=True)
 class Machine:
-    """mthp: sizes in kB, m for madvise. limit, high, swap_max: memory.max, memory.high and memory.swap.max of
-    a cgroup, "" for none. lru: classic or mglru. swappiness: vm.swappiness. defrag: a word of DEFRAG.
+    """mthp: sizes in kB, m for madvise. limit, high, swap_max: memory.max, memory.high and memory.swap.max,
+    "" for none: of the cgroup the workload starts in (32M) or of those it names (web=24M, db=16M). lru:
+    classic or mglru. swappiness: vm.swappiness. defrag: a word of DEFRAG.
 
     fragment: memory that is free in pieces of 64 kB, all else being in smaller ones; "" for whole memory.
 
@@ -52,9 +59,18 @@ class Machine:
     fragment: str = ""
 
     @property
+    def limits(self) -> dict[str, dict[str, str]]:
+        """For each cgroup with limits, "" being the one the workload starts in: file and size."""
+        found: dict[str, dict[str, str]] = {}
+        for file, text in zip(LIMITS, (self.limit, self.high, self.swap_max), strict=True):
+            for name, size in parse_limits(text).items() if text else ():
+                found.setdefault(name, {})[file] = size
+        return found
+
+    @property
     def limited(self) -> bool:
-        """Whether the workload sits in a cgroup of its own."""
-        return bool(self.limit or self.high or self.swap_max)
+        """Whether the workload starts in a cgroup of its own."""
+        return "" in self.limits
 
     def header(self, kernel: str, workload: str) -> dict[str, str]:
         """The header of a recording; keys at their default beyond the usual five are left out."""
@@ -65,14 +81,10 @@ class Machine:
             "swap": ", ".join(map(str, self.swap)),
             "cpus": f"{self.cpus}  memory {self.memory}",
         }
-        for key, size in (
-            ("memory.max", self.limit),
-            ("memory.high", self.high),
-            ("memory.swap.max", self.swap_max),
-        ):
-            if size:
-                lines[key] = size
-        if self.limited:
+        for key, text in zip(LIMITS, (self.limit, self.high, self.swap_max), strict=True):
+            if text:
+                lines[key] = text
+        if self.limits:
             lines["lru"] = self.lru
         if self.swappiness != 60:
             lines["swappiness"] = str(self.swappiness)
@@ -94,6 +106,14 @@ def size_in_bytes(text: str) -> int:
     if not size or size % 4096:
         raise ValueError(f"{text!r} is not a size in whole 4 KiB pages; write for example 128M or 29380K")
     return size
+
+
+def parse_limits(text: str) -> dict[str, str]:
+    """The sizes of "32M", "web=24M, db=16M" or both, by cgroup. Raises ValueError."""
+    limits = split_limits(text)
+    for size in limits.values():
+        size_in_bytes(size)
+    return limits
 
 
 def free_whole(text: str) -> int:

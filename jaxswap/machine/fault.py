@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, UInt32
 
-from jaxswap.machine import blocks, frames, generations, heuristic, lru, places, rows
+from jaxswap.machine import blocks, cgroups, frames, generations, heuristic, lru, places, rows
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.huge import TOP, settle_block, wanted
 from jaxswap.machine.reclaim import fitting_orders, note_cost
@@ -327,9 +327,10 @@ def _run(
     return jnp.where(fresh, jnp.maximum(run, 1), 1)
 
 
-def _recent_enough(state: MachineState, params: MachineParams) -> Lane:
-    """Largest refault distance that counts as recent."""
-    return jnp.where(swap_left(state, params) > 0, state.flushed_active, 0)
+def _recent_enough(state: MachineState, params: MachineParams, active: Lane | None = None) -> Lane:
+    """Largest refault distance that counts as recent: the active pages of the cgroup that reclaimed."""
+    active = state.flushed_active if active is None else active
+    return jnp.where(swap_left(state, params) > 0, active, 0)
 
 
 def over(state: MachineState, faults: Lane, on: Flag) -> MachineState:
@@ -560,7 +561,11 @@ def _account(
     conflicts = only(_above(refusable & (plan.table.cached | plan.table.zero_flag), got), swapin)
     conflicts = once(conflicts)
     lacked = jnp.zeros_like(refused) if state.frames is None else once(only(state.frames.lacked, large))
-    failed = once(refused | lacked | only(conflicts, ~params.rules.filtered))
+    strange = jnp.zeros_like(refused)
+    if state.cgroups is not None:
+        conflicting = refusable & ~(plan.table.suitable | plan.table.cached | plan.table.zero_flag)
+        strange = once(only(_above(conflicting, got), swapin))
+    failed = once(refused | lacked | strange | only(conflicts, ~params.rules.filtered))
     state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), large)
     unused = once(only(_above(plan.allowed, got), large))
 
@@ -574,7 +579,9 @@ def _account(
             "zero_flag": conflicts & plan.table.zero_flag,
             "cached": conflicts & plan.table.cached,
             "charge": refused,
-        } | ({} if state.frames is None else {"frame": lacked})
+        }
+        reasons |= {} if state.cgroups is None else {"memcg": strange}
+        reasons |= {} if state.frames is None else {"frame": lacked}
         n = count_refused(n, swapin, reasons)
         fallbacks = {
             "swpin_fallback": only(failed, swapin & params.rules.counts_fallback),
@@ -586,8 +593,10 @@ def _account(
 
         def give_up(n: Counts) -> Counts:
             n = count_orders(n, **fallbacks)
-            folios, pages = rows.size(refused), refused.astype(jnp.int32)
-            return count(n, refused != 0, thrown_folios=folios, thrown_pages=pages)
+            # What belongs to several cgroups shows when the folio is there.
+            thrown = refused | strange
+            folios, pages = rows.size(thrown), thrown.astype(jnp.int32)
+            return count(n, thrown != 0, thrown_folios=folios, thrown_pages=pages)
 
         return when(failed != 0, give_up, n)
 
@@ -596,12 +605,14 @@ def _account(
 
 
 def _workingset_refault(
-    state: MachineState, params: MachineParams, shadow: Mask, pages: Lane, on: Flag
+    state: MachineState, params: MachineParams, shadow: Mask, pages: Lane, slot: Lane, on: Flag
 ) -> tuple[MachineState, Flag, Flag]:
     """The classic LRU's: (state, starts active, carries the workingset flag)."""
     age, before = (shadow >> 1).astype(jnp.int32), shadow & 1 == 1
-    distance = (state.age - age) & 0x7FFF_FFFF
-    recent = once(on & (distance <= _recent_enough(state, params)))
+    word, state = cgroups.slot_word(state, slot)
+    now, active = cgroups.evictor(state, word & cgroups.BY_ROOT != 0)
+    distance = (now - age) & 0x7FFF_FFFF
+    recent = once(on & (distance <= _recent_enough(state, params, active)))
     restored = once(recent & before)
     grown = jnp.where(recent, pages, 0)
     n = count(
@@ -611,6 +622,7 @@ def _workingset_refault(
         workingset_activate_anon=grown,
         workingset_restore_anon=jnp.where(restored, pages, 0),
     )
+    state = cgroups.age_root(state, grown)
     state = replace(state, n=n, age=state.age + grown, activations=state.activations + grown)
     return note_cost(state, SWAP_CLUSTER_MAX * pages, restored), recent, restored
 
@@ -631,7 +643,7 @@ def _refault(
         state, restored = generations.refault(state, plan.shadow, pages, on)
         recent = jnp.zeros_like(on)
     else:
-        state, recent, restored = _workingset_refault(state, params, plan.shadow, pages, on)
+        state, recent, restored = _workingset_refault(state, params, plan.shadow, pages, slot, on)
     zero = plan.table.zero
     n = count(state.n, on, pswpin=jnp.where(zero, 0, pages), swpin_zero=jnp.where(zero, pages, 0))
     state = replace(state, n=count_order(n, "swpin", order, on & ~zero & params.rules.counts_swpin))

@@ -34,12 +34,12 @@ class Lane:
     mthp: enabled sizes in kB, "m" for madvise: "16 64m". policy, policy_params: the heuristic; rule: its
     functions where it is none of jaxswap.policy. limit: memory.max in bytes, None for none; high, swap_max:
     memory.high and memory.swap.max likewise. lru: classic or mglru (lru_gen/enabled 0 or 7), and always
-    classic where there is no limit. swappiness: vm.swappiness.
-    defrag: transparent_hugepage/defrag. flush: faults between two flushes of the cgroup's statistics, by
-    which the classic LRU decides; 0: every reclaim flushes them; None: only STATS does. swap: bytes of the
-    zram device. swaps: other devices, or several, in its place (see swap_devices). cpus: CPUs online; a
-    workload that names more has more. page_cluster: exponent of the readahead window. zswap: it is on, and
-    takes everything. frames: page frames there are, None for as many as are wanted, of any order.
+    classic where there is no limit. swappiness: vm.swappiness. defrag: transparent_hugepage/defrag. limits:
+    memory.max in bytes of cgroups that the workload names. flush: faults between two flushes of the cgroup's
+    statistics, by which the classic LRU decides; 0: every reclaim flushes them; None: only STATS does. swap:
+    bytes of the zram device. swaps: other devices, or several, in its place (see swap_devices). cpus: CPUs
+    online; a workload that names more has more. page_cluster: exponent of the readahead window. zswap: it is
+    on, and takes everything. frames: page frames there are, None for as many as are wanted, of any order.
     """
 
     mthp: str = ""
@@ -48,6 +48,7 @@ class Lane:
     limit: int | None = None
     high: int | None = None
     swap_max: int | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
     lru: str = "classic"
     swappiness: int = 60
     defrag: str = "madvise"
@@ -63,7 +64,7 @@ class Lane:
     @property
     def limited(self) -> bool:
         """Whether its memory is."""
-        return self.limit is not None or self.high is not None
+        return self.limit is not None or self.high is not None or bool(self.limits)
 
     @property
     def special(self) -> dict[str, str]:
@@ -168,10 +169,12 @@ class Lane:
             raise InputError(f"cpus: {self.cpus}; a machine has 1 to {CPUS}")
         if self.page_cluster not in PAGE_CLUSTERS:
             raise InputError(f"page-cluster: {self.page_cluster}; it is 0 to {PAGE_CLUSTERS[-1]}")
-        if self.limit is not None and not PAGE <= self.limit < NO_LIMIT * PAGE:
-            raise InputError(
-                f"limit: {self.limit} bytes; memory.max is at least one page and below {NO_LIMIT * PAGE}"
-            )
+        for name, limit in {"": self.limit, **self.limits}.items():
+            if limit is not None and not PAGE <= limit < NO_LIMIT * PAGE:
+                of = f" of cgroup {name}" if name else ""
+                raise InputError(
+                    f"limit{of}: {limit} bytes; memory.max is at least one page and below {NO_LIMIT * PAGE}"
+                )
 
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -214,10 +217,12 @@ def swap_text(devices: Sequence[Device]) -> str:
     return ", ".join(parts)
 
 
-def params_of(lanes: Sequence[Lane], profile: Profile, slots: int) -> MachineParams:
-    """MachineParams of some lanes as numpy, the lane axis first: [lanes] and [lanes, parameters].
+def params_of(
+    lanes: Sequence[Lane], profile: Profile, slots: int, cgroups: Sequence[str] = (), room: int = 1
+) -> MachineParams:
+    """MachineParams of some lanes as numpy, the lane axis first: [lanes], [lanes, parameters], [lanes, room].
 
-    slots: of swap that there are.
+    slots: of swap that there are. cgroups: that the workload names; room: for so many, the root included.
     """
     masks = [lane.masks() for lane in lanes]
     heuristics = tuple(dict.fromkeys([*RULES, *(lane.heuristic for lane in lanes)]))
@@ -238,4 +243,10 @@ def params_of(lanes: Sequence[Lane], profile: Profile, slots: int) -> MachinePar
         "policy": np.array([heuristics.index(lane.heuristic) for lane in lanes], np.int32),
         "policy_params": np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
     }
+    if cgroups:
+        of_each = np.full((len(lanes), room), NO_LIMIT, np.int32)
+        for lane, row in zip(lanes, of_each, strict=True):
+            for number, name in enumerate(cgroups, 1):
+                row[number] = lane.limits[name] // PAGE if name in lane.limits else NO_LIMIT
+        fields["limits"] = of_each
     return MachineParams(**fields, rules=rules_of(profile, len(lanes)), heuristics=heuristics)

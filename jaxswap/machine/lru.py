@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxswap.machine import cgroups
 from jaxswap.machine.state import Flag, Lane, MachineState, pages_room
 from jaxswap.swaptable.bits import once
 from jaxswap.swaptable.lanes import Table, load, load1, repeat, store, store1, surely, when
@@ -27,8 +28,9 @@ def _sized(state: MachineState, active: Flag, pages: Lane, on: Flag) -> MachineS
 
 
 def sentinel(state: MachineState, active: Flag) -> Lane:
-    """Link number of a list's sentinel."""
-    return pages_room(state) + active.astype(jnp.int32)
+    """Link number of a list's sentinel. Those of further cgroups stand before the first's."""
+    first = pages_room(state) + active.astype(jnp.int32)
+    return first if state.cgroups is None else first - 2 * state.cgroups.entered
 
 
 def tail(state: MachineState, active: Flag) -> tuple[Lane, MachineState]:
@@ -71,7 +73,7 @@ def flush_statistics(state: MachineState, on: Flag) -> MachineState:
 def drain(state: MachineState, on: Flag) -> MachineState:
     """lru_add_drain."""
     return replace(
-        state,
+        cgroups.drain(state, on),
         waiting=jnp.where(on, 0, state.waiting),
         waiting_active=jnp.where(on, 0, state.waiting_active),
     )
@@ -79,6 +81,8 @@ def drain(state: MachineState, on: Flag) -> MachineState:
 
 def wait(state: MachineState, active: Flag, large: Flag, folios: Lane, on: Flag) -> MachineState:
     """folio_add_lru of new folios: small ones wait until FOLIO_BATCH_SIZE are there, or a large one comes."""
+    if state.cgroups is not None:
+        return _wait_together(state, active, large, on)
     total = state.waiting + folios
     rest = jnp.where(large, 0, total % FOLIO_BATCH_SIZE)
     of_all = state.waiting_active + jnp.where(active, folios, 0)
@@ -88,6 +92,17 @@ def wait(state: MachineState, active: Flag, large: Flag, folios: Lane, on: Flag)
         waiting=jnp.where(on, rest, state.waiting),
         waiting_active=jnp.where(on, jnp.where(rest < total, of_rest, of_all), state.waiting_active),
     )
+
+
+def _wait_together(state: MachineState, active: Flag, large: Flag, on: Flag) -> MachineState:
+    """One new folio of the entered cgroup, where several have theirs in the batch."""
+    full = state.waiting + cgroups.waiting_elsewhere(state) + 1 >= FOLIO_BATCH_SIZE
+    state = replace(
+        state,
+        waiting=state.waiting + on,
+        waiting_active=state.waiting_active + (on & active),
+    )
+    return drain(state, on & (large | full))
 
 
 def add(state: MachineState, folio: Lane, active: Flag, pages: Lane, on: Flag) -> MachineState:

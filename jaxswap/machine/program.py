@@ -25,7 +25,9 @@ FORK, FORK_TABLE, EXIT = range(12, 15)  # of a block, with several processes; th
 WINDOW_COPY = 15  # the readahead state of a VMA, from `start` to `vma`
 WORKER = 16  # the kernel's workers run: discards
 FLUSH = 17  # the statistics are flushed, as somebody reads them
-KINDS = 18
+JOIN = 18  # the process goes to a cgroup, `end` - 1
+OBJECTS = 19  # its cgroup is charged for its first accounted object
+KINDS = 20
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -82,8 +84,9 @@ class Compiled:
     ops: how many operations (the arrays are padded). marks: (operation before which it stands, index in the
     workload) of every DUMP, FOLIOS, STATS and ECHO. lane_operations: operations as the workload counts them,
     single accesses one each. by_page: for the machine of `machine.shared`. processes: how many live at a time
-    at most, 1, 2, 4, 8 or 16. room: pages each has room for there; page v of the process at place k is page
-    k * room + v. windows: readahead states there is room for. homes: place of each operation's process.
+    at most, 1, 2, 4, 8 or 16. cgroups: how many there is room for, the root among them, 1, 2, 4 or 8. room:
+    pages each process has room for there; page v of the process at place k is page k * room + v. windows:
+    readahead states there is room for. homes: place of each operation's process.
     """
 
     program: Program
@@ -92,6 +95,7 @@ class Compiled:
     lane_operations: int
     by_page: bool
     processes: int
+    cgroups: int
     room: int
     windows: int
     homes: Int32[np.ndarray, " ops"]
@@ -141,7 +145,7 @@ def places_of(workload: Workload) -> tuple[Int32[np.ndarray, " ops"], Int32[np.n
                 free = min(set(range(len(places) + 1)) - set(places.values()))
                 places[int(workload.v[i])] = children[i] = free
                 most = max(most, free + 1)
-            else:
+            elif workload.kind[i] == Kind.EXIT:
                 del places[int(workload.process[i])]
         at = i + 1
     return homes, children, 1 << (most - 1).bit_length()
@@ -171,8 +175,8 @@ def compile_workload(
     worker: bool = False,
     flushes: bool = False,
 ) -> Compiled:
-    """Compile a workload, for the machine that goes page by page if it forks, if it has several CPUs or if
-    that is asked for.
+    """Compile a workload, for the machine that goes page by page if it forks, if it has several CPUs or
+    cgroups or if that is asked for.
 
     gathers_calls: what becomes of unmapped folios waits for the end of a DONTNEED, else of each VMA in it.
     worker: the kernel's workers run after every operation of the workload, so that each is one of its own.
@@ -181,7 +185,8 @@ def compile_workload(
     """
     settings = _settings(workload)
     homes, children, processes = places_of(workload)
-    by_page = by_page or processes > 1 or bool(workload.cpu.any())
+    numbers = {name: number for number, name in enumerate(workload.cgroups, 1)}
+    by_page = by_page or processes > 1 or bool(workload.cpu.any()) or bool(numbers)
     room = pages_of_process(workload.npages) if by_page else 0
     vmas = Vmas()
     if workload.starts_mapped:
@@ -198,6 +203,7 @@ def compile_workload(
     owners_of_runs = np.where(single, workload.cpu.astype(np.int32) << 8 | homes + 1, 0)
     cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs) | worker) + 1).tolist(), len(kinds)]
     ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and owners_of_runs[a]}
+    cgroup_of, with_objects = {0: 0}, {0}
     cpus: list[int] = []
     layouts: list[tuple[int, int]] = []
     layout = (0, 0)
@@ -208,6 +214,9 @@ def compile_workload(
         table = spaces[int(homes[i])]
         vmas, base = table.vmas, table.base
         layout = (table.first, len(vmas.live))
+        home = int(homes[i])
+        lacks_objects = cgroup_of[home] not in with_objects
+        objects = (OBJECTS, base // 512, 0, 1, 0)
         if i in ends:
             stop = ends[i]
             runs, begin = lengths[i:stop], firsts[i:stop]
@@ -217,9 +226,15 @@ def compile_workload(
             chunks.append((pages + base).astype(np.uint32) << np.uint32(1) | writes)
             owner = vmas.at(pages)
             chunk_vmas.append((table.first + owner).astype(np.int32))
+            parts = [done, done + len(pages)]
+            if lacks_objects and len(made := np.flatnonzero(writes & vmas.unwritten()[owner])):
+                parts.insert(1, done + int(made[0]))
+                with_objects.add(cgroup_of[home])
             vmas.write(np.unique(owner[writes]).tolist())
-            for at in range(done, done + len(pages), STREAM_ACCESSES):
-                ops.append((STREAM, 0, at, min(at + STREAM_ACCESSES, done + len(pages)), 0))
+            for k, (first, last) in enumerate(itertools.pairwise(parts)):
+                ops += [objects] * (k > 0)
+                for at in range(first, last, STREAM_ACCESSES):
+                    ops.append((STREAM, 0, at, min(at + STREAM_ACCESSES, last), 0))
             if worker:
                 ops.append((WORKER, 0, 0, 1, 0))
             done += len(pages)
@@ -240,6 +255,10 @@ def compile_workload(
                 for place, a, b in call:
                     block = a // 512
                     there = block + base // 512
+                    writes = kind in (Kind.TOUCH, Kind.ZERO) and not vmas.live[place].anon
+                    if writes and cgroup_of[home] not in with_objects:
+                        with_objects.add(cgroup_of[home])
+                        ops.append(objects)
                     ops.append((turn, there, a - block * 512, b - block * 512, table.first + place))
             lane_operations += len(pieces)
             if kind in (Kind.TOUCH, Kind.ZERO):
@@ -249,6 +268,9 @@ def compile_workload(
         elif kind is Kind.UNMAP:
             vmas.unmap(v, v + n)
         elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
+            if lacks_objects:
+                with_objects.add(cgroup_of[home])
+                ops.append(objects)
             vmas.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
         if kind in _CHANGES:
             table.renew()
@@ -262,7 +284,11 @@ def compile_workload(
             blocks = range(base // 512, (base + workload.npages + 511) // 512)
             ops += [(turn, block, 0, child + 1, 0) for turn in (FORK, FORK_TABLE) for block in blocks]
             spaces[child] = table.fork(child * room)
+            cgroup_of[child] = cgroup_of[home]
             lane_operations += len(blocks)
+        elif kind is Kind.CGROUP:
+            cgroup_of[home] = numbers[workload.text[i]]
+            ops.append((JOIN, base // 512, 0, cgroup_of[home] + 1, 0))
         elif kind is Kind.EXIT:
             # exit_mmap goes VMA by VMA, so that no run of slots goes on in the next one.
             for place, a, b in vmas.cut(0, workload.npages):
@@ -315,5 +341,14 @@ def compile_workload(
     )
     windows = max(1024, 1 << int(vma_rows[:, 3].max(initial=0)).bit_length())
     return Compiled(
-        program, len(ops), tuple(marks), lane_operations, by_page, processes, room, windows, homes
+        program,
+        len(ops),
+        tuple(marks),
+        lane_operations,
+        by_page,
+        processes,
+        1 << len(numbers).bit_length(),
+        room,
+        windows,
+        homes,
     )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, holding, lru, rows
+from jaxswap.machine import blocks, cgroups, holding, lru, rows
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineParams, MachineState, Mask, Plane
@@ -43,9 +43,14 @@ PAGE_ALLOC_COSTLY_ORDER = 3
 DEF_PRIORITY = 12
 
 
+def limit_of(state: MachineState, params: MachineParams) -> Lane:
+    """memory.max of the cgroup that is charged."""
+    return cgroups.limit_of(state, params.limit, params.limits)
+
+
 def fitting_orders(state: MachineState, params: MachineParams) -> Mask:
     """Orders whose charge succeeds without reclaim."""
-    room = jnp.maximum(state.stock, params.limit - state.used - state.stock)
+    room = jnp.maximum(state.stock, limit_of(state, params) - state.used - state.stock)
     fits = (np.uint32(2) << (31 - lax.clz(jnp.maximum(room, 1))).astype(jnp.uint32)) - np.uint32(1)
     return only(fits, room > 0)
 
@@ -60,9 +65,9 @@ def try_charge(
     pages = jnp.int32(1) << order
     batches = first & (gfp.spins | (order == 0))
     batch = jnp.where(batches, jnp.maximum(pages, MEMCG_CHARGE_BATCH), pages)
-    stocked, total = state.stock >= pages, state.used + state.stock
-    done = on & (stocked | (total + pages <= params.limit))
-    take = jnp.where(total + batch <= params.limit, batch, pages)
+    stocked, total, limit = state.stock >= pages, state.used + state.stock, limit_of(state, params)
+    done = on & (stocked | (total + pages <= limit))
+    take = jnp.where(total + batch <= limit, batch, pages)
     stock = jnp.where(stocked, state.stock - pages, state.stock + take - pages)
     state = replace(
         state,
@@ -380,6 +385,7 @@ def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Wo
     some, done = on & (work.scanned > 0), state.reclaimed
     state = replace(state, n=count(state.n, some, pgscan=work.scanned, pgsteal=done))
     state = note_cost(state, state.cost_at_end + work.scanned - done, some)
+    state = cgroups.age_root(state, jnp.where(on, state.age_at_end, 0))
     state = replace(
         state,
         age=state.age + jnp.where(on, state.age_at_end, 0),
@@ -480,9 +486,9 @@ def _end_reclaim(
         for_high = on & (work.high > 0)
         work = _end_high(state, params, work, for_high)
         on = on & ~for_high
-    short = on & (params.limit - state.used - state.stock < pages)
+    short = on & (limit_of(state, params) - state.used - state.stock < pages)
     drain = short & ~work.drained
-    state = replace(state, stock=jnp.where(drain, 0, state.stock))
+    state = cgroups.drain_stock(state, drain)
     progress = (work.total > 0) & (pages <= 1 << PAGE_ALLOC_COSTLY_ORDER)
     again = work.gfp.retries | (work.order == 0)
     stuck = short & work.drained & ~(progress & again)

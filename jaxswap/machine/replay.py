@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
 from jaxswap.frames import buddyinfo_text, frames_text
-from jaxswap.machine import counters, frames, generations, observe, settings
-from jaxswap.machine.lane import Lane, params_of, swap_text
+from jaxswap.machine import cgroups, counters, frames, generations, observe, settings
+from jaxswap.machine.lane import PAGE, Lane, params_of, swap_text
 from jaxswap.machine.profile import PROFILES, Profile, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
 from jaxswap.machine.shared import devices as shared_devices
@@ -33,7 +33,7 @@ from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload, write_recording
 
 CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
-BY_PAGE = "a machine with several processes or CPUs, on a device other than zram, or with zswap,"
+BY_PAGE = "a machine with several processes, cgroups or CPUs, on a device other than zram, or with zswap,"
 LATER = "take 6.18 or later"  # what to do where the rules of 6.12 are not modelled
 Progress = Callable[[int, int], None]
 
@@ -94,6 +94,8 @@ class OneReplay:
         header |= {"lru": lane.lru} if lane.limited else {}
         limits = {"memory.max": lane.limit, "memory.high": lane.high, "memory.swap.max": lane.swap_max}
         header |= {key: f"{value >> 10}K" for key, value in limits.items() if value is not None}
+        if lane.limits:
+            header["memory.max"] = ", ".join(f"{name}={value >> 10}K" for name, value in lane.limits.items())
         if lane.swappiness != 60:
             header["swappiness"] = str(lane.swappiness)
         if lane.defrag != "madvise":
@@ -170,7 +172,8 @@ def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneRepla
         if kind is Kind.ECHO:
             blocks.append(("ECHO", label, None))
         elif kind is Kind.STATS:
-            blocks.append(("STATS", label, observe.stats(observe.named(run.totals[0]))))
+            shown = observe.stats(observe.named(run.totals[0]))
+            blocks.append(("STATS", label, shown | run.memory_of_cgroups()))
         else:
             show = observe.dump if kind is Kind.DUMP else observe.folios
             blocks.append((kind.name, label, show(run.pages(int(run.compiled.homes[index])))))
@@ -231,6 +234,7 @@ class Replay:
         self.compiled = compile_workload(
             workload, by_page, rules.gathers_calls, worker=discards, flushes=flushes
         )
+        _check_cgroups(lanes, workload, profile)
         if self.compiled.by_page:
             for key in ("high", "swap_max", "flush"):
                 if any(getattr(lane, key) != getattr(Lane(), key) for lane in lanes):
@@ -264,6 +268,7 @@ class Replay:
                 self.compiled.windows,
                 swapped_on,
                 self.width,
+                self.compiled.cgroups,
             )
         one = jax.eval_shape(begin)
         page_frames = self._frames(filled)
@@ -271,7 +276,9 @@ class Replay:
         _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups + held)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
-        params = params_of(filled, PROFILES[profile], int(swapped_on.free[0]))
+        params = params_of(
+            filled, PROFILES[profile], int(swapped_on.free[0]), workload.cgroups, self.compiled.cgroups
+        )
         params = jax.tree.map(self._grouped, params)
         start = jax.tree.map(
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
@@ -315,6 +322,16 @@ class Replay:
     def lane_state(self) -> MachineState:
         """The only lane's state."""
         return jax.tree.map(lambda x: x[0], self.states)
+
+    def memory_of_cgroups(self) -> dict[str, int]:
+        """memory.current of the cgroups that the workload names, of the only lane."""
+        state = self.lane_state()
+        if state.cgroups is None:
+            return {}
+        words = np.asarray(cgroups.all_words(state))[:, :, 0]
+        charged = words[:, cgroups.USED] + words[:, cgroups.STOCK]
+        named = enumerate(self.workload.cgroups, 1)
+        return {f"{name}/memory.current": int(charged[number]) * PAGE for number, name in named}
 
     def pages(self, place: int) -> observe.Pages:
         """The pages of a process of the only lane."""
@@ -367,6 +384,27 @@ def _check_devices(lanes: Sequence[Lane], workload: Workload, profile: str) -> N
     if line := _zswap_line(workload):
         where = f"{workload.path or workload.name}:{line}"
         raise InputError(f"{where}: zswap is not modelled with the rules of {profile}; {LATER}")
+
+
+def _check_cgroups(lanes: Sequence[Lane], workload: Workload, profile: str) -> None:
+    """Raise InputError where cgroups, or limits that belong to none of them, cannot be replayed."""
+    named = workload.cgroups
+    if named and PROFILES[profile].filtered:
+        i = int(np.flatnonzero(workload.kind == Kind.CGROUP)[0])
+        raise InputError(
+            f"{workload.path or workload.name}:{workload.line[i]}: CGROUP is not modelled with the rules of "
+            f"{profile}; take 7.2 or later"
+        )
+    for lane in lanes:
+        for name in lane.limits:
+            if name not in named:
+                those = ", ".join(named) or "none"
+                raise InputError(f"limit: the workload names no cgroup {name}; it names {those}")
+        if named and (lane.limit, lane.high, lane.swap_max) != (None, None, None):
+            raise InputError(
+                f"limit: the workload names cgroups (CGROUP {named[0]}), so each limit is of one of them: "
+                f"write {named[0]}=32M"
+            )
 
 
 def _check_frames(lanes: Sequence[Lane], by_page: bool) -> None:

@@ -23,6 +23,7 @@ from jaxswap.swaptable.clusters import Clusters
 from jaxswap.swaptable.lanes import SPARE
 
 if TYPE_CHECKING:
+    from jaxswap.machine.cgroups import Cgroups
     from jaxswap.machine.frames import PageFrames
     from jaxswap.machine.shared.state import Sharing
 
@@ -107,7 +108,8 @@ class MachineParams:
     swappiness: vm.swappiness. defrag: transparent_hugepage/defrag, a number of Defrag. flush: faults between
     two flushes of the statistics; 0: every reclaim flushes them. policy: which of `heuristics`,
     policy_params: its parameters. rules: of the kernel version. heuristics: those that lanes may have; not an
-    array, so that another set of them is another program.
+    array, so that another set of them is another program. limits: memory.max of each cgroup; None where
+    there is one.
     """
 
     always: Mask
@@ -122,6 +124,7 @@ class MachineParams:
     policy_params: Int32[Array, "params L"]
     rules: Rules
     heuristics: tuple[Policy, ...] = field(metadata={"static": True})
+    limits: Int32[Array, "cgroups L"] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -167,7 +170,7 @@ class MachineState:
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
     one.
-    frames: None where there is always one.
+    frames: None where there is always one. cgroups: None where all processes are in one.
     """
 
     cpu: Lane
@@ -204,6 +207,7 @@ class MachineState:
     generations: Generations | None = None
     sharing: "Sharing | None" = None
     frames: "PageFrames | None" = None
+    cgroups: "Cgroups | None" = None
 
 
 def room(pages: int) -> int:

@@ -1,14 +1,14 @@
 """Page tables of 2 MiB blocks, and blocks that one entry maps instead.
 
 Source of the rules: mm/memory.c (zap_pte_range), mm/pt_reclaim.c, mm/huge_memory.c (zap_huge_pmd,
-__split_huge_pmd), mm/vma.c (free_pgtables); 6.12 to 7.3.
+__split_huge_pmd), mm/vma.c (free_pgtables); 6.12 to 7.3; mm/memcontrol.c (refill_stock), 7.3.
 """
 
 from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine.state import Flag, Lane, MachineState
+from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineState
 from jaxswap.swaptable.lanes import load1, store1
 
 NONE, TABLE, HUGE, FOLIO = range(4)
@@ -36,4 +36,11 @@ def zap(state: MachineState, start: Lane, end: Lane, gives_back: Flag, on: Flag)
     huge = on & (found == HUGE)
     back = on & whole & (huge | (gives_back & (found == TABLE)))
     tables = store1(tables, start >> 9, jnp.where(whole, NONE, TABLE), back | huge)
-    return replace(state, tables=tables, used=state.used - back)
+    return uncharge(replace(state, tables=tables), back)
+
+
+def uncharge(state: MachineState, on: Flag) -> MachineState:
+    """obj_cgroup_uncharge_pages, refill_stock: the page goes to the stock, all of which goes back where it is
+    too much."""
+    stock = jnp.where(state.stock >= MEMCG_CHARGE_BATCH, 0, state.stock + 1)
+    return replace(state, used=state.used - on, stock=jnp.where(on, stock, state.stock))

@@ -128,6 +128,10 @@ class Vmas:
         """For each page the place of its VMA in `live`."""
         return np.searchsorted(self.starts, pages, "right") - 1
 
+    def unwritten(self) -> np.ndarray:
+        """For each VMA of `live` whether it has no anon_vma."""
+        return np.array([not vma.anon for vma in self.live], bool)
+
     def write(self, places: Iterable[int]) -> None:
         """VMAs of `live` are written to. Where there is no anon_vma there is no page of its own either, so
         the first write is a fault."""

@@ -1,10 +1,14 @@
-"""Who does an operation and where: the prefixes `@C` and `pN`, and what processes a workload may name."""
+"""Who does an operation and where: the prefixes `@C` and `pN`; the processes and cgroups a workload may
+name.
+"""
 
 import re
 from collections.abc import Callable, Iterable
 
 MOST_PROCESSES = 16
 MOST_CPUS = 16
+MOST_CGROUPS = 7  # a CPU has stock for no more (NR_MEMCG_STOCK); the root has none
+_CGROUP = re.compile(r"[a-z][a-z0-9_-]{0,15}")
 _PREFIX = re.compile(rb"\s*(?:@(\S*)(?:\s+|$))?(?:p(\d\S*)(?:\s+|$))?")
 
 
@@ -20,6 +24,29 @@ def split_prefix(raw: bytes) -> tuple[bytes, int, int]:
             raise ValueError(f"{sign}{text[:30]} is no {what}; they are {sign}0..{sign}{most - 1}")
         numbers.append(int(text))
     return raw[match.end() :], numbers[0], numbers[1]
+
+
+def check_cgroup(name: str) -> str:
+    """The name. Raises ValueError for what is no name of a cgroup."""
+    if not _CGROUP.fullmatch(name):
+        shown = f"{name[:30]!r} is no name" if name else "a name is missing"
+        raise ValueError(f"{shown}; write a small letter and up to 15 of a-z, 0-9, - and _: CGROUP web")
+    return name
+
+
+def split_limits(text: str) -> dict[str, str]:
+    """The limit of each cgroup, of "32M", "web=24M, db=16M" or both; "" is the cgroup processes start in.
+
+    Raises ValueError; what is a size is for the caller to say."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, size = (word.strip() for word in part.strip().rpartition("="))
+        if equals:
+            check_cgroup(name)
+        if name in found:
+            raise ValueError(f"two limits of {f'cgroup {name}' if name else 'one cgroup'}; write one")
+        found[name] = size
+    return found
 
 
 def check_lives(events: Iterable[tuple[int, str, int, int]], fail: Callable[[int, str], Exception]) -> None:

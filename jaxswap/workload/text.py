@@ -13,7 +13,7 @@ from jaxtyping import Int32, UInt8
 from jaxswap.errors import InputError, NotModelled
 from jaxswap.workload import generate
 from jaxswap.workload.files import open_checked, stem, write_atomic
-from jaxswap.workload.processes import check_lives, split_prefix
+from jaxswap.workload.processes import MOST_CGROUPS, check_cgroup, check_lives, split_prefix
 
 ADVICE = ("huge", "nohuge", "plain")
 MOST_PAGES = 2**31 - 1
@@ -40,6 +40,7 @@ class Kind(enum.IntEnum):
     ECHO = 15
     FORK = 16
     EXIT = 17
+    CGROUP = 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +49,9 @@ class Workload:
 
     kind, v, n, line have one entry an operation, in order: what it does, first page, number of pages (0 for
     operations without a range), 1-based line in the file; FORK has the child's number in v. process, cpu: who
-    does it and where, 0 if nothing is said. `text` maps the index of an operation to its
-    label (DUMP, FOLIOS, STATS, ECHO), its advice (MAP) or "path value" (SET). `meta` holds the "# key
-    value" comments that stand before REGION.
+    does it and where, 0 if nothing is said. `text` maps the index of an operation to its label (DUMP, FOLIOS,
+    STATS, ECHO), its advice (MAP), "path value" (SET) or name (CGROUP). `meta` holds the "# key value"
+    comments that stand before REGION.
     """
 
     name: str
@@ -75,6 +76,11 @@ class Workload:
     def accesses(self) -> int:
         """Page accesses: the sum of n over TOUCH, READ and ZERO."""
         return int(self.n[self.kind <= Kind.ZERO].sum(dtype=np.int64))
+
+    @property
+    def cgroups(self) -> tuple[str, ...]:
+        """Names of the cgroups that CGROUP operations move processes to, in order of their first."""
+        return tuple(dict.fromkeys(self.text[i] for i in np.flatnonzero(self.kind == Kind.CGROUP).tolist()))
 
     @property
     def starts_mapped(self) -> bool:
@@ -103,7 +109,7 @@ _NUMERIC: dict[bytes, tuple[Kind, int]] = {
 _LABELLED = {b"DUMP": Kind.DUMP, b"FOLIOS": Kind.FOLIOS, b"STATS": Kind.STATS}
 _GENERATED = {word.encode(): word for word in generate.ARGUMENTS}
 KNOWN = sorted(
-    ["REGION", "MAP", "SET", "ECHO", "FORK", "EXIT"]
+    ["REGION", "MAP", "SET", "ECHO", "FORK", "EXIT", "CGROUP"]
     + [word.decode() for word in (*_NUMERIC, *_LABELLED, *_GENERATED)]
 )
 
@@ -202,6 +208,7 @@ class _Parser:
         self.npages, self.advice = 0, ""
         self.meta: dict[str, str] = {}
         self.text: dict[int, str] = {}
+        self.cgroups: set[str] = set()
         # pieces of finished arrays, and the rows read since the last piece
         self.pieces: list[tuple[np.ndarray, ...]] = []
         self.done = 0
@@ -291,7 +298,7 @@ class _Parser:
             op not in _NUMERIC
             and op not in _LABELLED
             and op not in _GENERATED
-            and op not in (b"MAP", b"SET", b"ECHO", b"FORK", b"EXIT")
+            and op not in (b"MAP", b"SET", b"ECHO", b"FORK", b"EXIT", b"CGROUP")
         ):
             if not name.isprintable() or len(name) > 60:
                 raise self.fail(number, "not a workload: the line does not start with an operation's name")
@@ -330,6 +337,15 @@ class _Parser:
         elif op == b"EXIT":
             self.integers(number, name, (), words[1:])
             self.add(Kind.EXIT, 0, 0, number)
+        elif op == b"CGROUP":
+            text = words[1].decode("utf-8", "backslashreplace") if len(words) == 2 else ""
+            try:
+                self.cgroups |= {check_cgroup(text)}
+            except ValueError as wrong:
+                raise self.fail(number, f"CGROUP: {wrong}") from None
+            if len(self.cgroups) > MOST_CGROUPS:
+                raise self.fail(number, f"CGROUP {text}: a workload names at most {MOST_CGROUPS} cgroups")
+            self.add(Kind.CGROUP, 0, 0, number, text)
         elif op == b"ECHO":
             self.add(Kind.ECHO, 0, 0, number, self.decode(number, raw.strip()[len(op) :].strip()))
         else:

@@ -116,7 +116,7 @@ def test_headers_the_machine_cannot_follow(
     assert said in err and str(other) in err and err.count("\n") == 1
 
 
-BY_PAGE = "a machine with several processes or CPUs, on a device other than zram, or with zswap,"
+BY_PAGE = "a machine with several processes, cgroups or CPUs, on a device other than zram, or with zswap,"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,11 @@ BY_PAGE = "a machine with several processes or CPUs, on a device other than zram
         ("--swappiness 201", "--swappiness: '201' is no swappiness; it is 0 to 200"),
         ("--flush -1", "--flush: '-1'; write a number of faults, 0 for every reclaim, or stats"),
         ("--swap-max some", "--swap-max: 'some' is not a size in whole 4 KiB pages"),
+        ("--limit web=1M", "limit: the workload names no cgroup web; it names none"),
+        ("--limit Web=1M", "--limit: 'Web' is no name; write a small letter and up to 15 of a-z"),
+        ("--limit 1M,2M", "--limit: two limits of one cgroup; write one"),
+        ("--limit web=some", "--limit: 'some' is not a size in whole 4 KiB pages"),
+        ("--high web=1M", "--high: memory.high of cgroup web is not modelled; memory.max is"),
         ("--swap VIRTIO --high 1M", f"high: {BY_PAGE} has none"),
         ("--swap VIRTIO --swap-max 1M", f"swap_max: {BY_PAGE} has none"),
         ("--swap VIRTIO --flush stats", f"flush: {BY_PAGE} has none"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxswap.machine import cgroups
 from jaxswap.machine.program import places_of
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.state import Folio
@@ -32,9 +33,83 @@ def places(workload: Workload) -> dict[int, int]:
     for i in np.flatnonzero(workload.kind >= Kind.FORK).tolist():
         if workload.kind[i] == Kind.FORK:
             found[int(workload.v[i])] = int(children[i])
-        else:
+        elif workload.kind[i] == Kind.EXIT:
             del found[int(workload.process[i])]
     return found
+
+
+def _cgroups(machine: Machine) -> dict[int, int]:
+    """Number of each cgroup, by identity."""
+    return {id(cgroup): number for number, cgroup in enumerate(machine.cgroups.values())}
+
+
+def _heads(state: MachineState, groups: int) -> list[int]:
+    """Sentinels of the lists, inactive and active of each cgroup."""
+    return [pages_room(state) - 2 * number + k for number in range(groups) for k in (0, 1)]
+
+
+def _of_cgroups_of_reference(machine: Machine, place: dict[int, int]) -> dict:
+    """What is charged to whom, and what each cgroup remembers."""
+    number = _cgroups(machine)
+    slots = [
+        (number[id(c.memcg[i])], number[id(c.shadow[i][2])] == 0)
+        for device in machine.swap.devices
+        for c in device.clusters
+        for i in range(512)
+        if c.counts[i] and c.cache[i] is None
+    ]
+    return {
+        "processes of cgroups": [
+            sorted(place[k] for k in cgroup.processes) for cgroup in machine.cgroups.values()
+        ],
+        "owners of slots": slots,
+        "owners of tables": sorted(
+            (place[k], block, number[id(owner)])
+            for k, p in machine.processes.items()
+            for block, owner in (*p.tables.items(), *p.huge.items())
+        ),
+        "cgroups": [
+            {"used": c.usage, "sizes": (c.lists.inactive_nr, c.lists.active_nr)}
+            | {name: getattr(c, name) for name in SCALARS if c is not machine.root or name != "age"}
+            for c in machine.cgroups.values()
+        ],
+        "age of the root": machine.root.age,
+    }
+
+
+def _of_cgroups_of_machine(state: MachineState, living: list[int], groups: int) -> dict:
+    c, s = state.cgroups, sharing.of(state)
+    assert c is not None
+    words = np.asarray(cgroups.all_words(state))[:groups, :, 0]
+    rows = [dict(zip(cgroups.SCALARS, row.tolist(), strict=True)) for row in words]
+    of_process, found = np.asarray(c.of_process)[:, 0], np.asarray(state.tables)[:-SPARE, 0]
+    of_slot, of_table = np.asarray(c.of_slot)[:, 0], np.asarray(c.of_table)[:, 0]
+    blocks = sharing.room(state) // 512
+    counts, cache = np.asarray(s.counts)[:-SPARE, 0], np.asarray(s.cache)[:-SPARE, 0]
+    return {
+        "processes of cgroups": [
+            sorted(k for k in living if of_process[k] == number) for number in range(len(rows))
+        ],
+        "owners of slots": [
+            (int(of_slot[i]) & cgroups.OWNER, bool(of_slot[i] & cgroups.BY_ROOT))
+            for i in np.flatnonzero((counts > 0) & (cache < 0)).tolist()
+        ],
+        "owners of tables": [
+            (t // blocks, t % blocks, int(of_table[t])) for t in np.flatnonzero(found != 0).tolist()
+        ],
+        "cgroups": [
+            {
+                "used": row["used"],
+                "sizes": (
+                    row["inactive"] - (row["waiting"] - row["waiting_active"]),
+                    row["active"] - row["waiting_active"],
+                ),
+            }
+            | {name: row[name] for name in SCALARS if number or name != "age"}
+            for number, row in enumerate(rows)
+        ],
+        "age of the root": int(np.asarray(c.root_age)[0]),
+    }
 
 
 def _owners(pairs: list) -> list:
@@ -46,7 +121,9 @@ def _readahead_of_reference(machine: Machine) -> dict:
     device = machine.swap.devices[0]
     offset = machine.readahead_offset
     return {
-        "marks": [[f.readahead for f in linked(machine, k)] for k in (0, 1)],
+        "marks": [
+            [f.readahead for f in linked(machine, k, c)] for c in machine.cgroups.values() for k in (0, 1)
+        ],
         "around": [0 if offset is None else offset + 1, machine.readahead_last, machine.readahead_hits],
         "device hints": [device.hints.get(order, 0) for order in range(10)],
         "stored": sorted(slot for _, slot in machine.zswap_slots),
@@ -55,12 +132,12 @@ def _readahead_of_reference(machine: Machine) -> dict:
     }
 
 
-def _readahead_of_machine(state: MachineState) -> dict:
+def _readahead_of_machine(state: MachineState, groups: int) -> dict:
     """The same of a machine with one lane."""
     s = sharing.of(state)
     flags = np.asarray(s.folios)[:-SPARE, 0].reshape(-1, sharing.FIELDS)[:, Folio._fields.index("flags")]
     links = np.asarray(state.next)[:, 0]
-    lists = [_walk(links, pages_room(state) + k) for k in (0, 1)]
+    lists = [_walk(links, head) for head in _heads(state, groups)]
     rows = np.asarray(state.clusters.words)[:-SPARE, 0].reshape(-1, STRIDE)[:, : 16 * ROW].reshape(-1, ROW)
     # A slot that is free has no content, whatever is said of it.
     words = np.ascontiguousarray(rows[:, STORED] & rows[:, USED])
@@ -92,9 +169,10 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
         ]
         row = (folio.base, folio.order, number(folio.place) if folio.place else -1, folio.mapcount)
         flags = tuple(bool(getattr(folio, name)) for name in FLAGS)
-        return (*row, flags, _owners(owners) if folio.order else None)
+        return (*row, flags, _owners(owners) if folio.order else None, group[id(folio.memcg)])
 
-    lists = [[describe(f) for f in linked(machine, k)] for k in (0, 1)]
+    group = _cgroups(machine)
+    lists = [[describe(f) for f in linked(machine, k, c)] for c in machine.cgroups.values() for k in (0, 1)]
     pages = {}
     for k, process in machine.processes.items():
         rows = []
@@ -111,7 +189,7 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
     slots = [
         (
             c.counts[i],
-            c.shadow[i] if c.counts[i] and c.cache[i] is None else None,
+            c.shadow[i][:2] if c.counts[i] and c.cache[i] is None else None,
             numbers[id(c.cache[i])] if c.cache[i] else -1,
         )
         for c in clusters
@@ -120,14 +198,17 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
     sets = [
         (tuple(map(bool, c.used)), tuple(x is not None for x in c.cache), tuple(c.zero)) for c in clusters
     ]
-    scalars = {name: getattr(machine, name) for name in SCALARS}
-    scalars |= {"used": machine.usage, "free": machine.swap.free_slots, "oom": machine.oom}
+    scalars = {"free": machine.swap.free_slots, "oom": machine.oom}
+    if len(machine.cgroups) == 1:
+        root = machine.root
+        scalars |= {name: getattr(root, name) for name in SCALARS} | {"used": root.usage}
+        scalars |= {"sizes": (root.lists.inactive_nr, root.lists.active_nr)}
+    else:
+        scalars |= _of_cgroups_of_reference(machine, place)
     return {
         "processes": sorted(pages),
         **{f"pages {k}": pages[k] for k in sorted(pages)},
-        "inactive": lists[0],
-        "active": lists[1],
-        "sizes": (machine.lists.inactive_nr, machine.lists.active_nr),
+        "lists": lists,
         "slots": slots,
         "sets": sets,
         "swap": of_plain(SimpleNamespace(swap=machine.swap, bases=bases, number=number)),  # type: ignore[arg-type]
@@ -139,8 +220,10 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
     }
 
 
-def of_machine(state: MachineState, npages: int, living: list[int], devices: int = 1) -> dict[str, Any]:
-    """The same of a machine with one lane."""
+def of_machine(
+    state: MachineState, npages: int, living: list[int], devices: int = 1, groups: int = 1
+) -> dict[str, Any]:
+    """The same of a machine with one lane and so many cgroups."""
     s = sharing.of(state)
     folios = np.asarray(s.folios)[:-SPARE, 0].reshape(-1, sharing.FIELDS)
     room = sharing.room(state)
@@ -152,10 +235,11 @@ def of_machine(state: MachineState, npages: int, living: list[int], devices: int
         flags = tuple(bool(folio.flags & bit) for bit in BITS)
         owners = _owners([(folio.owner0, folio.owned0), (folio.owner1, folio.owned1)])
         assert folio.gather == -2 and folio.flags & sharing.LISTED
-        return (folio.base, folio.order, folio.place, folio.maps, flags, owners if folio.order else None)
+        row = (folio.base, folio.order, folio.place, folio.maps, flags)
+        return (*row, owners if folio.order else None, folio.memcg)
 
     links = np.asarray(state.next)[:, 0]
-    lists = [[describe(f) for f in _walk(links, pages_room(state) + k)] for k in (0, 1)]
+    lists = [[describe(f) for f in _walk(links, head)] for head in _heads(state, groups)]
     words, places = np.asarray(s.pages)[:, 0], np.asarray(state.slots)[:, 0]
     pages = {}
     for k in range(sharing.processes(state)):
@@ -183,14 +267,16 @@ def of_machine(state: MachineState, npages: int, living: list[int], devices: int
     found = np.asarray(state.tables)[:-SPARE, 0]
     tables, huge = np.flatnonzero(found == TABLE), np.flatnonzero(found == HUGE)
     blocks = room // 512
-    scalars = {name: int(np.asarray(getattr(state, name))[0]) for name in (*SCALARS, "used")}
-    scalars |= {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
+    scalars = {"free": int(np.asarray(state.clusters.free)[0]), "oom": bool(np.asarray(state.oom)[0])}
+    if state.cgroups is None:
+        scalars |= {name: int(np.asarray(getattr(state, name))[0]) for name in (*SCALARS, "used")}
+        scalars |= {"sizes": sizes_of(state)}
+    else:
+        scalars |= _of_cgroups_of_machine(state, living, groups)
     return {
         "processes": living,
         **{f"pages {k}": pages[k] for k in living},
-        "inactive": lists[0],
-        "active": lists[1],
-        "sizes": sizes_of(state),
+        "lists": lists,
         "slots": slots,
         "sets": sets,
         "swap": of_jax(state.clusters, devices),
@@ -198,5 +284,5 @@ def of_machine(state: MachineState, npages: int, living: list[int], devices: int
         "huge": [(int(t) // blocks, int(t) % blocks) for t in huge],
         "memory": np.asarray(state.memory)[:4, 0].tolist(),
         "scalars": scalars,
-        **_readahead_of_machine(state),
+        **_readahead_of_machine(state, groups),
     }

@@ -15,6 +15,7 @@ from jaxswap.machine.state import MachineState, Plane, pages_room
 from jaxswap.machine.tables import HUGE, TABLE
 from jaxswap.swaptable.clusters import COUNT, FLAG, ORDER, ROW, STRIDE, Clusters
 from jaxswap.swaptable.lanes import SPARE
+from tests.reference.cgroup import Cgroup
 from tests.reference.folio import Folio
 from tests.reference.frames import Plenty
 from tests.reference.machine import Machine
@@ -29,10 +30,18 @@ def first_page(folio: Folio) -> int:
     return min((min(pages) for pages in folio.maps.values()), default=folio.base)
 
 
-def linked(machine: Machine, active: int) -> list[Folio]:
-    """A list from its head on; first those that wait to be linked there, as the JAX machine has them."""
-    waiting = [folio for folio in machine.lists.waiting if folio.active == active]
-    return waiting[::-1] + machine.lists.order(active)
+def linked(machine: Machine, active: int, cgroup: Cgroup | None = None) -> list[Folio]:
+    """A list of a cgroup, or of the only one, from its head on; first those that wait to be linked there, as
+    the JAX machine has them.
+    """
+    cgroup = cgroup or machine.root
+    waiting = [f for f in machine.batches.waiting if f.active == active and f.memcg is cgroup]
+    return waiting[::-1] + cgroup.lists.order(active)
+
+
+def shadow_of_reference(machine: Machine, shadow: tuple) -> tuple:
+    """What eviction left, without the cgroup that reclaimed."""
+    return shadow[:2] if machine.lru == "classic" else shadow
 
 
 def sizes_of(state: MachineState) -> tuple[int, int]:
@@ -46,22 +55,22 @@ def _flags(machine: Machine, folio: Folio) -> tuple:
     if machine.lru == "classic":
         return folio.active, folio.referenced, folio.workingset
     waits = folio.prev is None
-    gen = machine.lists.place(folio) if waits else folio.gen
+    gen = folio.memcg.lists.place(folio) if waits else folio.gen
     return gen, folio.referenced, folio.workingset, folio.refs if folio.referenced else 0
 
 
 def _lru(machine: Machine) -> dict[str, Any]:
     """Lists, sizes and what else the LRU of the reference machine knows."""
-    lists = machine.lists
+    lists = machine.root.lists
     if machine.lru == "classic":
         return {
             "lists": [[first_page(f) for f in linked(machine, k)] for k in (0, 1)],
             "sizes": (lists.inactive_nr, lists.active_nr),
-            "memory of reclaim": {name: getattr(machine, name) for name in OF_CLASSIC},
+            "memory of reclaim": {name: getattr(machine.root, name) for name in OF_CLASSIC},
         }
     queues = {}
     for seq in range(lists.min_seq[0], lists.max_seq + 1):
-        waiting = [f for f in lists.waiting if lists.place(f) == seq][::-1]
+        waiting = [f for f in machine.batches.waiting if lists.place(f) == seq][::-1]
         folio = lists.heads[seq].next
         queues[seq] = [first_page(f) for f in waiting]
         while folio is not lists.heads[seq]:
@@ -81,7 +90,7 @@ def _lru(machine: Machine) -> dict[str, Any]:
             lists.average_refaulted,
             lists.average_total,
         ],
-        "activating": [first_page(f) for f in lists.activating],
+        "activating": [first_page(f) for f in machine.batches.activating],
     }
 
 
@@ -106,7 +115,7 @@ def of_reference(machine: Machine) -> dict[str, Any]:
             )
         elif page.state == "swapped":
             cluster, i = device.at(page.slot)
-            cached, shadow = cluster.cache[i], cluster.shadow[i]
+            cached, shadow = cluster.cache[i], shadow_of_reference(machine, cluster.shadow[i])
             flags = (*_flags(machine, cached), cached.dirty) if cached else None
             row = ("swapped", page.slot, None if cached else shadow, page.nonzero, flags)
         else:
@@ -124,7 +133,8 @@ def of_reference(machine: Machine) -> dict[str, Any]:
         for c in device.clusters
     ]
     swap = SimpleNamespace(swap=machine.swap, bases=[0], number=lambda place: place[1])
-    scalars = {"stock": machine.stock, "used": machine.usage, "free": device.free_slots, "oom": machine.oom}
+    scalars = {"stock": machine.root.stock, "used": machine.root.usage}
+    scalars |= {"free": device.free_slots, "oom": machine.oom}
     return {
         "frames": _frames_of_reference(machine),
         "pages": pages,

@@ -16,6 +16,7 @@ from jaxswap.policy import POLICIES
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.states import differences, of_machine, of_reference
 from tests.machine.workloads import random_text
+from tests.reference.cgroup import Limits
 from tests.reference.frames import Frames
 from tests.reference.machine import Machine
 from tests.reference.run import Runner
@@ -43,6 +44,10 @@ def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machin
         policy=lane.policy,
         policy_params=tuple(lane.parameters()),
         profile=PROFILES[profile],
+        named={
+            name: Limits(lane.limits[name] // 4096 if name in lane.limits else None)
+            for name in workload.cgroups
+        },
     )
     if lane.frames is not None:
         chance = chance_of(lane.frames)

@@ -42,7 +42,8 @@ def check(text: str, lane: Lane, profile: str) -> None:
     if machine.oom:
         # The killer's moment is the same; what a fork under way still charges is not looked at.
         return
-    mine = of_machine(state, workload.npages, sorted(place.values()), len(lane.devices))
+    groups = 1 + len(workload.cgroups)
+    mine = of_machine(state, workload.npages, sorted(place.values()), len(lane.devices), groups)
     found = differences(of_reference(machine, place), mine)
     assert not found, found[:4]
     wrong = counters_differ(machine, dict(zip(COUNTERS, replay.result().counters[0].tolist(), strict=True)))

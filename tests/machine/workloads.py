@@ -61,9 +61,16 @@ def random_text(seed: int, operations: int, pages: int = PAGES, mapped: bool = F
 
 
 def random_forks(
-    seed: int, operations: int, pages: int = 200, processes: int = 4, cpus: int = 1, places: bool = False
+    seed: int,
+    operations: int,
+    pages: int = 200,
+    processes: int = 4,
+    cpus: int = 1,
+    places: bool = False,
+    cgroups: tuple[str, ...] = (),
 ) -> str:
-    """A workload of processes that come and go, on some CPUs; its few pages are shared densely.
+    """A workload of processes that come and go, on some CPUs and between some cgroups; its few pages are
+    shared densely.
 
     places: it has places for four processes whoever comes, so that all such workloads share a program.
     """
@@ -74,6 +81,7 @@ def random_forks(
         lines.append(f"MADVNOHUGE {pages // 2} {pages // 4}")
     if places:
         lines += ["FORK 1", "p1 FORK 2", "p2 FORK 3", "p1 EXIT", "p2 EXIT", "p3 EXIT"]
+    lines += [f"CGROUP {name}" for name in cgroups]
     if rng.random() < 0.6:
         lines.append(f"FILL 0 {pages}")
         if rng.random() < 0.6:
@@ -81,6 +89,8 @@ def random_forks(
     kinds = ["READ", "READN", "TOUCH", "FILL", "DONTNEED", "PAGEOUT", "ZERO", "WILLNEED", "COLD"]
     weights = [20, 14, 14, 14, 12, 16, 6, 8, 3, 2, 2, 2, 7, 2, 6]
     kinds += ["ADVICE", "WHOLE", "MAP", "FORK", "EXIT", "AHEAD"]
+    if cgroups:
+        kinds, weights = [*kinds, "CGROUP"], [*weights, 6]
     for _ in range(operations):
         process = rng.choice(living)
         prefix = f"@{rng.randrange(cpus)} " if cpus > 1 else ""
@@ -105,6 +115,8 @@ def random_forks(
             lines.append(f"{prefix}{kind} {v}")
         elif kind == "ADVICE":
             lines.append(f"{prefix}{rng.choice(['MADVHUGE', 'MADVNOHUGE'])} {start} {length}")
+        elif kind == "CGROUP":
+            lines.append(f"{prefix}CGROUP {rng.choice(cgroups)}")
         elif kind == "MAP":
             lines.append(f"{prefix}UNMAP {start} {length}")
             lines.append(f"{prefix}MAP {start} {length} {rng.choice(['plain', 'huge'])}")

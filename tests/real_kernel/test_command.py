@@ -31,6 +31,8 @@ def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ([*RECORD, "--mthp", "65"], "not a set of mTHP sizes"),
         ([*RECORD, "--swap", "zram"], "not a swap device"),
         ([*RECORD, "--limit", "32"], "whole 4 KiB pages"),
+        ([*RECORD, "--limit", "a=4M,a=5M"], "two limits of cgroup a"),
+        ([*RECORD, "--high", "a=4"], "whole 4 KiB pages"),
         ([*RECORD, "--cpus", "0"], "from 1 to 64"),
         ([*RECORD, "--lru", "fast"], "invalid choice"),
         ([*RECORD, "--high", "16"], "whole 4 KiB pages"),

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.real_kernel.initrd import guest_script
+from experiments.real_kernel.errors import RecordingError
+from experiments.real_kernel.initrd import guest_script, named_cgroups
 from experiments.real_kernel.machine import Machine, SwapDevice, parse_mthp, parse_swap, size_in_bytes
 
 
@@ -124,3 +125,26 @@ def test_guest_with_limits(machine: Machine, written: dict[str, int]) -> None:
     folder = "/sys/fs/cgroup/limited"
     echoed = {line.partition(f" > {folder}/")[::2] for line in lines if f" > {folder}/memory" in line}
     assert echoed == {(f"echo {size}", file) for file, size in written.items()}
+
+
+def test_guest_with_named_cgroups() -> None:
+    """A cgroup for each name of the workload, with the limits that it is given."""
+    workload = b"REGION 64 plain\nFORK 1\n  CGROUP a\n@0 p1 CGROUP b\np1 CGROUP a\n# CGROUP c\n"
+    names = named_cgroups(workload)
+    assert names == ["a", "b"]
+    machine = Machine(limit="a=4M, b=3M", swap_max="b=1M", lru="classic")
+    lines = guest_script(machine, [], names).splitlines()
+    assert "mkdir /sys/fs/cgroup/a /sys/fs/cgroup/b" in "; ".join(lines)
+    assert "echo 4194304 > /sys/fs/cgroup/a/memory.max" in lines
+    assert "echo 1048576 > /sys/fs/cgroup/b/memory.swap.max" in lines
+    assert "/interpreter -m '' -c 'a b' /workload" in lines and not machine.limited
+    header = machine.header("7.3.4", "one")
+    assert (header["memory.max"], header["memory.swap.max"], header["lru"]) == (
+        "a=4M, b=3M",
+        "b=1M",
+        "classic",
+    )
+    with pytest.raises(
+        RecordingError, match="a limit of cgroup b, which the workload does not name; it names a"
+    ):
+        guest_script(machine, [], ["a"])

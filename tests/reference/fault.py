@@ -54,7 +54,7 @@ def handle(m: Machine, process: Process, v: int, write: bool) -> None:
     """A page fault, to the return to user mode."""
     m.tick()
     handle_mm_fault(m, process, v, write)
-    memcg.handle_over_high(m)
+    memcg.handle_over_high(m, process.cgroup)
 
 
 def handle_mm_fault(m: Machine, process: Process, v: int, write: bool) -> None:
@@ -63,6 +63,7 @@ def handle_mm_fault(m: Machine, process: Process, v: int, write: bool) -> None:
     block = v >> TOP_ORDER
     if write and vma.anon is None:
         vma.anon = m.new_anon_vma()
+        memcg.charge_objects(m, process.cgroup)
     if block in process.huge and page.state == "zero":
         if huge_zero_write(m, process, vma, block):
             return
@@ -70,15 +71,15 @@ def handle_mm_fault(m: Machine, process: Process, v: int, write: bool) -> None:
     elif block not in process.tables and block not in process.huge:
         if huge_fault(m, process, vma, block, write):
             return
-        if not memcg.charge(m, 1):
+        if not memcg.charge(m, process.cgroup, 1):
             return
-        process.tables.add(block)
+        process.tables[block] = process.cgroup
     if page.state == "none" and not write:
         process.pages[v] = Page("zero")
     elif page.state == "none":
         first_touch(m, process, v, vma)
     elif page.state == "zero":
-        if (frame := m.small_folio()) is not None:
+        if (frame := m.small_folio(process.cgroup)) is not None:
             rmap.new_folio(m, process, v, 0, frame)
     elif page.state == "swapped":
         swapin.fault(m, process, v, vma, write)
@@ -125,9 +126,9 @@ def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) 
     if not allowed(m, vma, 1 << TOP_ORDER) or not inside(vma, block * BLOCK, TOP_ORDER):
         return False
     if not write:
-        if not memcg.charge(m, 1):
+        if not memcg.charge(m, process.cgroup, 1):
             return True
-        process.huge.add(block)
+        process.huge[block] = process.cgroup
         for q in range(block * BLOCK, (block + 1) * BLOCK):
             process.pages[q] = Page("zero")
         return True
@@ -137,16 +138,16 @@ def huge_fault(m: Machine, process: Process, vma: Vma, block: int, write: bool) 
 def new_huge_folio(m: Machine, process: Process, vma: Vma, block: int, tables: int) -> bool:
     """False: there was no memory for it. tables: page tables to lay by."""
     size = size_name(TOP_ORDER)
-    frame, why = m.large_folio(TOP_ORDER, vma)
+    frame, why = m.large_folio(TOP_ORDER, vma, process.cgroup)
     if frame is None:
         m.n[f"{size}/anon_fault_fallback"] += 1
         m.n[f"{size}/anon_fault_fallback_charge"] += why == "charge"
         return False
-    if tables and not memcg.charge(m, tables):
-        m.usage -= BLOCK
+    if tables and not memcg.charge(m, process.cgroup, tables):
+        process.cgroup.usage -= BLOCK
         return True
     rmap.new_folio(m, process, block * BLOCK, TOP_ORDER, frame)
-    process.huge.add(block)
+    process.huge.setdefault(block, process.cgroup)
     m.n[f"{size}/anon_fault_alloc"] += 1
     return True
 
@@ -175,7 +176,7 @@ def first_touch(m: Machine, process: Process, v: int, vma: Vma) -> None:
     got, frame, failed = 0, None, {"frame": 0, "charge": 0}
     for o in ORDERS:
         if mask >> o & 1:
-            frame, why = m.large_folio(o, vma)
+            frame, why = m.large_folio(o, vma, process.cgroup)
             if frame is not None:
                 got = o
                 break
@@ -184,7 +185,7 @@ def first_touch(m: Machine, process: Process, v: int, vma: Vma) -> None:
             m.give_up(o, why)
             failed[why] |= 1 << o
     if frame is None:
-        frame = m.small_folio()
+        frame = m.small_folio(process.cgroup)
     m.learn(True, failed["frame"] | failed["charge"], got)
     reasons = {
         "vma_edge": permitted & ~within,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .cgroup import Cgroup
+
 BLOCK = 512  # pages of a page table, 2 MiB
 TOP_ORDER = 9  # of a 2 MiB folio
 FLUSH_CEILING = 33  # pages that are flushed from the TLB one by one (tlb_single_page_flush_ceiling)
@@ -28,7 +30,7 @@ class Folio:
     (_mm_id, _mm_id_mapcount, _mm_ids). refs: accesses beyond PG_referenced (LRU_REFS_MASK); gen: sequence
     number of its generation, None off the lists; both of the multi-gen LRU. waits: in a per-CPU batch on its
     way to a list. nonzero: content of a folio that is not mapped. frame: its first page frame, if that is
-    modelled.
+    modelled. memcg: the cgroup it is charged to.
     """
 
     base: int
@@ -50,6 +52,7 @@ class Folio:
     waits: bool = False
     nonzero: bool = False
     frame: int | None = None
+    memcg: Any = None
     prev: Any = None
     next: Any = None
 
@@ -119,18 +122,20 @@ class Vma:
 
 @dataclass
 class Process:
-    """One address space.
+    """One address space, in a cgroup.
 
-    tables: 2 MiB blocks with a page table. huge: blocks mapped by one entry instead (a 2 MiB folio or the 2
-    MiB zero page); a block is in at most one of the two. used_tables: blocks accessed since a walk looked.
+    tables: 2 MiB blocks with a page table, and the cgroup that is charged for it. huge: blocks mapped by one
+    entry instead (a 2 MiB folio or the 2 MiB zero page), likewise with the page table laid by; a block is in
+    at most one of the two. used_tables: blocks accessed since a walk looked.
     tlb: pages whose translation the CPU has: an access of one sets no accessed bit.
     """
 
     number: int
     pages: list[Page]
+    cgroup: Cgroup
     vmas: list[Vma] = field(default_factory=list)
-    tables: set[int] = field(default_factory=set)
-    huge: set[int] = field(default_factory=set)
+    tables: dict[int, Cgroup] = field(default_factory=dict)
+    huge: dict[int, Cgroup] = field(default_factory=dict)
     used_tables: set[int] = field(default_factory=set)
     tlb: set[int] = field(default_factory=set)
 
@@ -140,8 +145,7 @@ class Process:
     def split_huge(self, block: int) -> None:
         """__split_huge_pmd: the block gets a page table; its pages stay."""
         if block in self.huge:
-            self.huge.discard(block)
-            self.tables.add(block)
+            self.tables[block] = self.huge.pop(block)
 
     def flush_tlb(self, start: int, end: int) -> None:
         """flush_tlb_range: page by page, or everything."""

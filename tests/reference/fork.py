@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 
 def fork(m: Machine, parent: Process, number: int) -> None:
-    """The child maps what the parent maps; nothing is exclusive any more, on either side."""
+    """The child maps what the parent maps; nothing is exclusive any more, on either side. The
+    parent's cgroup is its too, and pays for its page tables.
+    """
     parent.tlb.clear()
-    child = Process(number, [], [], set(parent.tables), set(parent.huge))
+    cgroup = parent.cgroup
+    tables, huge = dict.fromkeys(parent.tables, cgroup), dict.fromkeys(parent.huge, cgroup)
+    child = Process(number, [], cgroup, [], tables, huge)
     for v, page in enumerate(parent.pages):
         if page.state in ("present", "swapped"):
             page.exclusive = False
@@ -30,9 +34,9 @@ def fork(m: Machine, parent: Process, number: int) -> None:
             rmap.add(page.folio, child, v)
         elif page.state == "swapped":
             m.swap.raise_count((page.device, page.slot))
-    m.processes[number] = child
+    m.processes[number] = cgroup.processes[number] = child
     for _ in (*child.tables, *child.huge):
-        memcg.charge(m, 1)
+        memcg.charge(m, cgroup, 1)
 
 
 def exit_process(m: Machine, process: Process) -> None:
@@ -45,5 +49,6 @@ def exit_process(m: Machine, process: Process) -> None:
             zap.zap(m, process, at, end, True, gathered)
             at = end
     gathered.finish(m)
-    m.usage -= len(process.tables) + len(process.huge)
-    del m.processes[process.number]
+    for cgroup in (*process.tables.values(), *process.huge.values()):
+        memcg.uncharge_table(cgroup)
+    del m.processes[process.number], process.cgroup.processes[process.number]

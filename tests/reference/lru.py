@@ -1,4 +1,4 @@
-"""The two anonymous LRU lists of one cgroup: doubly linked, sizes in pages, eaten from the tail.
+"""The two anonymous LRU lists of a cgroup: doubly linked, sizes in pages, eaten from the tail.
 
 Source: include/linux/mm_inline.h (lruvec_add_folio), mm/swap.c (folio_add_lru, lru_add_drain); 7.2 and 7.3.
 """
@@ -8,20 +8,16 @@ from __future__ import annotations
 BATCH = 31  # FOLIO_BATCH_SIZE
 
 
-class Lists:
-    """A folio is on the list its `active` flag names. New ones go to the head.
+class Batches:
+    """struct cpu_fbatches: folios on their way to the lists of their cgroups, whichever these are.
 
-    New small folios wait until BATCH are there, or a large one comes, or the lists are drained (struct
-    cpu_fbatches). Those that wait do not count as on the lists.
+    waiting: new ones. Small ones wait until BATCH are there, or a large one comes, or the lists are drained.
+    Those that wait do not count as on the lists. activating: of the multi-gen LRU.
     """
 
-    def __init__(self, sentinel):
-        self.heads = [sentinel(-1, 0), sentinel(-2, 0)]
-        for head in self.heads:
-            head.prev = head.next = head
-        self.heads[1].active = True
-        self.inactive_nr = self.active_nr = 0
+    def __init__(self):
         self.waiting: list = []
+        self.activating: list = []
 
     def add_new(self, folio) -> None:
         """folio_add_lru."""
@@ -31,11 +27,27 @@ class Lists:
             self.drain()
 
     def drain(self) -> None:
-        """lru_add_drain."""
+        """lru_add_drain, as far as new folios go."""
         waiting, self.waiting = self.waiting, []
         for folio in waiting:
             folio.waits = False
-            self.add(folio)
+            folio.memcg.lists.add(folio)
+
+
+class Lists:
+    """A folio is on the list its `active` flag names. New ones go to the head."""
+
+    def __init__(self, sentinel, batches: Batches):
+        self.batches = batches
+        self.heads = [sentinel(-1, 0), sentinel(-2, 0)]
+        for head in self.heads:
+            head.prev = head.next = head
+        self.heads[1].active = True
+        self.inactive_nr = self.active_nr = 0
+
+    def add_new(self, folio) -> None:
+        """folio_add_lru."""
+        self.batches.add_new(folio)
 
     def add(self, folio) -> None:
         self.insert_after(self.heads[folio.active], folio)
@@ -49,7 +61,7 @@ class Lists:
 
     def remove(self, folio) -> None:
         if folio.waits:
-            self.drain()
+            self.batches.drain()
         folio.prev.next, folio.next.prev = folio.next, folio.prev
         folio.prev = folio.next = None
         self._count(folio, -folio.nr)

@@ -16,6 +16,7 @@ multi-gen LRU, late statistics and the TLB. One file for each subject of the ker
     slot_cache.py  order-0 slots by the batch (6.12)
     frames.py      page frames: the buddy allocator, compaction
     reclaim.py     swap-out, splitting
+    cgroup.py      a cgroup
     memcg.py       charges, reclaim under a limit, the classic LRU (lists: lru.py)
     mglru.py       the multi-gen LRU
     pressure.py    recordings under a limit
@@ -24,16 +25,16 @@ multi-gen LRU, late statistics and the TLB. One file for each subject of the ker
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from jaxswap.machine.profile import PROFILES, Profile
 
 from . import memcg, mglru
+from .cgroup import NO_LIMITS, Cgroup, Limits
 from .folio import ORDERS, Folio, Page, Process, Vma, size_name
 from .frames import Frames, Plenty
-from .lru import Lists
+from .lru import Batches, Lists
 from .memcg import KERNEL_PAGES, STOCK
 from .mglru import Generations
 from .policies import POLICIES
@@ -47,14 +48,15 @@ class Machine:
     """The state of one machine.
 
     always, madvise, inherit: masks of orders, as sysfs has them; thp: the global switch that `inherit`
-    follows. limit, high, swap_max: pages of memory.max, memory.high, memory.swap.max. swappiness:
-    vm.swappiness. defrag: transparent_hugepage/defrag. lru: classic, or mglru. flush: faults between two
-    flushes of the cgroup's statistics; 0: reclaim flushes them itself and nothing else does, None: only STATS
-    does. switch: faults between two switches to another process, which empty the TLB; 0: the TLB is not
-    modelled. swap: slots of the one device, where `devices` is empty. zswap: it is on, and takes everything.
-    frames: of one process only. n: counters. Then: processes; the LRU; memory charged; what reclaim and
-    readahead remember; slots whose content zswap has; what the policy remembers; whether the OOM killer has
-    ended it all.
+    follows. limit, high, swap_max: pages of memory.max, memory.high, memory.swap.max of the cgroup that
+    processes start in; named: those of cgroups that the workload names, the other being the root then, which
+    has none. swappiness: vm.swappiness. defrag: transparent_hugepage/defrag. lru: classic, or mglru. flush:
+    faults between two flushes of the statistics; 0: reclaim flushes those of its cgroup itself and nothing
+    else does, None: only STATS does. switch: faults between two switches to another process, which empty the
+    TLB; 0: the TLB is not modelled. swap: slots of the one device, where `devices` is empty. zswap: it is on,
+    and takes everything. frames: of one process only. n: counters. Then: processes; cgroups; folios on the
+    way to the lists; what reclaim and readahead remember; slots whose content zswap has; what the policy
+    remembers; whether the OOM killer has ended it all.
     """
 
     npages: int
@@ -76,6 +78,7 @@ class Machine:
     zswap: bool = False
     page_cluster: int = 3
     cpus: int = 1
+    named: Mapping[str, Limits] = field(default_factory=dict)
     inherit: int = 0
     thp: str = "always"
     vma_readahead: bool = True
@@ -88,14 +91,18 @@ class Machine:
         self.swap = Swap(self.profile, self._swapon(devices), self.forget)
         self.swap.slot_cache.cpus = self.cpus
         self.swap.freed = self.slots_freed
-        self.swap.limit = self.swap_max
-        self.processes = {0: Process(0, [Page() for _ in range(self.npages)])}
-        self.lists: Any = Generations(Folio) if self.lru == "mglru" else Lists(Folio)
-        self.usage, self.stock = KERNEL_PAGES, STOCK - KERNEL_PAGES
+        self.batches = Batches()
+        self.cgroups: dict[str, Cgroup] = {}
+        self.root = self.cgroup("", Limits(self.limit, self.high, self.swap_max))
+        self.root.usage, self.root.stock = KERNEL_PAGES, STOCK - KERNEL_PAGES
+        self.root.has_objects = True
+        for name, limits in self.named.items():
+            self.cgroup(name, limits)
+        self.target: Cgroup | None = None  # of the reclaim under way (target_mem_cgroup)
+        self.running = Process(0, [Page() for _ in range(self.npages)], self.root)
+        self.processes = {0: self.running}
+        self.root.processes[0] = self.running
         self.over_high = 0  # pages charged beyond memory.high since the last return to user mode
-        self.age = self.anon_cost = 0
-        self.activations = self.refaults_seen = 0  # WORKINGSET_ACTIVATE: now, and at the last reclaim's end
-        self.flushed_active = self.flushed_total = self.flushed_activations = 0
         self.clock = 0  # faults
         self.reclaimed = self.age_at_end = self.cost_at_end = 0
         self.readahead_hits, self.readahead_last = 4, 0
@@ -121,6 +128,27 @@ class Machine:
         self.anon_vmas += 1
         return self.anon_vmas
 
+    def cgroup(self, name: str, limits: Limits = NO_LIMITS) -> Cgroup:
+        """The cgroup of this name; one that is not there yet is made."""
+        if name not in self.cgroups:
+            kind = Generations if self.lru == "mglru" else Lists
+            self.cgroups[name] = Cgroup(name, limits, kind(Folio, self.batches))
+        return self.cgroups[name]
+
+    def move(self, process: Process, name: str) -> None:
+        """A write to cgroup.procs. What was charged stays where it was (memory controller of v2)."""
+        old, new = process.cgroup, self.cgroup(name)
+        if self.lru == "mglru":
+            old.lists.forget(process.number)
+        del old.processes[process.number]
+        new.processes[process.number] = process
+        process.cgroup = new
+
+    def count(self, cgroup: Cgroup, name: str, nr: int) -> None:
+        """A counter of the machine and of a cgroup's memory.stat or memory.events."""
+        self.n[name] += nr
+        cgroup.n[name] += nr
+
     def tick(self) -> None:
         """A fault: what the kernel does by the clock."""
         self.clock += 1
@@ -128,21 +156,31 @@ class Machine:
             for process in self.processes.values():
                 process.tlb.clear()
         if self.flush and self.clock % self.flush == 0:
-            self.flush_statistics()
+            self.flush_all_statistics()
 
-    def flush_statistics(self) -> None:
+    def flush_all_statistics(self) -> None:
+        """Of all cgroups, by the worker or at STATS."""
+        for cgroup in self.cgroups.values():
+            self.flush_statistics(cgroup)
+
+    def flush_statistics(self, cgroup: Cgroup) -> None:
         """mem_cgroup_flush_stats: from now on the classic LRU decides by the numbers of now."""
         if self.lru == "classic":
-            self.flushed_active = self.lists.active_nr
-            self.flushed_total = self.lists.active_nr + self.lists.inactive_nr
-            self.flushed_activations = self.activations
+            cgroup.flushed_active = cgroup.lists.active_nr
+            cgroup.flushed_total = cgroup.lists.active_nr + cgroup.lists.inactive_nr
+            cgroup.flushed_activations = cgroup.activations
+
+    def active_at_flush(self, cgroup: Cgroup) -> int:
+        """NR_ACTIVE_ANON of a cgroup and those below it, as of the last flush."""
+        below = self.cgroups.values() if cgroup is self.root else [cgroup]
+        return sum(one.flushed_active for one in below)
 
     def drain(self) -> None:
         """lru_add_drain."""
         if self.lru == "mglru":
             mglru.drain(self)
         else:
-            self.lists.drain()
+            self.batches.drain()
 
     def forget(self, folio: Folio) -> None:
         """The folio's memory is free. The kernel lets one that waits for the lists go when they are drained;
@@ -152,8 +190,8 @@ class Machine:
         if not folio.used:
             self.n["useless_swapin"] += folio.nr
         if folio.prev is not None:
-            self.lists.remove(folio)
-        self.usage -= folio.nr
+            folio.memcg.lists.remove(folio)
+        folio.memcg.usage -= folio.nr
         self.frames.release(folio)
 
     def slots_freed(self, device: int, offset: int, size: int) -> None:
@@ -185,25 +223,26 @@ class Machine:
         self.oom |= frame is None and not order
         return frame
 
-    def small_folio(self) -> int | None:
+    def small_folio(self, cgroup: Cgroup) -> int | None:
         """The frame of a folio of one page, charged. None: the OOM killer has ended the machine."""
         frame = self.take_frames(0, True)
-        return frame if frame is not None and memcg.charge(self, 1) else None
+        return frame if frame is not None and memcg.charge(self, cgroup, 1) else None
 
-    def large_folio(self, order: int, vma: Vma) -> tuple[int | None, str]:
+    def large_folio(self, order: int, vma: Vma, cgroup: Cgroup) -> tuple[int | None, str]:
         """The frames of a larger one, charged; None, and why: "frame" or "charge"."""
         gfp = memcg.vma_thp_gfp_mask(self, vma)
         frame = self.take_frames(order, gfp.direct_reclaim)
         if frame is None:
             return None, "frame"
-        if memcg.charge(self, 1 << order, order, gfp):
+        if memcg.charge(self, cgroup, 1 << order, order, gfp):
             return frame, ""
         self.frames.give(frame, order)
         return None, "charge"
 
     def give_up(self, order: int, why: str) -> None:
         """No folio of this order: there was no frame for it, or it was allocated in vain."""
-        self.n[f"{size_name(order)}/{why}_refused"] += 1
+        if why != "memcg":
+            self.n[f"{size_name(order)}/{why}_refused"] += 1
         if why == "frame":
             return
         self.n["thrown_folios"] += 1

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def page_out(m: Machine, process: Process, start: int, end: int) -> None:
     """MADV_PAGEOUT of a range inside one 2 MiB block and VMA."""
     for folio in cold_folios(m, process, start, end):
-        m.lists.remove(folio)
+        folio.memcg.lists.remove(folio)
         folio.referenced = False
         folio.workingset |= folio.active
         folio.active = False
@@ -28,19 +28,20 @@ def page_out(m: Machine, process: Process, start: int, end: int) -> None:
 def cold(m: Machine, process: Process, start: int, end: int) -> None:
     """MADV_COLD of a range inside one 2 MiB block and VMA."""
     for folio in cold_folios(m, process, start, end):
+        lists = folio.memcg.lists
         process.flush_tlb(folio.base, folio.base + folio.nr)
         for q in folio.maps[process.number]:
             process.pages[q].young = False
         folio.referenced = False
         if m.lru == "mglru":
-            m.lists.remove(folio)
-            m.lists.add(folio)
-            m.n["pgdeactivate"] += folio.nr
+            lists.remove(folio)
+            lists.add(folio)
+            m.count(folio.memcg, "pgdeactivate", folio.nr)
         elif folio.active:
-            m.lists.remove(folio)
+            lists.remove(folio)
             folio.active, folio.workingset = False, True
-            m.lists.add(folio)
-            m.n["pgdeactivate"] += folio.nr
+            lists.add(folio)
+            m.count(folio.memcg, "pgdeactivate", folio.nr)
 
 
 def cold_folios(m: Machine, process: Process, start: int, end: int) -> list[Folio]:

@@ -1,4 +1,4 @@
-"""The memory cgroup: charges, and reclaim under its limits by the classic two-list LRU.
+"""Memory cgroups: charges, and reclaim under their limits by the classic two-list LRU.
 
 Source: mm/memcontrol.c (try_charge_memcg, reclaim_high), include/linux/huge_mm.h and mm/huge_memory.c
 (vma_thp_gfp_mask), mm/vmscan.c (do_try_to_free_pages, shrink_lruvec, get_scan_count),
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import mglru, reclaim
+from .cgroup import Cgroup
 from .folio import Folio, Vma
 
 if TYPE_CHECKING:
@@ -26,12 +27,22 @@ DELAY_PRECISION, DELAY_SCALING = 20, 14  # MEMCG_DELAY_PRECISION_SHIFT, MEMCG_DE
 
 
 def eviction(m: Machine, folio: Folio) -> tuple:
-    """workingset_eviction: the shadow of a folio that goes."""
+    """workingset_eviction: the shadow of a folio that goes, and the cgroup that reclaims. MADV_PAGEOUT acts
+    for none, which is taken for the root.
+    """
     if m.lru == "mglru":
-        return mglru.eviction(m, folio)
-    shadow = (m.age & 0x7FFF_FFFF, folio.workingset)
-    m.age += folio.nr
+        return mglru.eviction(folio)
+    evictor = m.target or m.root
+    shadow = (evictor.age & 0x7FFF_FFFF, folio.workingset, evictor)
+    age_nonresident(m, evictor, folio.nr)
     return shadow
+
+
+def age_nonresident(m: Machine, cgroup: Cgroup, nr: int) -> None:
+    """workingset_age_nonresident: with a cgroup its parent ages."""
+    cgroup.age += nr
+    if cgroup is not m.root:
+        m.root.age += nr
 
 
 def refault(m: Machine, folio: Folio, shadow: tuple) -> None:
@@ -39,18 +50,20 @@ def refault(m: Machine, folio: Folio, shadow: tuple) -> None:
     if m.lru == "mglru":
         mglru.refault(m, folio, shadow)
         return
-    m.n["workingset_refault_anon"] += folio.nr
-    distance = (m.age - shadow[0]) & 0x7FFF_FFFF
-    if distance > (m.flushed_active if m.swap.left else 0):
+    cgroup = folio.memcg
+    age, workingset, evictor = shadow
+    m.count(cgroup, "workingset_refault_anon", folio.nr)
+    distance = (evictor.age - age) & 0x7FFF_FFFF
+    if distance > (m.active_at_flush(evictor) if m.swap.left(evictor) else 0):
         return
     folio.active = True
-    m.age += folio.nr
-    m.activations += folio.nr
-    m.n["workingset_activate_anon"] += folio.nr
-    if shadow[1]:
+    age_nonresident(m, cgroup, folio.nr)
+    cgroup.activations += folio.nr
+    m.count(cgroup, "workingset_activate_anon", folio.nr)
+    if workingset:
         folio.workingset = True
-        m.n["workingset_restore_anon"] += folio.nr
-        note_cost(m, BATCH * folio.nr)
+        m.count(cgroup, "workingset_restore_anon", folio.nr)
+        note_cost(cgroup, BATCH * folio.nr)
 
 
 class Gfp(NamedTuple):
@@ -79,34 +92,35 @@ def vma_thp_gfp_mask(m: Machine, vma: Vma) -> Gfp:
     return Gfp(direct, kswapd, retry=m.defrag != "always" or advised)
 
 
-def charge(m: Machine, nr: int, order: int = 0, gfp: Gfp = GFP_KERNEL) -> bool:
+def charge(m: Machine, cgroup: Cgroup, nr: int, order: int = 0, gfp: Gfp = GFP_KERNEL) -> bool:
     """try_charge_memcg. False: refused. A small one has called the OOM killer, which ends the machine (oom),
     and has then tried as often again (passed_oom).
     """
     batch, drained, retries = max(STOCK, nr), False, RETRIES
     if not gfp.allow_spinning:
         batch = nr
-    limit = m.limit if m.limit is not None else 1 << 30
+    limit = cgroup.limits.limit if cgroup.limits.limit is not None else 1 << 30
     while True:
-        if m.stock >= nr:
-            m.stock -= nr
-            m.usage += nr
+        if cgroup.stock >= nr:
+            cgroup.stock -= nr
+            cgroup.usage += nr
             return True
         for take in (batch, nr):
-            if m.usage + m.stock + take <= limit:
-                m.usage += nr
-                m.stock += take - nr
-                note_over_high(m, take, gfp)
+            if cgroup.current + take <= limit:
+                cgroup.usage += nr
+                cgroup.stock += take - nr
+                note_over_high(m, cgroup, take, gfp)
                 return True
         batch = nr
-        m.n["memcg_max"] += 1
+        m.count(cgroup, "memcg_max", 1)
         if not gfp.direct_reclaim:
             return False
-        progress = reclaim_pages(m, max(nr, BATCH))
-        if limit - m.usage - m.stock >= nr:
+        progress = reclaim_pages(m, cgroup, max(nr, BATCH))
+        if limit - cgroup.current >= nr:
             continue
         if not drained:
-            m.stock, drained = 0, True
+            drain_all_stock(m, cgroup)
+            drained = True
             continue
         if not gfp.retry:
             return False
@@ -120,146 +134,181 @@ def charge(m: Machine, nr: int, order: int = 0, gfp: Gfp = GFP_KERNEL) -> bool:
         m.oom, retries = True, RETRIES
 
 
-def note_over_high(m: Machine, nr: int, gfp: Gfp) -> None:
+def drain_all_stock(m: Machine, cgroup: Cgroup) -> None:
+    """What the CPU has in stock goes back, of all cgroups if this one has any (drain_local_memcg_stock)."""
+    if cgroup.stock:
+        for other in m.cgroups.values():
+            other.stock = 0
+
+
+def uncharge_table(cgroup: Cgroup) -> None:
+    """obj_cgroup_uncharge_pages, refill_stock: a page of the kernel's goes to the stock; all of that goes
+    back where it is too much.
+    """
+    cgroup.usage -= 1
+    cgroup.stock = 0 if cgroup.stock >= STOCK else cgroup.stock + 1
+
+
+def charge_objects(m: Machine, cgroup: Cgroup) -> None:
+    """obj_cgroup_charge: the first accounted object takes KERNEL_PAGES, enough for later ones."""
+    if not cgroup.has_objects:
+        cgroup.has_objects = charge(m, cgroup, KERNEL_PAGES)
+
+
+def note_over_high(m: Machine, cgroup: Cgroup, nr: int, gfp: Gfp) -> None:
     """The end of try_charge_memcg: nr pages were charged beyond memory.high. They are worked off on the way
     back to user mode, or here where they are many.
     """
-    if m.high is not None and m.usage + m.stock > m.high:
+    if cgroup.limits.high is not None and cgroup.current > cgroup.limits.high:
         m.over_high += nr
         if m.over_high > STOCK and gfp.direct_reclaim:
-            handle_over_high(m)
+            handle_over_high(m, m.running.cgroup)
 
 
-def handle_over_high(m: Machine) -> None:
-    """mem_cgroup_handle_over_high, without the sleep that ends it where reclaim finds nothing more."""
+def handle_over_high(m: Machine, cgroup: Cgroup) -> None:
+    """mem_cgroup_handle_over_high of a process in this cgroup, whichever it has charged; without the sleep at
+    its end, where reclaim finds nothing more.
+    """
     nr, m.over_high = m.over_high, 0
     if not nr or m.oom:
         return
     target, retries = nr, RETRIES
     while True:
-        done = reclaim_high(m, target)
-        if high_delay(m, nr) <= HZ // 100 or not (done or retries):
+        done = reclaim_high(m, cgroup, target)
+        if high_delay(cgroup, nr) <= HZ // 100 or not (done or retries):
             return
         retries -= not done
         target = BATCH
 
 
-def reclaim_high(m: Machine, nr: int) -> int:
+def reclaim_high(m: Machine, cgroup: Cgroup, nr: int) -> int:
     """Pages reclaimed."""
-    assert m.high is not None
-    if m.usage + m.stock <= m.high:
+    if cgroup.limits.high is None or cgroup.current <= cgroup.limits.high:
         return 0
-    m.n["memcg_high"] += 1
-    return reclaim_pages(m, max(nr, BATCH))
+    m.count(cgroup, "memcg_high", 1)
+    return reclaim_pages(m, cgroup, max(nr, BATCH))
 
 
-def high_delay(m: Machine, nr: int) -> int:
+def high_delay(cgroup: Cgroup, nr: int) -> int:
     """calculate_high_delay: jiffies to sleep, by how far memory.high is exceeded. They are not modelled as
     time, but reclaim goes on while they are more than 10 ms.
     """
-    assert m.high is not None
-    excess = max(m.usage + m.stock - m.high, 0)
-    overage = (excess << DELAY_PRECISION) // max(m.high, 1)
+    high = cgroup.limits.high
+    if high is None:
+        return 0
+    excess = max(cgroup.current - high, 0)
+    overage = (excess << DELAY_PRECISION) // max(high, 1)
     return (overage * overage * HZ >> DELAY_PRECISION >> DELAY_SCALING) * nr // STOCK
 
 
-def note_cost(m: Machine, cost: int) -> None:
+def note_cost(cgroup: Cgroup, cost: int) -> None:
     """lru_note_cost."""
-    m.anon_cost += cost
-    while m.anon_cost > m.flushed_total // 4:
-        m.anon_cost //= 2
+    cgroup.anon_cost += cost
+    while cgroup.anon_cost > cgroup.flushed_total // 4:
+        cgroup.anon_cost //= 2
 
 
-def reclaim_pages(m: Machine, target: int) -> int:
-    """try_to_free_mem_cgroup_pages: do_try_to_free_pages from priority 12 down."""
-    if m.lru == "mglru":
-        return mglru.reclaim_pages(m, target)
+def reclaim_pages(m: Machine, cgroup: Cgroup, target: int) -> int:
+    """try_to_free_mem_cgroup_pages: pages reclaimed, of the lists of one cgroup."""
+    m.target = cgroup
+    done = (mglru.reclaim_pages if m.lru == "mglru" else do_try_to_free_pages)(m, cgroup, target)
+    m.target = None
+    return done
+
+
+def do_try_to_free_pages(m: Machine, cgroup: Cgroup, target: int) -> int:
+    """From priority 12 down."""
     total, skipped = 0, False
     for attempt in range(3):
         if attempt == 2 and not skipped:
             break
         for priority in range(12, -1, -1):
-            done, skip = shrink_lruvec(m, priority, target, force=attempt == 2)
+            done, skip = shrink_lruvec(m, cgroup, priority, target, force=attempt == 2)
             total += done
             skipped |= skip
             if total >= target:
                 break
-        m.refaults_seen = m.flushed_activations
+        cgroup.refaults_seen = cgroup.flushed_activations
         if total:
             break
     return total
 
 
-def shrink_lruvec(m: Machine, priority: int, target: int, force: bool) -> tuple[int, bool]:
-    inactive, active = m.lists.inactive_nr, m.lists.active_nr
+def shrink_lruvec(m: Machine, c: Cgroup, priority: int, target: int, force: bool) -> tuple[int, bool]:
+    inactive, active = c.lists.inactive_nr, c.lists.active_nr
     if m.flush == 0:
-        m.flush_statistics()
+        m.flush_statistics(c)
     # prepare_scan_control: by the numbers of the last flush, while the lists are scanned by their own.
-    low = m.flushed_total - m.flushed_active < m.flushed_active
-    deactivate = force or low or m.flushed_activations != m.refaults_seen
-    nr = [scan_count(m, size, priority) for size in (inactive, active)]
+    low = c.flushed_total - c.flushed_active < c.flushed_active
+    deactivate = force or low or c.flushed_activations != c.refaults_seen
+    nr = [scan_count(m, c, size, priority) for size in (inactive, active)]
     done, skipped = 0, False
     while nr[0]:
         batch = min(nr[0], BATCH)
         nr[0] -= batch
-        done += shrink_inactive_list(m, batch)
+        done += shrink_inactive_list(m, c, batch)
         if nr[1]:
             batch = min(nr[1], BATCH)
             nr[1] -= batch
             if deactivate:
-                shrink_active_list(m, batch)
+                shrink_active_list(m, c, batch)
             else:
                 skipped = True
         if done >= target:
             break
     if low:
-        shrink_active_list(m, BATCH)
+        shrink_active_list(m, c, BATCH)
     return done, skipped
 
 
-def scan_count(m: Machine, size: int, priority: int) -> int:
+def scan_count(m: Machine, cgroup: Cgroup, size: int, priority: int) -> int:
     """get_scan_count, calculate_pressure_balance: pages of an anonymous list of this size to scan."""
-    if not m.swap.left or not m.swappiness:
+    if not m.swap.left(cgroup) or not m.swappiness:
         return 0
     if not priority:
         return size
-    cost = m.anon_cost
+    cost = cgroup.anon_cost
     anon = m.swappiness * (3 * cost + 1) // (2 * cost + 1)
     file = (MAX_SWAPPINESS - m.swappiness) * (3 * cost + 1) // (cost + 1)
     return (size >> priority) * anon // (anon + file)
 
 
-def shrink_inactive_list(m: Machine, nr: int) -> int:
-    m.lists.drain()
+def shrink_inactive_list(m: Machine, cgroup: Cgroup, nr: int) -> int:
+    lists = cgroup.lists
+    m.batches.drain()
     batch: list[Folio] = []
     scanned = 0
-    while scanned < nr and (folio := m.lists.inactive_tail()) is not None:
-        m.lists.remove(folio)
+    while scanned < nr and (folio := lists.inactive_tail()) is not None:
+        lists.remove(folio)
         batch.append(folio)
         scanned += folio.nr
-    m.n["pgscan"] += scanned
+    m.count(cgroup, "pgscan", scanned)
     for folio in batch:
         references = references_of(m, folio)
         referenced, folio.referenced = folio.referenced, references > 0
         if references and (referenced or references > 1):
             reclaim.activate(m, folio)
         elif references:
-            m.lists.add(folio)
+            lists.add(folio)
         else:
             reclaim.shrink(m, folio)
     done = m.reclaimed
-    m.n["pgsteal"] += done
+    m.count(cgroup, "pgsteal", done)
     if batch:
-        note_cost(m, m.cost_at_end + scanned - done)
-    m.age += m.age_at_end
+        note_cost(cgroup, m.cost_at_end + scanned - done)
+    age_nonresident(m, cgroup, m.age_at_end)
     m.age_at_end = m.cost_at_end = m.reclaimed = 0
     return done
 
 
 def references_of(m: Machine, folio: Folio) -> int:
-    """folio_referenced: runs of mapped pages with a young one; clears the young bits."""
+    """folio_referenced: runs of mapped pages with a young one; clears the young bits. What processes of
+    other cgroups map is not looked at (invalid_folio_referenced_vma).
+    """
     references, run_young = 0, False
     for number, mapped in folio.maps.items():
+        if m.processes[number].cgroup is not m.target:
+            continue
         pages = m.processes[number].pages
         for q in range(folio.base, folio.base + folio.nr + 1):
             if q in mapped:
@@ -271,17 +320,18 @@ def references_of(m: Machine, folio: Folio) -> int:
     return references
 
 
-def shrink_active_list(m: Machine, nr: int) -> None:
-    m.lists.drain()
+def shrink_active_list(m: Machine, cgroup: Cgroup, nr: int) -> None:
+    lists = cgroup.lists
+    m.batches.drain()
     scanned = 0
     batch = []
-    while scanned < nr and (folio := m.lists.active_tail()) is not None:
-        m.lists.remove(folio)
+    while scanned < nr and (folio := lists.active_tail()) is not None:
+        lists.remove(folio)
         batch.append(folio)
         scanned += folio.nr
     for folio in batch:
         references_of(m, folio)
         folio.active, folio.workingset = False, True
-        m.lists.add(folio)
-        m.n["pgdeactivate"] += folio.nr
-    m.n["pgrefill"] += scanned
+        lists.add(folio)
+        m.count(cgroup, "pgdeactivate", folio.nr)
+    m.count(cgroup, "pgrefill", scanned)

@@ -1,4 +1,4 @@
-"""The multi-gen LRU of one cgroup: generations, aging by page-table walks, eviction, refaults.
+"""The multi-gen LRU of a cgroup: generations, aging by page-table walks, eviction, refaults.
 
 Source: mm/vmscan.c (try_to_shrink_lruvec and what it calls), mm/workingset.c (lru_gen_eviction,
 lru_gen_refault), mm/swap.c (folio_add_lru, folio_activate), include/linux/mm_inline.h (lru_gen_folio_seq);
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import lru, reclaim
+from .cgroup import Cgroup
 from .folio import BLOCK, Folio, Process
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ PTES_A_LINE = 8  # of a cache line, suitable_to_scan
 
 
 class Generations:
-    """struct lru_gen_folio and lru_gen_mm_state, and the per-CPU batches in front of them.
+    """struct lru_gen_folio and lru_gen_mm_state.
 
     A generation is a sequence number, youngest max_seq, oldest min_seq (of anon and of file pages). A walk of
     page tables changes a folio's generation but leaves it on its list; eviction moves it later. nr: pages on
@@ -35,8 +36,8 @@ class Generations:
     before.
     """
 
-    def __init__(self, sentinel):
-        self.sentinel = sentinel
+    def __init__(self, sentinel, batches: lru.Batches):
+        self.sentinel, self.batches = sentinel, batches
         self.max_seq, self.min_seq = MIN_GENS + 1, [0, 0]
         self.heads = {}
         for seq in range(MAX_GENS):
@@ -49,8 +50,6 @@ class Generations:
         self.used: set[int] = set()
         self.refaulted, self.evicted, self.protected = [0] * TIERS, [0] * TIERS, [0] * TIERS
         self.average_refaulted, self.average_total = [0] * TIERS, [0] * TIERS
-        self.waiting: list[Folio] = []
-        self.activating: list[Folio] = []
 
     def _new_list(self, seq: int) -> None:
         head = self.heads[seq] = self.sentinel(-1, 0)
@@ -60,6 +59,11 @@ class Generations:
         head = self.heads[seq]
         return None if head.prev is head else head.prev
 
+    def forget(self, number: int) -> None:
+        """lru_gen_del_mm: the process leaves the cgroup."""
+        self.known.discard(number)
+        self.used.discard(number)
+
     # Lists
 
     def add_new(self, folio: Folio) -> None:
@@ -68,17 +72,7 @@ class Generations:
             folio.active = True
         elif not folio.referenced:
             mark_accessed(folio)
-        folio.waits = True
-        self.waiting.append(folio)
-        if folio.order or len(self.waiting) >= lru.BATCH:
-            self.drain()
-
-    def drain(self) -> None:
-        """The part of lru_add_drain that concerns new folios."""
-        waiting, self.waiting = self.waiting, []
-        for folio in waiting:
-            folio.waits = False
-            self.add(folio)
+        self.batches.add_new(folio)
 
     def place(self, folio: Folio) -> int:
         """lru_gen_folio_seq: the generation a folio is added to."""
@@ -103,8 +97,8 @@ class Generations:
 
     def remove(self, folio: Folio) -> None:
         """lru_gen_del_folio."""
-        if folio.waits and folio in self.waiting:
-            self.drain()
+        if folio.waits and folio in self.batches.waiting:
+            self.batches.drain()
         self._unlink(folio)
         self.nr -= folio.nr
 
@@ -172,13 +166,13 @@ def update_gen(lists: Generations, folio: Folio) -> None:
 # Reclaim
 
 
-def reclaim_pages(m: Machine, target: int) -> int:
-    """try_to_free_mem_cgroup_pages: do_try_to_free_pages from priority 12 down, twice if nothing comes."""
+def reclaim_pages(m: Machine, cgroup: Cgroup, target: int) -> int:
+    """do_try_to_free_pages from priority 12 down, twice if nothing comes."""
     total = 0
-    m.lists.used.update(m.processes)
+    cgroup.lists.used.update(cgroup.processes)
     for _ in range(2):
         for priority in range(12, -1, -1):
-            total += shrink_lruvec(m, priority, target - total)
+            total += shrink_lruvec(m, cgroup, priority, target - total)
             if total >= target:
                 break
         if total:
@@ -188,36 +182,36 @@ def reclaim_pages(m: Machine, target: int) -> int:
 
 def drain(m: Machine) -> None:
     """lru_add_drain."""
-    m.lists.drain()
+    m.batches.drain()
     drain_activating(m)
 
 
 def drain_activating(m: Machine) -> None:
-    lists = m.lists
-    waiting, lists.activating = lists.activating, []
+    waiting, m.batches.activating = m.batches.activating, []
     for folio in waiting:
         folio.waits = False
         if folio.prev is None:
             continue
+        lists = folio.memcg.lists
         lists.remove(folio)
         folio.active = True
         lists.add(folio)
-        m.n["pgactivate"] += folio.nr
+        m.count(folio.memcg, "pgactivate", folio.nr)
 
 
-def shrink_lruvec(m: Machine, priority: int, target: int) -> int:
+def shrink_lruvec(m: Machine, cgroup: Cgroup, priority: int, target: int) -> int:
     """lru_gen_shrink_lruvec, try_to_shrink_lruvec. Pages reclaimed."""
-    lists, total = m.lists, 0
+    lists, total = cgroup.lists, 0
     drain(m)
     lists.walking = False
-    if m.swap.left < BATCH or not m.swappiness:
+    if m.swap.left(cgroup) < BATCH or not m.swappiness:
         return 0
     left = lists.nr >> priority
     while left > 0:
         oldest = min(lists.min_seq) + MIN_GENS
         if oldest > lists.max_seq or (priority < 12 and oldest == lists.max_seq):
-            age(m)
-        scanned, done = evict_folios(m, min(left, BATCH))
+            age(m, cgroup)
+        scanned, done = evict_folios(m, cgroup, min(left, BATCH))
         total += done
         if not scanned or total >= target:
             break
@@ -225,12 +219,13 @@ def shrink_lruvec(m: Machine, priority: int, target: int) -> int:
     return total
 
 
-def evict_folios(m: Machine, nr: int) -> tuple[int, int]:
+def evict_folios(m: Machine, cgroup: Cgroup, nr: int) -> tuple[int, int]:
     """Pages scanned, pages reclaimed."""
-    inc_min_seq_of_empty(m)
-    scanned, isolated = scan_folios(m, nr)
+    lists = cgroup.lists
+    inc_min_seq_of_empty(lists)
+    scanned, isolated = scan_folios(m, cgroup, nr)
     if scanned:
-        inc_min_seq_of_empty(m)
+        inc_min_seq_of_empty(lists)
     kept = []
     for folio in isolated:
         if not look_around(m, folio):
@@ -239,22 +234,22 @@ def evict_folios(m: Machine, nr: int) -> tuple[int, int]:
                 continue
         elif set_refs(folio):
             folio.active = True
-            m.n["pgactivate"] += folio.nr
+            m.count(cgroup, "pgactivate", folio.nr)
         kept.append(folio)
     for folio in kept:
         # A folio that was rejected does not go back to the oldest generation.
-        if m.lists.place(folio) == m.lists.min_seq[ANON]:
+        if lists.place(folio) == lists.min_seq[ANON]:
             folio.referenced, folio.refs, folio.active = False, 0, True
-        m.lists.add(folio)
+        lists.add(folio)
     done = m.reclaimed
-    m.n["pgsteal"] += done
+    m.count(cgroup, "pgsteal", done)
     m.age_at_end = m.cost_at_end = m.reclaimed = 0
     return scanned, done
 
 
-def scan_folios(m: Machine, nr: int) -> tuple[int, list[Folio]]:
+def scan_folios(m: Machine, cgroup: Cgroup, nr: int) -> tuple[int, list[Folio]]:
     """Pages looked at, and the folios taken off the oldest generation."""
-    lists, isolated = m.lists, []
+    lists, isolated = cgroup.lists, []
     oldest = lists.min_seq[ANON]
     if lists.max_seq - oldest + 1 == MIN_GENS:
         return 0, []
@@ -271,8 +266,8 @@ def scan_folios(m: Machine, nr: int) -> tuple[int, list[Folio]]:
             lists.remove(folio)
             isolated.append(folio)
             taken += folio.nr
-    m.n["pgscan"] += taken
-    m.n["pgrefill"] += moved
+    m.count(cgroup, "pgscan", taken)
+    m.count(cgroup, "pgrefill", moved)
     return scanned, isolated
 
 
@@ -319,9 +314,8 @@ def position(lists: Generations, tier: int) -> tuple[int, int]:
 # Generations
 
 
-def inc_min_seq_of_empty(m: Machine) -> None:
+def inc_min_seq_of_empty(lists: Generations) -> None:
     """try_to_inc_min_seq: past generations without folios. File pages have none."""
-    lists = m.lists
     anon, file = lists.min_seq
     while anon + MIN_GENS <= lists.max_seq and lists.tail(anon) is None:
         anon += 1
@@ -348,15 +342,15 @@ def begin_oldest(lists: Generations, seq: int) -> None:
     lists.min_seq[ANON] = seq
 
 
-def age(m: Machine) -> None:
+def age(m: Machine, cgroup: Cgroup) -> None:
     """try_to_inc_max_seq: walk the page tables of the processes that ran, then a new generation."""
-    lists = m.lists
+    lists = cgroup.lists
     seq = lists.max_seq
     if seq <= lists.walked:
         return
     lists.walking = True
     first = True
-    for number, process in m.processes.items():
+    for number, process in cgroup.processes.items():
         force = number not in lists.known
         if force or number in lists.used:
             if first:
@@ -380,7 +374,7 @@ def age(m: Machine) -> None:
 
 def walk(m: Machine, process: Process, force: bool) -> None:
     """walk_mm: page tables that were used and that the filter names, or all of them."""
-    lists, seq = m.lists, m.lists.max_seq
+    lists, seq = process.cgroup.lists, process.cgroup.lists.max_seq
     here, after = lists.filters[seq % 2], lists.filters[(seq + 1) % 2]
     for block in sorted(process.tables):
         if not force:
@@ -400,13 +394,15 @@ def walk(m: Machine, process: Process, force: bool) -> None:
 
 
 def clear_young(m: Machine, process: Process, start: int, end: int) -> int:
-    """The young PTEs of a range, cleared; the folios they map are promoted. Folios off the lists stay."""
+    """The young PTEs of a range, cleared; the folios they map are promoted. Folios off the lists and of other
+    cgroups stay (get_pfn_folio).
+    """
     pages, found, last = process.pages, 0, None
     v = start
     while v < end:
         page = pages[v]
         folio = page.folio
-        if not page.young or folio is None or folio.prev is None:
+        if not page.young or folio is None or folio.prev is None or folio.memcg is not m.target:
             v += 1
             continue
         stop = v + 1
@@ -428,13 +424,13 @@ def clear_young(m: Machine, process: Process, start: int, end: int) -> int:
 
 def promote(m: Machine, folio: Folio) -> None:
     """walk_update_folio: folio_update_gen in a pass that walks, else folio_activate."""
-    lists = m.lists
+    lists = folio.memcg.lists
     if lists.walking:
         update_gen(lists, folio)
     elif set_refs(folio) and folio.gen != lists.max_seq and not folio.waits:
         folio.waits = True
-        lists.activating.append(folio)
-        if folio.order or len(lists.activating) >= lru.BATCH:
+        m.batches.activating.append(folio)
+        if folio.order or len(m.batches.activating) >= lru.BATCH:
             drain_activating(m)
 
 
@@ -443,6 +439,8 @@ def look_around(m: Machine, folio: Folio) -> bool:
     referenced = False
     for number, mapped in folio.maps.items():
         process = m.processes[number]
+        if process.cgroup is not m.target:
+            continue
         pages = process.pages
         v = folio.base
         while v < folio.base + folio.nr:
@@ -476,7 +474,8 @@ def around(m: Machine, process: Process, v: int) -> None:
         else:
             start, end = v - BATCH // 2, v + BATCH // 2
     young = 1 + clear_young(m, process, start, end)
-    filters = m.lists.filters[m.lists.max_seq % 2]
+    lists = process.cgroup.lists
+    filters = lists.filters[lists.max_seq % 2]
     if filters is not None and young * PTES_A_LINE >= end - start:
         filters.add((process.number, block))
 
@@ -484,24 +483,25 @@ def around(m: Machine, process: Process, v: int) -> None:
 # Shadows
 
 
-def eviction(m: Machine, folio: Folio) -> tuple[int, int, bool]:
-    """lru_gen_eviction: the shadow."""
-    lists, refs = m.lists, refs_of(folio)
+def eviction(folio: Folio) -> tuple[int, int, bool]:
+    """lru_gen_eviction: the shadow, which is of the folio's own cgroup, whoever reclaims."""
+    lists, refs = folio.memcg.lists, refs_of(folio)
     lists.evicted[tier_of(refs, folio.workingset)] += folio.nr
     return lists.min_seq[ANON], max(refs - 1, 0), folio.workingset
 
 
 def refault(m: Machine, folio: Folio, shadow: tuple[int, int, bool]) -> None:
     """lru_gen_refault."""
-    lists = m.lists
+    cgroup = folio.memcg
+    lists = cgroup.lists
     seq, refs, workingset = shadow
-    m.n["workingset_refault_anon"] += folio.nr
+    m.count(cgroup, "workingset_refault_anon", folio.nr)
     if abs(lists.max_seq - seq) >= MAX_GENS:
         return
     lists.refaulted[tier_of(refs + 1, workingset)] += folio.nr
     if workingset:
         folio.workingset = True
-        m.n["workingset_activate_anon"] += folio.nr
-        m.n["workingset_restore_anon"] += folio.nr
+        m.count(cgroup, "workingset_activate_anon", folio.nr)
+        m.count(cgroup, "workingset_restore_anon", folio.nr)
     else:
         folio.refs = refs

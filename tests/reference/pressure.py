@@ -29,30 +29,15 @@ from jaxswap.workload import Workload, read_workload
 
 from .machine import Machine
 from .run import Runner
-from .validate import machine_of, size_in_pages
+from .validate import machine_of
 
 FLUSH_SECONDS = 2.0  # FLUSH_TIME of mm/memcontrol.c
 POLL_SECONDS = 0.2  # of the program that made the recordings
 
 
-def pages(header: dict[str, str], key: str) -> int | None:
-    """The pages of a limit such as 32M; None where the header has none."""
-    return size_in_pages(header[key]) if key in header else None
-
-
 def machine_for(cell: Cell, workload: Workload, **options: object) -> Machine:
     """The reference machine of a cell before its workload. options: fields of the Machine."""
-    header = cell.header
-    machine = machine_of(cell.compared[0], workload.npages)
-    given = {
-        "limit": pages(header, "memory.max"),
-        "high": pages(header, "memory.high"),
-        "swap_max": pages(header, "memory.swap.max"),
-        "swappiness": int(header.get("swappiness", 60)),
-        "defrag": header.get("defrag", "madvise"),
-        "lru": header["lru"],
-    }
-    return replace(machine, **given | options)
+    return replace(machine_of(cell.compared[0], workload.npages), **options)
 
 
 def run(cell: Cell, **options: object) -> Machine:
@@ -89,7 +74,7 @@ def hold(cell: Cell, timed: bool = False, **options: object) -> tuple[list[str],
     outside = int(machine.oom == bool(cell.boots))
     killed = f"; OURS WAS {'' if machine.oom else 'NOT '}KILLED" if outside else ""
     lines = [f"{cell.name}: {len(cell.compared)} boots{died}; {took:.1f} s{killed}"]
-    counted = machine.n + Counter({f"swap_{name}": n for name, n in machine.swap.events.items()})
+    counted = machine.n + Counter({f"swap_{name}": n for name, n in machine.root.swap_events.items()})
     for counter in recorded[0]:
         low, high = min(r[counter] for r in recorded), max(r[counter] for r in recorded)
         ours = counted[counter]

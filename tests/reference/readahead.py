@@ -116,7 +116,7 @@ def read_async(m: Machine, base: int, place: tuple[int, int]) -> Folio | None:
     device = m.swap.devices[place[0]]
     if device.cached(place[1]) is not None or not device.count(place[1]):
         return None
-    frame = m.small_folio()
+    frame = m.small_folio(m.swap.memcg(place))
     return None if frame is None else swapin.read(m, base, 0, place, place, frame=frame)
 
 

@@ -23,7 +23,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
     Pieces that nobody maps and that are not in the swap cache are gone, but for the reclaim that made them.
     """
     m.n[f"{size_name(folio.order)}/split"] += 1
-    m.usage -= folio.nr
+    folio.memcg.usage -= folio.nr
     m.frames.split(folio)
     for number in folio.maps:
         if folio.order == TOP_ORDER:
@@ -36,7 +36,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
                 m.leave(process.pages[q])
                 process.pages[q] = Page("zero")
             owners = []
-        piece = Folio(q, 0, dirty=folio.dirty, active=folio.active)
+        piece = Folio(q, 0, dirty=folio.dirty, active=folio.active, memcg=folio.memcg)
         piece.referenced, piece.workingset = folio.referenced, folio.workingset
         piece.refs, piece.gen = folio.refs, folio.gen
         piece.maps = {process.number: {q} for process in owners}
@@ -44,7 +44,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
             m.swap.insert(piece, folio.slot(q))
         for process in owners:
             process.pages[q].folio = piece
-        m.usage += not piece.gone
+        folio.memcg.usage += not piece.gone
         if folio.frame is not None:
             m.frames.fill(folio.frame + q - folio.base, piece)
             if piece.gone:
@@ -59,12 +59,12 @@ def split_on_lru(m: Machine, folio: Folio) -> None:
     A piece of a folio in the swap cache that nobody maps or counts on leaves the swap cache, but for the
     first, which the caller holds (free_folio_and_swap_cache).
     """
-    before = folio.prev
-    m.lists.remove(folio)
+    before, lists = folio.prev, folio.memcg.lists
+    lists.remove(folio)
     for piece in pieces_of(m, folio):
         if piece.gone:
             continue
-        m.lists.insert_after(before, piece)
+        lists.insert_after(before, piece)
         if not piece.maps and piece.base != folio.base:
             m.swap.free_folio(piece, m.cpu)
 
@@ -96,15 +96,15 @@ def pass_through(m: Machine, piece: Folio) -> None:
     if m.swap.alloc(piece, m.cpu):
         m.swap.remove(piece, m.cpu)
     else:
-        m.n["pgactivate"] += 1
+        m.count(piece.memcg, "pgactivate", 1)
         m.age_at_end += 1
 
 
 def activate(m: Machine, folio: Folio) -> None:
     folio.active = True
-    m.n["pgactivate"] += folio.nr
+    m.count(folio.memcg, "pgactivate", folio.nr)
     m.age_at_end += folio.nr
-    m.lists.add(folio)
+    folio.memcg.lists.add(folio)
 
 
 def swap_out(m: Machine, folio: Folio) -> bool:
@@ -120,7 +120,7 @@ def swap_out(m: Machine, folio: Folio) -> bool:
         if m.swap.free_folio(folio, m.cpu):
             return True
         if write_out(m, folio, nonzero):
-            m.lists.add(folio)
+            folio.memcg.lists.add(folio)
             return True
     remove_mapping(m, folio)
     return True
@@ -179,7 +179,7 @@ def write_out(m: Machine, folio: Folio, nonzero: bool) -> bool:
         if folio.order:
             m.n[f"{size_name(folio.order)}/zswpout"] += 1
         return False
-    m.n["pswpout"] += folio.nr
+    m.count(folio.memcg, "pswpout", folio.nr)
     m.cost_at_end += BATCH * folio.nr
     if folio.order:
         m.n[f"{size_name(folio.order)}/swpout"] += 1
@@ -190,7 +190,7 @@ def remove_mapping(m: Machine, folio: Folio) -> None:
     """__remove_mapping: out of the swap cache, a shadow in every slot, the memory freed."""
     assert folio.place is not None
     shadow = memcg.eviction(m, folio)
-    m.usage -= folio.nr
+    folio.memcg.usage -= folio.nr
     m.frames.release(folio)
     m.reclaimed += folio.nr
     cluster, first = m.swap.devices[folio.place[0]].at(folio.place[1])

@@ -94,7 +94,7 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
     if can_reuse(m, folio):
         process.pages[v].exclusive = True
         return
-    if not memcg.charge(m, 1) or process.pages[v].folio is not folio:
+    if not memcg.charge(m, process.cgroup, 1) or process.pages[v].folio is not folio:
         return
     process.flush_tlb(v, v + 1)
     m.leave(process.pages[v])
@@ -107,12 +107,12 @@ def write_protect_fault(m: Machine, process: Process, v: int) -> None:
 
 def new_folio(m: Machine, process: Process, base: int, order: int, frame: int | None = None) -> Folio:
     """A fresh folio, mapped whole and exclusively."""
-    folio = Folio(base, order)
+    folio = Folio(base, order, memcg=process.cgroup)
     if frame is not None:
         m.frames.fill(frame, folio)
     folio.maps[process.number] = set(range(base, base + (1 << order)))
     folio.owners[0], folio.owned[0] = process.number, folio.nr
     for q in range(base, base + (1 << order)):
         process.pages[q] = Page("present", folio, young=True)
-    m.lists.add_new(folio)
+    process.cgroup.lists.add_new(folio)
     return folio

@@ -110,7 +110,7 @@ class Runner:
     def step(self, i: int) -> None:
         """Operation i, then the work it left to the kernel."""
         self._step(i)
-        memcg.handle_over_high(self.machine)
+        memcg.handle_over_high(self.machine, self.machine.running.cgroup)
         for device in self.machine.swap.devices:
             device.discard_pending()
 
@@ -119,10 +119,11 @@ class Runner:
         kind, v, n = Kind(workload.kind[i]), int(workload.v[i]), int(workload.n[i])
         number, m.cpu = int(workload.process[i]), int(workload.cpu[i])
         if kind is Kind.STATS and m.flush != 0:
-            m.flush_statistics()
+            m.flush_all_statistics()
         if m.oom or kind in (Kind.DUMP, Kind.FOLIOS, Kind.STATS, Kind.ECHO):
             return
         process, regions = m.processes[number], self.regions[number]
+        m.running = process
         if kind in (Kind.TOUCH, Kind.READ, Kind.ZERO):
             for page in range(v, v + n):
                 if not m.oom:
@@ -144,12 +145,15 @@ class Runner:
                 if vma.anon is not None:
                     vma.anon, vma.forked = m.new_anon_vma(), True
             self.update(v)
+        elif kind is Kind.CGROUP:
+            m.move(process, workload.text[i])
         elif kind is Kind.EXIT:
             fork.exit_process(m, process)
         elif kind is Kind.MAP:
             regions.map(v, v + n, workload.text[i])
             self.update(number)
         elif kind in (Kind.MADVHUGE, Kind.MADVNOHUGE):
+            memcg.charge_objects(m, process.cgroup)
             regions.advise(v, v + n, "huge" if kind is Kind.MADVHUGE else "nohuge")
             self.split_at_borders(process)
             self.update(number)

@@ -18,8 +18,8 @@ FREE, NONFULL, FRAG, FULL, DISCARD = 1, 2, 3, 4, 5
 
 class Cluster:
     """512 slots. used: not NULL (a bad slot too). counts: swap count. cache: folio in the swap cache. zero:
-    zero flag. shadow: what eviction left. count: used slots. order: of the first allocation. flag: the list
-    it is on.
+    zero flag. memcg: the cgroup that is charged. shadow: what eviction left. count: used slots. order: of the
+    first allocation. flag: the list it is on.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,8 @@ class Cluster:
         self.counts = [0] * CLUSTER
         self.cache: list = [None] * CLUSTER
         self.zero = [False] * CLUSTER
-        self.shadow = [(0, False)] * CLUSTER
+        self.memcg: list = [None] * CLUSTER
+        self.shadow: list[tuple] = [(0, False)] * CLUSTER
         self.count = self.order = 0
         self.flag = FREE
 

@@ -8,11 +8,11 @@ put_swap_folio of 6.12.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from jaxswap.machine.profile import Profile
 
+from .cgroup import Cgroup
 from .folio import Folio
 from .slot_cache import SlotCache
 from .slots import CLUSTER, Cluster, SwapDevice
@@ -24,8 +24,6 @@ Place = tuple[int, int]
 class Swap:
     """devices: by type. available: types of the devices with free slots, highest priority first, in turn
     among equals (swap_avail_head). hints: (CPU, order) -> (device, next slot) (percpu_swap_cluster).
-
-    limit: slots of memory.swap.max; events: those of memory.swap.events (max, fail).
 
     forget(folio) is called for a folio that left the swap cache and that nobody maps; freed(device, slot,
     size) for slots that were given back.
@@ -43,20 +41,22 @@ class Swap:
         self.total = sum(device.free_slots for device in devices)
         self.slot_cache = SlotCache(self, profile.slot_cache)
         self.promised = 0
-        self.limit: int | None = None
-        self.events: Counter[str] = Counter()
 
-    @property
-    def used(self) -> int:
-        """memory.swap.current, in slots."""
-        return self.total - self.free_slots
+    def used(self, cgroup: Cgroup) -> int:
+        """memory.swap.current, in slots. What 6.12 has in hand counts too, whoever will get it."""
+        return self.total - self.free_slots if self.profile.slot_cache else cgroup.swapped
 
-    @property
-    def left(self) -> int:
+    def left(self, cgroup: Cgroup) -> int:
         """mem_cgroup_get_nr_swap_pages: slots that the cgroup may still have."""
-        if self.limit is None:
+        limit = cgroup.limits.swap_max
+        if limit is None:
             return self.free_slots
-        return min(self.free_slots, max(self.limit - self.used, 0))
+        return min(self.free_slots, max(limit - self.used(cgroup), 0))
+
+    def memcg(self, place: Place) -> Cgroup:
+        """The cgroup that is charged for a slot (lookup_swap_cgroup_id)."""
+        cluster, i = self.devices[place[0]].at(place[1])
+        return cluster.memcg[i]
 
     @property
     def free_slots(self) -> int:
@@ -67,9 +67,10 @@ class Swap:
         """vm_swap_full: less than half is free, without what take_from_devices is looking for."""
         return (self.free_slots - self.promised) * 2 < self.total
 
-    def full_for_cgroup(self) -> bool:
+    def full_for_cgroup(self, cgroup: Cgroup) -> bool:
         """mem_cgroup_swap_full: or half of what the cgroup may have is taken."""
-        return self.full() or (self.limit is not None and self.used * 2 >= self.limit)
+        limit = cgroup.limits.swap_max
+        return self.full() or (limit is not None and self.used(cgroup) * 2 >= limit)
 
     def _enlist(self, number: int) -> None:
         """plist_add: behind the last of the same priority."""
@@ -96,13 +97,18 @@ class Swap:
             place = self._alloc_fast(folio.order, cpu) or self._alloc_slow(folio.order, cpu)
             if place is None and not folio.order and any(device.discard_pending() for device in self.devices):
                 place = self._alloc_slow(0, cpu)
+        cgroup = folio.memcg
         if place is None:
-            self.events["fail"] += 1
+            cgroup.swap_events["fail"] += 1
             return False
         self.insert(folio, place)
-        if self.limit is not None and self.used > self.limit:
-            self.events["max"] += 1
-            self.events["fail"] += 1
+        cluster, first = self.devices[place[0]].at(place[1])
+        cluster.memcg[first : first + folio.nr] = [cgroup] * folio.nr
+        cgroup.swapped += folio.nr
+        limit = cgroup.limits.swap_max
+        if limit is not None and self.used(cgroup) > limit:
+            cgroup.swap_events["max"] += 1
+            cgroup.swap_events["fail"] += 1
             self.remove(folio, cpu)
             return False
         return True
@@ -187,6 +193,11 @@ class Swap:
     def free(self, number: int, offset: int, size: int) -> None:
         """Slots without counts that left the swap cache."""
         device = self.devices[number]
+        cluster, first = device.at(offset)
+        for i in range(first, first + size):
+            if cluster.memcg[i] is not None:
+                cluster.memcg[i].swapped -= 1
+        cluster.memcg[first : first + size] = [None] * size
         device.free(offset, size)
         self.freed(number, offset, size)
         if number not in self.available:
@@ -222,7 +233,7 @@ class Swap:
             if folio is None or cluster.counts[i]:
                 at += 1
                 continue
-            if not folio.maps or self.full_for_cgroup():
+            if not folio.maps or self.full_for_cgroup(folio.memcg):
                 self.free_folio(folio, cpu)
             at = (at // folio.nr + 1) * folio.nr
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import fault as faults
-from . import memcg, readahead, rmap
+from . import readahead, rmap
 from .folio import ORDERS, Folio, Page, Process, Vma, size_name
+from .memcg import refault
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -31,7 +32,7 @@ def fault(m: Machine, process: Process, v: int, vma: Vma, write: bool) -> None:
             folio = readahead.swap_in(m, process, v, vma)
         if folio is None:
             return
-        m.n["pgmajfault"] += 1
+        m.count(process.cgroup, "pgmajfault", 1)
     map_folio(m, process, v, vma, folio, write)
 
 
@@ -62,7 +63,9 @@ def continues(pages: list[Page], base: int, nr: int, page: Page, v: int) -> bool
 
 
 def conflict(m: Machine, page: Page, order: int) -> str | None:
-    """__swap_cache_add_check for one memcg: None, or why the aligned range is -EBUSY."""
+    """__swap_cache_add_check: None, or why the aligned range is -EBUSY. What belongs to several cgroups shows
+    only in the second check, when the folio is there.
+    """
     cluster, i = m.swap.devices[page.device].at(page.slot)
     first = i >> order << order
     for at in range(first, first + (1 << order)):
@@ -70,7 +73,8 @@ def conflict(m: Machine, page: Page, order: int) -> str | None:
             return "cached"
         if cluster.zero[at] != cluster.zero[i]:
             return "zero_flag"
-    return None
+    owners = set(map(id, cluster.memcg[first : first + (1 << order)]))
+    return "memcg" if len(owners) > 1 else None
 
 
 def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool) -> Folio | None:
@@ -81,7 +85,7 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
     aligned, fitting = candidates(m, process, v, within)
     conflicts = {o: conflict(m, page, o) for o in ORDERS if fitting >> o & 1}
     ok = sum(1 << o for o, why in conflicts.items() if why is None)
-    reasons: dict[str, int] = {"zero_flag": 0, "cached": 0, "frame": 0, "charge": 0}
+    reasons: dict[str, int] = {"zero_flag": 0, "cached": 0, "memcg": 0, "frame": 0, "charge": 0}
     if m.profile.filtered:
         for o, why in conflicts.items():
             if why is not None:
@@ -98,22 +102,25 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
     }
     got = failed = 0
     frame = None
+    memcg = m.swap.memcg((page.device, page.slot))
     for o in ORDERS:
         if not mask >> o & 1:
             continue
         if (why := conflicts[o]) is None:
-            frame, why = m.large_folio(o, vma)
+            frame, why = m.large_folio(o, vma, memcg)
             if frame is not None:
                 got = o
                 break
             if why == "charge":
                 m.count_fallback(o, "swpin_fallback_charge")
             m.give_up(o, why)
+        elif why == "memcg":
+            m.give_up(o, why)
         m.count_fallback(o, "swpin_fallback")
         reasons[why] |= 1 << o
         failed |= 1 << o
     if frame is None:
-        frame = m.small_folio()
+        frame = m.small_folio(memcg)
     m.learn(False, failed, got)
     m.refused("swapin", reasons, got)
     if frame is None or m.oom:
@@ -134,22 +141,22 @@ def read(
     frame: int | None = None,
 ) -> Folio:
     """A new folio with the content of its slots: refault, LRU, read; cached unless `past_cache`."""
-    folio = Folio(base, order, dirty=False, used=False)
+    cluster, i = m.swap.devices[target[0]].at(target[1])
+    folio = Folio(base, order, dirty=False, used=False, memcg=cluster.memcg[i])
     if frame is not None:
         m.frames.fill(frame, folio)
-    cluster, i = m.swap.devices[target[0]].at(target[1])
     folio.nonzero = not cluster.zero[i]
-    memcg.refault(m, folio, cluster.shadow[i])
+    refault(m, folio, cluster.shadow[i])
     if not past_cache:
         m.swap.insert(folio, place)
-    m.lists.add_new(folio)
+    folio.memcg.lists.add_new(folio)
     if cluster.zero[i]:
         m.n["swpin_zero"] += folio.nr
     elif target in m.zswap_slots:
         m.zswap_slots.discard(target)
         folio.dirty = True
     else:
-        m.n["pswpin"] += folio.nr
+        m.count(folio.memcg, "pswpin", folio.nr)
         if order and m.profile.counts_swpin:
             m.n[f"{size_name(order)}/swpin"] += 1
     if past_cache:
@@ -176,7 +183,7 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
     if not m.profile.free_after_map:
         if past_cache:
             m.swap.clear(number, slot, nr, m.cpu)
-        elif m.swap.full_for_cgroup() or (write and alone):
+        elif m.swap.full_for_cgroup(folio.memcg) or (write and alone):
             m.swap.free_folio(folio, m.cpu)
         exclusive = exclusive or (folio.place is None and alone)
     for q in range(base, base + nr):
@@ -185,5 +192,5 @@ def map_folio(m: Machine, process: Process, v: int, vma: Vma, folio: Folio, writ
         pages[q].exclusive, pages[q].nonzero = exclusive, nonzero
     if m.profile.free_after_map:
         synchronous_device = m.swap.devices[number].synchronous
-        if synchronous_device or m.swap.full_for_cgroup() or (write and not exclusive and alone):
+        if synchronous_device or m.swap.full_for_cgroup(folio.memcg) or (write and not exclusive and alone):
             m.swap.free_folio(folio, m.cpu)

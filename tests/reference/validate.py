@@ -16,9 +16,12 @@ from pathlib import Path
 from jaxswap.errors import InputError
 from jaxswap.machine.compare import Comparison, compare_blocks
 from jaxswap.machine.profile import PROFILES
+from jaxswap.pressure import LIMITS
 from jaxswap.validate import pairs
 from jaxswap.workload import Recording, read_recording, read_workload
+from jaxswap.workload.processes import split_limits
 
+from .cgroup import NO_LIMITS, Limits
 from .machine import Machine
 from .run import Runner
 from .slots import Device
@@ -66,9 +69,18 @@ def devices(swap: str) -> list[Device]:
     return found
 
 
+def limits_of(header: dict[str, str]) -> dict[str, Limits]:
+    """Limits of each cgroup in pages, "" being the one that processes start in."""
+    files = [split_limits(header[key]) if key in header else {} for key in LIMITS]
+    pages = [{name: size_in_pages(size) for name, size in file.items()} for file in files]
+    return {name: Limits(*(file.get(name) for file in pages)) for name in set().union(*pages)}
+
+
 def machine_of(recording: Recording, npages: int) -> Machine:
     """The machine a recording was made on, by its header."""
     header = recording.header
+    limits = limits_of(header)
+    own = limits.pop("", NO_LIMITS)
     always, madvise = masks(header.get("mthp", ""))
     return Machine(
         npages,
@@ -79,6 +91,13 @@ def machine_of(recording: Recording, npages: int) -> Machine:
         zswap=header.get("zswap") == "on",
         page_cluster=int(header.get("page-cluster", 3)),
         cpus=int(header.get("cpus", "1").split()[0]),
+        limit=own.limit,
+        high=own.high,
+        swap_max=own.swap_max,
+        named=limits,
+        swappiness=int(header.get("swappiness", 60)),
+        defrag=header.get("defrag", "madvise"),
+        lru=header.get("lru", "classic"),
     )
 
 

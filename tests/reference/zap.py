@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import rmap
+from . import memcg, rmap
 from .folio import BLOCK, Folio, Page, Process
 from .swapin import continues
 
@@ -70,8 +70,6 @@ def zap(m: Machine, process: Process, start: int, end: int, tables: bool, gather
         v += 1
     gathered.release(m, ends)
     if whole and block in process.huge:
-        process.huge.discard(block)
-        m.usage -= 1
+        memcg.uncharge_table(process.huge.pop(block))
     elif whole and tables and block in process.tables:
-        process.tables.discard(block)
-        m.usage -= 1
+        memcg.uncharge_table(process.tables.pop(block))

@@ -87,6 +87,15 @@ def test_processes_and_cpus() -> None:
     assert equal(parse_workload(text), w) and format_workload(parse_workload(text)) == text
 
 
+def test_cgroups() -> None:
+    text = REGION + "CGROUP web\nFORK 1\n@1 p1 CGROUP a-1\np1 TOUCH 3\nCGROUP web\n"
+    w = parse_workload(text)
+    assert w.cgroups == ("web", "a-1") and w.text == {0: "web", 2: "a-1", 4: "web"}
+    rows = list(zip(w.kind.tolist(), w.process.tolist(), w.cpu.tolist(), strict=True))
+    assert rows[:3] == [(Kind.CGROUP, 0, 0), (Kind.FORK, 0, 0), (Kind.CGROUP, 1, 1)]
+    assert format_workload(w) == text and parse_workload(FORKED).cgroups == ()
+
+
 def test_mappings_belong_to_processes() -> None:
     parse_workload(REGION + "FORK 1\np1 UNMAP 0 8\nREAD 3\np1 READ 9\np1 MAP 0 4 plain\np1 READ 3\n")
     with pytest.raises(InputError, match=r"w:4: READ: page 3 not wholly inside mapped ranges"):
@@ -145,7 +154,7 @@ REGION = "REGION 64 plain\n"
         ("REGION many plain\n", 1, "npages is not a non-negative whole number: many"),
         ("REGION 0 plain\n", 1, "npages is 0; it must be 1"),
         ("REGION 4294967296 plain\n", 1, "npages is 4294967296; it must be 1..2147483647"),
-        (REGION + "TUCH 1\n", 2, "unknown operation TUCH; known: COLD DONTNEED"),
+        (REGION + "TUCH 1\n", 2, "unknown operation TUCH; known: CGROUP COLD"),
         (REGION + "touch 1\n", 2, "unknown operation touch; did you mean TOUCH?"),
         (REGION + "TOUCH\n", 2, "TOUCH takes 1 numbers, got 0"),
         (REGION + "TOUCH 1 2\n", 2, "for a range: FILL v n"),
@@ -190,6 +199,11 @@ REGION = "REGION 64 plain\n"
         (REGION + "@ READ 1\n", 2, "@ is no CPU"),
         (REGION + "@1 p0\n", 2, "no operation behind it"),
         ("@1 REGION 64 plain\n", 1, "REGION belongs to all processes"),
+        (REGION + "CGROUP\n", 2, "CGROUP: a name is missing; write a small letter and up to 15 of a-z"),
+        (REGION + "CGROUP a b\n", 2, "CGROUP: a name is missing"),
+        (REGION + "CGROUP ../a\n", 2, "CGROUP: '../a' is no name"),
+        (REGION + "p1 CGROUP a\n", 2, "CGROUP: process p1 does not exist yet; write FORK 1 first"),
+        (REGION + "".join(f"CGROUP c{i}\n" for i in range(8)), 9, "CGROUP c7: a workload names at most 7"),
     ],
 )
 def test_refused(text: str, line: int, message: str) -> None:

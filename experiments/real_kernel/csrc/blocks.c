@@ -194,9 +194,9 @@ static void print_free_blocks(void)
         fclose(file);
 }
 
-static void print_cgroup(const char *folder, const char *name)
+static void print_file(const char *folder, const char *prefix, const char *name)
 {
-    printf(" %s:", name);
+    printf(" %s%s:", prefix, name);
     for (char *line = strtok(contents(folder, name), "\n"); line; line = strtok(NULL, "\n")) {
         char *space = strchr(line, ' ');
         if (space && !atol(space + 1))
@@ -208,6 +208,25 @@ static void print_cgroup(const char *folder, const char *name)
     printf("\n");
 }
 
+static void print_cgroup(const char *folder, const char *prefix)
+{
+    static const char *const files[] = {"memory.current", "memory.peak", "memory.swap.current", "memory.events",
+                                        "memory.swap.events", "memory.stat"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        print_file(folder, prefix, files[i]);
+}
+
+static void print_named_cgroups(const char *names)
+{
+    char words[400], folder[200], prefix[100];
+    snprintf(words, sizeof words, "%s", names);
+    for (char *at, *word = strtok_r(words, " ", &at); word; word = strtok_r(NULL, " ", &at)) {
+        snprintf(folder, sizeof folder, CGROUPS "/%.90s", word);
+        snprintf(prefix, sizeof prefix, "%.90s/", word);
+        print_cgroup(folder, prefix);
+    }
+}
+
 static const char *const swap_counters[] = {"pswp",       "swpin",         "swpout",     "swap_ra",          "zswp",
                                             "thp_swpout", "nr_swapcached", "pgmajfault", "nr_anon_partial", NULL};
 static const char *const reclaim_counters[] = {
@@ -217,11 +236,9 @@ static const char *const reclaim_counters[] = {
     "compact_",       "thp_split",    "thp_defer",     "nr_active_anon", "nr_inactive_anon", "pglazyfree",
     "zswp",           NULL};
 
-void print_stats(const char *label, const char *cgroup, int free_blocks)
+void print_stats(const char *label, const char *cgroup, const char *named, int free_blocks)
 {
-    static const char *const files[] = {"memory.current", "memory.peak", "memory.swap.current", "memory.events",
-                                        "memory.swap.events", "memory.stat"};
-    if (!cgroup) {
+    if (!cgroup && !named) {
         printf("STATS %s\n", label);
         print_sizes();
         print_vmstat(swap_counters, 1);
@@ -231,6 +248,8 @@ void print_stats(const char *label, const char *cgroup, int free_blocks)
         printf("ENDSTATS bad=%ld\n", shared->bad);
         return;
     }
+    if (named) /* A read leaves up to 64 updates out; the worker that adds them comes every 2 s. */
+        nanosleep(&(struct timespec){.tv_sec = 2, .tv_nsec = 200000000}, NULL);
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     printf("STATS %s t=%ld.%03ld\n", label, (long)now.tv_sec, now.tv_nsec / 1000000);
@@ -238,8 +257,10 @@ void print_stats(const char *label, const char *cgroup, int free_blocks)
     print_vmstat(reclaim_counters, 0);
     if (free_blocks)
         print_free_blocks();
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        print_cgroup(cgroup, files[i]);
+    if (cgroup)
+        print_cgroup(cgroup, "");
+    if (named)
+        print_named_cgroups(named);
     printf("ENDSTATS acc=%ld wr=%ld majflt=%ld minflt=%ld bad=%ld\n", shared->accesses, shared->writes,
            shared->major_faults, shared->minor_faults, shared->bad);
 }

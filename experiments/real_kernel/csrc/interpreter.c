@@ -2,11 +2,12 @@
  *
  * Runs a workload inside the guest and prints its recording:
  *
- *     interpreter WORKLOAD [-m "SIZES"] [-g CGROUP] [-w] [-b]
+ *     interpreter WORKLOAD [-m "SIZES"] [-g CGROUP] [-c "NAMES"] [-w] [-b]
  *
  * -m  mTHP sizes in kB to enable once everything but the region is in place: "16 64m" (m: madvise)
  * -g  folder of a cgroup that process 0 joins before it maps the region; after each operation a line
  *     "OP ... : seconds s" says how long it took
+ * -c  the cgroups that CGROUP operations name, which exist; STATS print their files too, as NAME/memory.stat
  * -w  after each PAGEOUT wait until nothing is under writeback (devices that write asynchronously)
  * -b  STATS also say how many blocks of each size are free (/proc/buddyinfo)
  *
@@ -32,7 +33,7 @@
 
 struct shared *shared;
 unsigned char *filled[PROCESSES];
-static const char *cgroup, *sizes;
+static const char *cgroup, *named, *sizes;
 static int settle, free_blocks, dead;
 static long scans; /* of khugepaged, before the region is mapped */
 
@@ -162,10 +163,16 @@ static void wait_for_writeback(void)
     }
 }
 
+static void join(int process, const char *folder)
+{
+    char line[300];
+    snprintf(line, sizeof line, "JOIN %s/cgroup.procs", folder);
+    tell(process, line);
+}
+
 static void start(const char *line)
 {
     long npages = 0;
-    char joined[300];
     sscanf(line, "%*s %ld", &npages);
     shared->npages = npages;
     for (int i = 0; i < PROCESSES; i++)
@@ -175,10 +182,9 @@ static void start(const char *line)
         serve(0);
     shared->pid[0] = pid;
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* the controller's memory shows in no mTHP counter */
-    if (cgroup) {
-        snprintf(joined, sizeof joined, "JOIN %s/cgroup.procs", cgroup);
-        tell(0, joined);
-    } else
+    if (cgroup)
+        join(0, cgroup);
+    else
         tell(0, "MADVHUGE 0 0"); /* changes nothing; after it the process is known to be up */
     enable_sizes();
     nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL); /* khugepaged looks around and goes to sleep */
@@ -222,15 +228,19 @@ static void run(char *line)
         else
             (IS("DUMP") ? print_dump : print_folios)(first, shared->pid[process]);
     } else if (IS("STATS"))
-        print_stats(first, cgroup, free_blocks);
-    else if (IS("SET"))
+        print_stats(first, cgroup, named, free_blocks);
+    else if (IS("CGROUP")) {
+        char folder[200];
+        snprintf(folder, sizeof folder, CGROUPS "/%.100s", first);
+        join(process, folder);
+    } else if (IS("SET"))
         set_file(first, second);
     else if (IS("ECHO"))
         printf("%s\n", line);
     else {
         double started = seconds();
         tell(process, line);
-        if (cgroup)
+        if (cgroup || named)
             printf("OP %s : %.3f s\n", line, seconds() - started);
         if (settle && IS("PAGEOUT"))
             wait_for_writeback();
@@ -246,9 +256,10 @@ int main(int count, char **arguments)
     CPU_ZERO(&first);
     CPU_SET(0, &first);
     sched_setaffinity(0, sizeof first, &first);
-    for (int option; (option = getopt(count, arguments, "m:g:wb")) != -1;) {
+    for (int option; (option = getopt(count, arguments, "m:g:c:wb")) != -1;) {
         sizes = option == 'm' ? optarg : sizes;
         cgroup = option == 'g' ? optarg : cgroup;
+        named = option == 'c' ? optarg : named;
         settle |= option == 'w';
         free_blocks |= option == 'b';
     }
@@ -275,7 +286,7 @@ int main(int count, char **arguments)
         return 1;
     }
     if (dead) {
-        print_stats("died", cgroup, free_blocks);
+        print_stats("died", cgroup, named, free_blocks);
         printf("OPSDONE dead\n");
         return 0;
     }

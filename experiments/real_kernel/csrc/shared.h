@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define CGROUPS "/sys/fs/cgroup"
 #define THP "/sys/kernel/mm/transparent_hugepage"
 
 enum { PAGE = 4096, PROCESSES = 16, LINE = 400, ZIPF_PAGES = 16384 };
@@ -45,6 +46,6 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Blocks on standard output. */
 void print_dump(const char *label, pid_t pid);
 void print_folios(const char *label, pid_t pid);
-void print_stats(const char *label, const char *cgroup, int free_blocks);
+void print_stats(const char *label, const char *cgroup, const char *named, int free_blocks);
 
 #endif

@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
-from jaxswap.machine import lru, tables
+from jaxswap.machine import cgroups, lru, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.shared import rmap, slots
 from jaxswap.machine.shared import state as sharing
@@ -105,6 +105,7 @@ def zapped(
 ) -> tuple[MachineState, Registers]:
     """The range is done; a whole block may give its table back, part of one is mapped by a table."""
     start = regs.base + regs.start
+    state = cgroups.enter_owner(state, start >> 9, on)
     state = tables.zap(state, start, start + regs.stop - regs.start, regs.zaps_table, on)
     return state, assign(regs, on, at=At.DONE)
 
@@ -188,6 +189,7 @@ def cut(
     number = jnp.where(splits, number, 0)
     folio, state = sharing.folio(state, number)
     before, prev = load1(state.prev, number)
+    state = cgroups.enter(state, folio.memcg, splits)
     state = lru.remove(replace(state, prev=prev), number, folio.has(ACTIVE), folio.size, splits)
     # All of the range has been looked at: the advice itself begins.
     regs = assign(regs, on, cursor=cursor, at=regs.home)
@@ -254,6 +256,7 @@ def page_out(
     some = on & (number >= 0)
     number = jnp.maximum(number, 0)
     folio, state = sharing.folio(state, number)
+    state = cgroups.enter(state, folio.memcg, some)
     state = lru.remove(state, number, folio.has(ACTIVE), folio.size, some)
     after = flagged(folio, WORKINGSET, folio.has(WORKINGSET) | folio.has(ACTIVE))
     after = after._replace(flags=after.flags & ~(REFERENCED | ACTIVE | LISTED))
@@ -291,6 +294,7 @@ def cool(
 
     state, _ = repeat(more, turn, (state, jnp.zeros_like(number)))
     active = some & folio.has(ACTIVE)
+    state = cgroups.enter(state, folio.memcg, active)
     state = lru.remove(state, number, active, folio.size, active)
     state = lru.add(state, number, ~active, folio.size, active)
     after = flagged(
@@ -329,18 +333,37 @@ def fork(
         return slots.add_count(state, jnp.where(swapped, at, 0), 1, active & swapped), i + 1
 
     state, _ = repeat(more, turn, (state, jnp.zeros_like(regs.base)))
+    state = cgroups.move(state, child, cgroups.of_process(state, regs.base // pages), on)
     return state, assign(regs, on, at=At.DONE)
+
+
+def join(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """The process goes to cgroup `stop` - 1."""
+    place = regs.base // sharing.room(state)
+    return cgroups.move(state, place, regs.stop - 1, on), assign(regs, on, at=At.DONE)
+
+
+def charge_objects(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """obj_cgroup_charge: the first accounted object takes a page, enough for later ones."""
+    state = cgroups.enter(state, cgroups.of_process(state, regs.base // sharing.room(state)), on)
+    return state, assign(regs, on, ask=0, tried=0, refused=0, at=At.CHARGE, back_charge=At.DONE)
 
 
 def fork_tables(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """The child gets the page table of a block that its parent has or has laid by, and pays for it."""
+    """The child gets the page table of a block that its parent has or has laid by; their cgroup pays."""
     found, blocks = load1(state.tables, regs.base >> 9)
     fresh = on & (regs.cursor == 0)
     there = fresh & (found != tables.NONE)
     pages = sharing.room(state)
     copy = (regs.base & (pages - 1)) + (regs.stop - 1) * pages
+    state = cgroups.enter(state, cgroups.of_process(state, regs.base // pages), there)
+    state = cgroups.own_table(state, copy >> 9, there)
     state = replace(state, tables=store1(blocks, copy >> 9, found, fresh))
     regs = assign(regs, on, at=At.DONE)
     return state, assign(
@@ -361,5 +384,6 @@ def leave_tables(
     """exit_mmap: the page table of a block is given back."""
     found, blocks = load1(state.tables, regs.base >> 9)
     blocks = store1(blocks, regs.base >> 9, jnp.zeros_like(found), on)
-    used = state.used - (on & (found != tables.NONE))
-    return replace(state, tables=blocks, used=used), assign(regs, on, at=At.DONE)
+    state = cgroups.enter_owner(state, regs.base >> 9, on)
+    state = tables.uncharge(replace(state, tables=blocks), on & (found != tables.NONE))
+    return state, assign(regs, on, at=At.DONE)

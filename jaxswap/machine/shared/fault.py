@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jaxswap.machine import frames, heuristic, lru, tables
+from jaxswap.machine import cgroups, frames, heuristic, lru, tables
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.fault import (
     ANON_ORDERS,
@@ -96,6 +96,10 @@ def begin(
     around = faults & ~past & ~(at_once & params.rules.free_after_map)
     swapin = swapin & ~around
     swapin, touch = once((swapin, touch))
+    # Swap-in is charged to the cgroup that paid for the slot, all else to the process's.
+    owner, state = cgroups.slot_word(state, slot)
+    payer = cgroups.of_process(state, access.page // sharing.room(state))
+    state = cgroups.enter(state, jnp.where(swapin, owner & cgroups.OWNER, payer), on)
 
     large = swapin & ~access.willneed & ~devices.zswap_ever(state)
     allowed = only(orders_of_vma & ANON_ORDERS, touch | large)
@@ -125,6 +129,8 @@ def begin(
         )
     )
     state = replace(state, clusters=replace(state.clusters, words=words))
+    if state.cgroups is not None:
+        checked = checked._replace(suitable=checked.suitable & _of_one_cgroup(state, slot, swapin))
     suitable = once(jnp.where(touch, candidates, checked.suitable))
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
     seen = Features(touch, offered, suitable, frames.available(state))
@@ -177,6 +183,23 @@ def _candidates(
     return edges, aligned, jnp.where(touch, edges, aligned) & _between(page, before, behind)
 
 
+def _of_one_cgroup(state: MachineState, slot: Lane, on: Flag) -> Mask:
+    """Orders whose aligned slots around this one are charged to one cgroup, as the target is."""
+    assert state.cgroups is not None
+    words = state.cgroups.of_slot
+
+    def look() -> Mask:
+        owners, _ = load(words, slot & -BLOCK, BLOCK)
+        at, place = slot & (BLOCK - 1), np.arange(BLOCK, dtype=np.int32)[:, None]
+        own = jnp.sum(jnp.where(place == at[None], owners, 0), axis=0)
+        other = (owners ^ own[None]) & cgroups.OWNER != 0
+        before = jnp.max(jnp.where(other & (place < at[None]), place, -1), axis=0)
+        behind = jnp.min(jnp.where(other & (place > at[None]), place, BLOCK), axis=0)
+        return _between(at, before, behind)
+
+    return lax.cond(jnp.any(on), look, lambda: jnp.full(slot.shape, 0xFFFF_FFFF, jnp.uint32))
+
+
 def charge(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
@@ -215,6 +238,7 @@ def huge(
     n = count_order(n, "anon_fault_fallback_charge", top, refused)
     laid = jnp.where(zeros, tables.HUGE, tables.TABLE)
     blocks = store1(blocks, base >> 9, laid, zeros | alive | (refused & ~first))
+    state = cgroups.own_table(state, base >> 9, on & first)
     state = replace(state, n=n, tables=blocks)
     none = jnp.zeros_like(regs.plan.shadow)
     state = rmap.new_folio(state, regs.access.page, jnp.zeros_like(base), none, small)
@@ -250,6 +274,7 @@ def table(
     """The block has a page table now; the fault goes on."""
     alive = on & ~state.oom
     blocks = store1(state.tables, regs.access.page >> 9, jnp.full_like(regs.got, tables.TABLE), alive)
+    state = cgroups.own_table(state, regs.access.page >> 9, alive)
     regs = assign(regs, on, at=At.DONE)
     return replace(state, tables=blocks), assign(regs, alive, at=At.FAULT)
 
@@ -420,6 +445,8 @@ def copy(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """wp_page_copy: the charge for the copy."""
+    payer = cgroups.of_process(state, regs.access.page // sharing.room(state))
+    state = cgroups.enter(state, payer, on)
     return state, assign(regs, on, ask=0, tried=0, refused=0, at=At.CHARGE, back_charge=At.COPIED)
 
 

@@ -4,13 +4,22 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import lru
+from jaxswap.machine import cgroups, lru
 from jaxswap.machine.counters import count
 from jaxswap.machine.fault import _refault
 from jaxswap.machine.shared import devices, slots
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import Registers
-from jaxswap.machine.shared.state import ACTIVE, CONTENT, DIRTY, LISTED, WORKINGSET, flagged, fresh_folio
+from jaxswap.machine.shared.state import (
+    ACTIVE,
+    CONTENT,
+    DIRTY,
+    LISTED,
+    MEMCG,
+    WORKINGSET,
+    flagged,
+    fresh_folio,
+)
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
 
 
@@ -28,7 +37,8 @@ def read(
 ) -> tuple[MachineState, Lane]:
     """A new folio over page `base` with the content of its slots, mapped by nobody: (state, its number).
 
-    It is in the swap cache, unless it is read past it. What zswap gives back (zswap_load) it has no longer.
+    The cgroup that is charged for the slots is entered. The folio is in the swap cache, unless it is read
+    past it. What zswap gives back (zswap_load) it has no longer.
     """
     size = jnp.int32(1) << order
     access = regs.access._replace(willneed=jnp.zeros_like(on))
@@ -41,6 +51,7 @@ def read(
     state = devices.store_in_zswap(state, slot, size, ~held, held)
     number, state = sharing.new_number(state, on)
     folio = fresh_folio(base & (sharing.room(state) - 1), order, jnp.full_like(order, LISTED))
+    folio = folio._replace(flags=folio.flags | cgroups.entered(state, order) << MEMCG)
     folio = flagged(flagged(folio, ACTIVE, active), WORKINGSET, workingset)
     folio = flagged(flagged(folio, DIRTY, past | held), CONTENT, ~zero)
     folio = folio._replace(place=jnp.where(past, -1, slot))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxswap.machine import cgroups
 from jaxswap.machine.counters import count
 from jaxswap.machine.settings import Setting
 from jaxswap.machine.shared import devices, slots
@@ -144,6 +145,8 @@ def read_next(
     state = sharing.put(state, homes=homes)
     page = jnp.where(i == regs.left, target, jnp.where(by_vma, regs.around + i, home))
     wanted = on & wanted
+    owner, state = cgroups.slot_word(state, slot)
+    state = cgroups.enter(state, owner & cgroups.OWNER, wanted)
     regs = assign(regs, on, reading=i, at=At.READ_END)
     return state, assign(
         regs, wanted, low=page, source=slot, ask=0, tried=0, refused=0, past=False,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import lru
+from jaxswap.machine import cgroups, lru
 from jaxswap.machine.counters import count
 from jaxswap.machine.reclaim import _charge, _end_pass, _end_reclaim, _set, _settle, _start
 from jaxswap.machine.shared import state as sharing
@@ -67,7 +67,9 @@ def work(
 
 
 def references(state: MachineState, number: Lane, folio: Folio, on: Flag) -> tuple[Lane, MachineState]:
-    """folio_referenced: runs of mapped pages with a young one, process by process; young bits are cleared."""
+    """folio_referenced: runs of mapped pages with a young one, process by process; young bits are cleared.
+    Processes of other cgroups are not looked at (invalid_folio_referenced_vma).
+    """
     pages = sharing.room(state)
     end = (folio.size + 1) * sharing.processes(state)
 
@@ -80,6 +82,7 @@ def references(state: MachineState, number: Lane, folio: Folio, on: Flag) -> tup
         v = process * pages + folio.base + jnp.minimum(i, folio.size - 1)
         word, owner, state = sharing.page(state, v)
         mine = active & (i < folio.size) & (kind(word) == PRESENT) & (owner == number)
+        mine = mine & cgroups.mine(state, process)
         state = set_word(state, v, word & jnp.uint32(~YOUNG & 0xFFFF_FFFF), mine & has(word, YOUNG))
         found = found + (active & ~mine & young)
         young = mine & (young | has(word, YOUNG))

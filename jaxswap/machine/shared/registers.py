@@ -36,6 +36,8 @@ class At(enum.IntEnum):
     SPLIT_BLOCK = enum.auto()
     ZAPPED = enum.auto()
     FORK_TABLES = enum.auto()
+    JOIN = enum.auto()
+    OBJECTS = enum.auto()
     CUT_LINK = enum.auto()
     # Faults
     FAULT = enum.auto()

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import lru
+from jaxswap.machine import cgroups, lru
 from jaxswap.machine.counters import count
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.state import (
@@ -20,6 +20,7 @@ from jaxswap.machine.shared.state import (
     LARGE,
     LISTED,
     MARKED,
+    MEMCG,
     PARTIAL,
     PRESENT,
     TOUCHED,
@@ -138,11 +139,14 @@ def leave(state: MachineState, word: Mask, on: Flag) -> MachineState:
 
 
 def new_folio(state: MachineState, v: Lane, order: Lane, kept: Mask, on: Flag) -> MachineState:
-    """A fresh folio over page v and those behind it, mapped exclusively; `kept`: flags its pages get too."""
+    """A fresh folio of the entered cgroup over page v and those behind it, mapped exclusively; `kept`: flags
+    its pages get too.
+    """
     pages = sharing.room(state)
     number, state = sharing.new_number(state, on)
     zero = jnp.zeros_like(v)
-    folio = fresh_folio(v & (pages - 1), order, zero + (DIRTY | USED | LISTED))
+    flags = zero + (DIRTY | USED | LISTED)
+    folio = fresh_folio(v & (pages - 1), order, flags | cgroups.entered(state, zero) << MEMCG)
     folio = folio._replace(maps=folio.size, owner0=v // pages, owned0=folio.size)
     state = sharing.set_folio(state, number, folio, on)
 

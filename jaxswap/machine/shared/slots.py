@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import lru
+from jaxswap.machine import cgroups, lru
 from jaxswap.machine.counters import count
 from jaxswap.machine.shared import devices
 from jaxswap.machine.shared import state as sharing
@@ -91,10 +91,14 @@ def give_back_unused(state: MachineState, slot: Lane, size: Lane, direct: Flag, 
 def forget(state: MachineState, number: Lane, folio: Folio, on: Flag) -> MachineState:
     """The folio's memory is free."""
     listed = on & folio.has(LISTED)
-    state = lru.remove(lru.drain(state, on), number, folio.has(ACTIVE), folio.size, listed)
+
+    def give_up(state: MachineState) -> MachineState:
+        state = lru.remove(state, number, folio.has(ACTIVE), folio.size, listed)
+        return replace(state, used=state.used - jnp.where(on, folio.size, 0))
+
+    state = cgroups.within(lru.drain(state, on), folio.memcg, on, give_up)
     n = count(state.n, on & ~folio.has(USED), useless_swapin=folio.size)
-    state = replace(state, n=n, used=state.used - jnp.where(on, folio.size, 0))
-    return sharing.release_number(state, number, on)
+    return sharing.release_number(replace(state, n=n), number, on)
 
 
 def drop(

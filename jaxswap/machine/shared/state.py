@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt32
 
+from jaxswap.machine import cgroups
 from jaxswap.machine import state as machine
 from jaxswap.machine.state import LISTS, Flag, Lane, MachineState, Mask
 from jaxswap.swaptable.cluster_table import HINTS, devices
@@ -28,6 +29,7 @@ EXCLUSIVE, NONZERO, YOUNG, TOUCHED, CAMEBACK, LARGE = 4, 8, 16, 32, 64, 128
 DIRTY, PARTIAL, AHEAD, USED, MARKED = 1, 2, 4, 8, 16
 ACTIVE, REFERENCED, WORKINGSET, LISTED = 32, 64, 128, 256
 CONTENT = 512  # nobody maps it, and it is not all zeros
+MEMCG = 10  # above this bit: the cgroup that is charged for it
 
 FIELDS = 16  # words of a folio
 STRAYS = 1024  # folios there is room for beside one a page
@@ -92,6 +94,10 @@ class Folio(NamedTuple):
     def size(self) -> Lane:
         return jnp.int32(1) << self.order
 
+    @property
+    def memcg(self) -> Lane:
+        return self.flags >> MEMCG
+
     def has(self, flag: int) -> Flag:
         return self.flags & flag != 0
 
@@ -121,11 +127,17 @@ def start(processes: int, room: int, slots: int, windows: int, devices: int, lan
     )
 
 
-def init(processes: int, room: int, windows: int, swap: Clusters, lanes: int) -> MachineState:
-    """A machine with no page mapped in any process and fresh swap devices; `windows` readahead states."""
+def init(
+    processes: int, room: int, windows: int, swap: Clusters, lanes: int, groups: int = 1
+) -> MachineState:
+    """A machine with no page mapped in any process and fresh swap devices; `windows` readahead states,
+    `groups` cgroups."""
     folios, pages, slot_room = processes * room + STRAYS, processes * room, capacity(swap) * BLOCK
     plain = machine.init(BLOCK, swap, lanes)
-    links = jnp.arange(folios + LISTS + SPARE, dtype=jnp.int32)[:, None].repeat(lanes, axis=1)
+    if groups > 1:
+        plain = cgroups.fresh(plain, groups, processes, pages // BLOCK, slot_room)
+    all_links = folios + 2 * (groups - 1) + LISTS + SPARE
+    links = jnp.arange(all_links, dtype=jnp.int32)[:, None].repeat(lanes, axis=1)
     return replace(
         plain,
         slots=jnp.zeros((pages + SPARE, lanes), jnp.int32),

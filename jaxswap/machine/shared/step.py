@@ -44,6 +44,8 @@ RULES: dict[At, Rule] = {
     At.COOL: calls.cool,
     At.FORK: calls.fork,
     At.FORK_TABLES: calls.fork_tables,
+    At.JOIN: calls.join,
+    At.OBJECTS: calls.charge_objects,
     At.EXIT: calls.leave_tables,
     At.SPLIT_BLOCK: calls.split_block,
     At.ZAPPED: calls.zapped,
@@ -91,6 +93,9 @@ RULES: dict[At, Rule] = {
     At.SPLIT: swapout.split,
 }
 
+OF_CGROUPS = (At.JOIN, At.OBJECTS)
+"""Places that only a machine with several cgroups has."""
+
 _BEGINS = np.zeros(program.KINDS, np.int32)
 for _kind, _at in (
     (program.STREAM, At.ACCESS),
@@ -108,6 +113,8 @@ for _kind, _at in (
     (program.FORK, At.FORK),
     (program.FORK_TABLE, At.FORK_TABLES),
     (program.EXIT, At.EXIT),
+    (program.JOIN, At.JOIN),
+    (program.OBJECTS, At.OBJECTS),
     (program.WINDOW_COPY, At.WINDOW_COPY),
     (program.WORKER, At.WORKER),
 ):
@@ -151,6 +158,8 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         ahead = carry[1].at == At.AHEAD
         carry = when(ahead, lambda c: _ahead(c[0], c[1], ops, i, surely(ahead)), carry)
         for place, rule in RULES.items():
+            if state.cgroups is None and place in OF_CGROUPS:
+                continue
             here = carry[1].at == place
 
             def act(c: tuple[MachineState, Registers], rule=rule, here=here):

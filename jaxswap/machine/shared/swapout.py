@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import lru, tables
+from jaxswap.machine import cgroups, lru, tables
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.shared import devices, rmap, slots
 from jaxswap.machine.shared import state as sharing
@@ -21,6 +21,7 @@ from jaxswap.machine.shared.state import (
     EXCLUSIVE,
     LISTED,
     MARKED,
+    MEMCG,
     NONZERO,
     PARTIAL,
     REFERENCED,
@@ -99,7 +100,7 @@ def split(
     state, pieces = each_mapping(state, regs.split, folio, look, sharing.of(state).pieces, on)
     state = sharing.put(state, pieces=pieces)
     cached = folio.place >= 0
-    kept = folio.flags & (DIRTY | ACTIVE | REFERENCED | WORKINGSET) | USED
+    kept = folio.flags & (DIRTY | ACTIVE | REFERENCED | WORKINGSET | -1 << MEMCG) | USED
 
     def more(carry: tuple[MachineState, Lane]) -> Flag:
         return on & (carry[1] < folio.size)
@@ -234,6 +235,15 @@ def out_unmap(
     return state, assign(regs, dirty, drop=regs.out, at=At.DROP, back_drop=At.OUT_WRITE)
 
 
+def _owned(state: MachineState, folio: sharing.Folio, by_root: Flag, on: Flag) -> MachineState:
+    """The folio's cgroup pays for its slots; who evicted it is part of its shadow."""
+    if (c := state.cgroups) is None:
+        return state
+    word = folio.memcg | jnp.where(by_root, cgroups.BY_ROOT, 0)
+    table = sharing.fill(c.of_slot, folio.place, folio.size, word, on)
+    return replace(state, cgroups=replace(c, of_slot=table))
+
+
 def out_write(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
@@ -255,16 +265,21 @@ def out_write(
     goes = goes & ~waits
     n = count(state.n, written, swpout_zero=jnp.where(zero, size, 0), pswpout=jnp.where(real, size, 0))
     n = count_order(n, "swpout", folio.order, real)
-    shadow = (state.age & 0x7FFF_FFFF) << 1 | folio.has(WORKINGSET)
+    # MADV_PAGEOUT reclaims for no cgroup, which is taken for the root.
+    by_root = regs.back_shrink == At.PAGEOUT
+    age, _ = cgroups.evictor(state, by_root)
+    shadow = (age & 0x7FFF_FFFF) << 1 | folio.has(WORKINGSET)
     shadows = sharing.fill(state.shadows, folio.place, size, shadow.astype(jnp.uint32), goes)
     gone = jnp.where(goes, size, 0)
+    state = _owned(cgroups.age_root(state, gone), folio, by_root, goes)
+    aged = gone if state.cgroups is None else jnp.where(by_root, 0, gone)
     state = replace(
         state,
         n=n,
         clusters=table,
         shadows=shadows,
         cost_at_end=state.cost_at_end + jnp.where(real, SWAP_CLUSTER_MAX * size, 0),
-        age=state.age + gone,
+        age=state.age + aged,
         used=state.used - gone,
         reclaimed=state.reclaimed + gone,
     )
