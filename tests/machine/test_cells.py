@@ -21,7 +21,7 @@ OUTSIDE = {
     "hotP-classic-64": "swap-in fallbacks 8 % above the boots: when the statistics are flushed",
     "hotP-classic-64-max24M": "large swap-ins 6 % below the only boot that lived: likewise",
     "uniP-classic-16-64": "64 kB swap-ins 20 % above the boots: likewise",
-    "uniS-classic-64-defer": "116 large swap-ins, boots 132 to 136: likewise",
+    "uniS-classic-64-swapmax16640K": "1,427 large swap-ins, the only boot that lived 1,533: likewise",
     "uniS-mglru-64-defer": "297 large swap-ins, boots 221 to 238: not explained",
 }
 
