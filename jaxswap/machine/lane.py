@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxswap.errors import InputError
-from jaxswap.frames import Frames
+from jaxswap.frames import Frames, buddyinfo_text, frames_text
 from jaxswap.machine.heuristic import PARAMS, RULES
 from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
@@ -82,6 +82,37 @@ class Lane:
     def slots(self) -> int:
         """Slots of the only device, its bad header slot included."""
         return self.swap // PAGE
+
+    def settings(self) -> dict[str, str]:
+        """The machine as the header of a recording has it (jaxswap.described reads it): mthp, swap, and what
+        is not as a machine is by default. The heuristic is no part of it.
+        """
+        devices = (
+            ("zram " if device.kind == "zram" else "") + swap_text([device]) for device in self.devices
+        )
+        found = {"mthp": self.mthp, "swap": ", ".join(devices)}
+        limits = {"memory.max": self.limit, "memory.high": self.high, "memory.swap.max": self.swap_max}
+        found |= {key: f"{value >> 10}K" for key, value in limits.items() if value is not None}
+        if self.limits:
+            found["memory.max"] = ", ".join(f"{name}={value >> 10}K" for name, value in self.limits.items())
+        if self.limited:
+            found["lru"] = self.lru
+        defaults = Lane()
+        for key, value, default in (
+            ("cpus", self.cpus, defaults.cpus),
+            ("zswap", "on" if self.zswap else "off", "off"),
+            ("page-cluster", self.page_cluster, defaults.page_cluster),
+            ("swappiness", self.swappiness, defaults.swappiness),
+            ("defrag", self.defrag, defaults.defrag),
+            ("flush", "stats" if self.flush is None else self.flush, defaults.flush),
+        ):
+            if value != default:
+                found[key] = str(value)
+        if self.frames is not None:
+            found["frames"] = frames_text(self.frames)
+            if self.frames.free:
+                found["buddyinfo"] = buddyinfo_text(self.frames.free)
+        return found
 
     def masks(self) -> tuple[int, int]:
         """Masks of the orders that are `always` and `madvise`."""

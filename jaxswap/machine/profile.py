@@ -106,7 +106,7 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             "6.12",
-            3,
+            4,
             "clusters by order with swap_map; checked against Debian's 6.12.95",
             columns=32,
             nonfull_first=False,
@@ -134,7 +134,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "6.18",
-            3,
+            4,
             "swap table phase I; checked against Debian's 6.18.15",
             scans_to_end=True,
             stepped_priority=True,
@@ -149,7 +149,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "7.0",
-            1,
+            2,
             "swap table phase II; checked against Debian's 7.0.13",
             scans_to_end=True,
             filtered=True,
@@ -161,7 +161,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "7.1",
-            1,
+            2,
             "swap table phase III; checked against Debian's 7.1.13",
             filtered=True,
             memcg_in_batch=True,
@@ -170,8 +170,8 @@ PROFILES: dict[str, Profile] = {
             slot_bits=1,
             table_bytes=8 * SLOTS,
         ),
-        Profile("7.2", 3, "swap table phase IV as merged; checked against Debian's 7.2.12"),
-        Profile("7.3", 3, "swap table phase IV as merged; checked against Debian's 7.3.4"),
+        Profile("7.2", 4, "swap table phase IV as merged; checked against Debian's 7.2.12"),
+        Profile("7.3", 4, "swap table phase IV as merged; checked against Debian's 7.3.4"),
     )
 }
 

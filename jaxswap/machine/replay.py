@@ -18,9 +18,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
-from jaxswap.frames import buddyinfo_text, frames_text
 from jaxswap.machine import cgroups, counters, frames, generations, observe, settings
-from jaxswap.machine.lane import PAGE, Lane, params_of, swap_text
+from jaxswap.machine.lane import PAGE, Lane, params_of
 from jaxswap.machine.profile import PROFILES, Profile, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
 from jaxswap.machine.shared import devices as shared_devices
@@ -77,35 +76,11 @@ class OneReplay:
             "kernel": self.profile,
             "model": f"jaxswap {model_version(self.profile)}",
             "workload": self.workload.name,
-            "mthp": lane.mthp,
-            "swap": ", ".join(
-                ("zram " if device.kind == "zram" else "") + swap_text([device]) for device in lane.devices
-            ),
             "policy": ":".join(
                 [lane.policy, ",".join(f"{k}={v}" for k, v in lane.policy_params.items())]
             ).rstrip(":"),
+            **lane.settings(),
         }
-        if lane.cpus > 1:
-            header["cpus"] = str(lane.cpus)
-        if lane.zswap:
-            header["zswap"] = "on"
-        if lane.page_cluster != 3:
-            header["page-cluster"] = str(lane.page_cluster)
-        header |= {"lru": lane.lru} if lane.limited else {}
-        limits = {"memory.max": lane.limit, "memory.high": lane.high, "memory.swap.max": lane.swap_max}
-        header |= {key: f"{value >> 10}K" for key, value in limits.items() if value is not None}
-        if lane.limits:
-            header["memory.max"] = ", ".join(f"{name}={value >> 10}K" for name, value in lane.limits.items())
-        if lane.swappiness != 60:
-            header["swappiness"] = str(lane.swappiness)
-        if lane.defrag != "madvise":
-            header["defrag"] = lane.defrag
-        if lane.flush != 0:
-            header["flush"] = "stats" if lane.flush is None else str(lane.flush)
-        if lane.frames is not None:
-            header["frames"] = frames_text(lane.frames)
-            if lane.frames.free:
-                header["buddyinfo"] = buddyinfo_text(lane.frames.free)
         killed = "CHILD DIED memory cgroup out of memory" if self.oom else ""
         write_recording(path, header, self.blocks, len(self.workload) + 1, killed)
 

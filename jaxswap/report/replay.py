@@ -1,8 +1,6 @@
 """The text of one replay: what was run, its metrics, and every counter that is not zero."""
 
 from jaxswap import __version__
-from jaxswap.config import format_size
-from jaxswap.frames import frames_text
 from jaxswap.machine import OneReplay, model_version
 from jaxswap.report.tables import number, text_table
 from jaxswap.sweep.metrics import METRICS
@@ -12,16 +10,14 @@ def replay_text(one: OneReplay, command: str) -> str:
     """Metrics per 1,000 accesses, then raw counters, of a replay on one lane."""
     lane, accesses = one.lane, one.workload.accesses
     policy = " ".join([lane.policy, *(f"{key}={value}" for key, value in lane.policy_params.items())])
-    limit = "none" if lane.limit is None else format_size(lane.limit)
+    settings = {key: value or "none" for key, value in lane.settings().items()}
+    machine = ", ".join(f"{key} {value}" for key, value in settings.items())
     head = [
         f"jaxswap {__version__}, model {model_version(one.profile)}, kernel profile {one.profile}",
         f"command: {command}",
-        f"{one.workload.name}: {accesses:,} accesses, sizes {lane.mthp or 'none'}, heuristic {policy}, "
-        f"limit {limit}, swap {format_size(lane.swap)}",
+        f"{one.workload.name}: {accesses:,} accesses, heuristic {policy}",
+        f"machine: {machine}" + ("" if lane.limited or lane.limits else ", no limit"),
     ]
-    if lane.frames is not None:
-        free = f"free blocks {' '.join(map(str, lane.frames.free))}, " if lane.frames.free else ""
-        head.append(f"page frames: {free}{frames_text(lane.frames)}")
     if one.oom:
         head.append("The OOM killer ended the replay; the counts stop there.")
     counts = [

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxswap.cli import main
+from jaxswap.machine import model_version
 from jaxswap.sweep import run
 from jaxswap.workload import files
 from tests.conftest import CONFIG
@@ -239,7 +240,7 @@ CASES: dict[str, tuple[Case, str]] = {
             ),
             p.sweep(out="whole"),
         ),
-        "(model is 7.3-v3, not 7.3-v999)",
+        f"(model is {model_version('7.3')}, not 7.3-v999)",
     ),
     "another code": (
         lambda p: then(

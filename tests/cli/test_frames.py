@@ -27,7 +27,7 @@ def test_replay(workload: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     command = ["replay", workload, "--mthp", "64", "--buddyinfo", str(scarce), "--frames", "seed 3"]
     assert main(command) == 0
     shown = capsys.readouterr().out
-    assert "page frames: free blocks 500 3 2 1 2 0 0 0 0 0 0, seed 3 compaction 0%" in shown
+    assert "frames seed 3 compaction 0%, buddyinfo Node 0, zone Normal 500 3 2 1 2 0 0 0 0 0 0" in shown
     assert "refused/touch/frame/64kB        14" in shown and "64kB/anon_fault_alloc" in shown
     assert main([*command, "--out", str(out)]) == 0
     assert "# buddyinfo Node 0, zone Normal 500 3 2 1 2 0" in out.read_text()

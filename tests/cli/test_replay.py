@@ -78,7 +78,8 @@ def test_like_takes_the_header(recorded: tuple[Path, Path], capsys: pytest.Captu
     workload, recording = recorded
     assert main(["replay", str(workload), "--like", str(recording)]) == 0
     out = capsys.readouterr().out
-    assert "sizes 16 64, heuristic kernel, limit none, swap 4M" in out
+    assert "accesses, heuristic kernel\n" in out
+    assert "machine: mthp 16 64, swap zram 4M, no limit\n" in out
     assert "model 7.3-v" in out and f"command: jaxswap replay {workload}" in out
     assert "64kB/swpin" in out and "major_faults" in out
 
