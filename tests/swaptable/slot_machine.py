@@ -19,6 +19,7 @@ from jaxswap.swaptable.cluster_table import HAND, HINTS, PRIORITY, layout_of, no
 from jaxswap.swaptable.clusters import COUNT, CPUS, FLAG, LISTS, ORDER, ROW, STRIDE, Clusters, SlotRules
 from jaxswap.swaptable.lanes import SPARE, repeat, store, when
 from jaxswap.swaptable.swapon import MANY, bases, priorities
+from tests.reference.cgroup import NO_LIMITS, Cgroup
 from tests.reference.folio import Folio
 from tests.reference.slots import FRAG, FREE, FULL, NONFULL, Device, SwapDevice
 from tests.reference.slots_6_12 import SwapDevice612
@@ -46,6 +47,7 @@ class Plain:
             kind(profile, Device(device.slots), priority)
             for device, priority in zip(devices, order, strict=True)
         ]
+        self.cgroup = Cgroup("root", NO_LIMITS, None)
         self.swap = Swap(profile, made, lambda folio: None)
         self.swap.slot_cache.cpus = cpus
         self.bases = [base * 512 for base in bases(devices)]
@@ -61,7 +63,7 @@ class Plain:
         """First slots of up to `folios` folios; -1 ends the list where there was none."""
         found = []
         for _ in range(folios):
-            folio = Folio(0, order)
+            folio = Folio(0, order, memcg=self.cgroup)
             if not self.swap.alloc(folio, cpu):
                 return [*found, -1]
             assert folio.place is not None
