@@ -147,6 +147,16 @@ def test_random_workloads(machine: CMachine, seed: int, limited: bool) -> None:
     compare(machine, workload, random_lane(seed + 500 * limited, limited))
 
 
+def test_page_tables_given_back_go_to_the_stock(machine: CMachine) -> None:
+    """A charge of a large folio then finds it there, or the limit reached."""
+    rounds = [
+        f"DONTNEED {block * 512} 512\nFILL {block * 512} {n}" for n in (40, 17, 300) for block in range(4)
+    ]
+    workload = parse_workload("REGION 2048 plain\nFILL 0 2048\n" + "\n".join(rounds) + "\n")
+    for limit in range(200, 232):
+        compare(machine, workload, CLane(1 << 4, 0, limit, 8192))
+
+
 @pytest.mark.parametrize("limit", [None, 300], ids=["no-limit", "limit"])
 @pytest.mark.parametrize("seed", range(6))
 def test_conflicts_in_the_swap_cache(machine: CMachine, seed: int, limit: int | None) -> None:

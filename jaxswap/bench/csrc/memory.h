@@ -487,6 +487,7 @@ static void dont_need(struct machine *m, uint32_t start, uint32_t end)
     if (end - start == BLOCK && m->table[start / BLOCK]) { /* CONFIG_PT_RECLAIM */
         m->table[start / BLOCK] = 0;
         m->usage--;
+        m->stock = m->stock >= STOCK ? 0 : m->stock + 1;
     }
 }
 
