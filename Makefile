@@ -3,8 +3,8 @@
 
 CONFIG ?= configs/quickstart.toml
 PYTEST_ARGS ?=
-# compiling takes longest in the tests: a process for each CPU, of 2 GiB each
-JOBS := -n auto --maxprocesses 8 --dist worksteal
+# Compiling takes longest in the tests: a process for each CPU. Two of them come to 11 GiB, more share that.
+JOBS := -n auto --maxprocesses 4 --dist worksteal
 ARGS ?=
 CANDIDATES := $(PYTHON) python3 python3.13 python3.12 python3.14 /usr/bin/python3
 BIN := .venv/bin
