@@ -139,7 +139,9 @@ def _check_signature(path: Path, what: str, function: Any, names: tuple[str, ...
     except TypeError:
         code = getattr(function, "__code__", None)
         line = f":{code.co_firstlineno}" if code is not None and code.co_filename == str(path) else ""
-        raise InputError(f"{path}{line}: {what} takes {signature}; {wanted}") from None
+        raise InputError(
+            f"{path}{line}: {what} takes ({', '.join(signature.parameters)}); {wanted}"
+        ) from None
     except ValueError:
         pass  # a builtin that says nothing of its arguments: tracing will tell
     if type(function).__hash__ is None:

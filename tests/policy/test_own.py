@@ -126,6 +126,22 @@ def test_the_example_is_right() -> None:
     assert lane.heuristic is config.own[0].policy and lane.parameters() == [2]
 
 
+def test_the_page_shows_the_example_as_it_is() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "sweeps.md").read_text()
+    source = (EXAMPLE.parent / "climb.py").read_text().rstrip("\n")
+    assert "\n".join(f"    {line}".rstrip() for line in source.split("\n")) in page
+
+
+def test_annotations_do_not_clutter_the_message(tmp_path: Path) -> None:
+    text = (EXAMPLE.parent / "climb.py").read_text()
+    old = "def learn(params: Params, memory: Memory, outcome: Outcome)"
+    assert old in text
+    (tmp_path / "climb.py").write_text(text.replace(old, "def learn(memory: Memory, outcome: Outcome)"))
+    said = r"climb\.py:\d+: learn takes \(memory, outcome\); write def learn\(params, memory, outcome\)$"
+    with pytest.raises(InputError, match=said):
+        load_own(tmp_path / "climb.py", "climb")
+
+
 def test_a_changed_file_is_another_run(
     config_file: Path, fake: FakeReplay, capsys: pytest.CaptureFixture[str]
 ) -> None:
