@@ -7,15 +7,12 @@ from jaxswap.config import parse_count, parse_mthp, parse_policy, parse_size, su
 from jaxswap.errors import InputError, NotModelled
 from jaxswap.frames import Frames, parse_buddyinfo, parse_frames
 from jaxswap.machine import PROFILES, Lane
-from jaxswap.machine.lane import DEFRAG, LRUS, PAGE, PAGE_CLUSTERS, SWAPPINESS
+from jaxswap.machine.lane import DEFRAG, LIMITS, LRUS, PAGE, PAGE_CLUSTERS, SWAPPINESS
 from jaxswap.machine.replay import LATER
 from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.swaptable.swapon import KINDS
 from jaxswap.workload import Recording
 from jaxswap.workload.processes import split_limits
-
-LIMITS = ("memory.max", "memory.high", "memory.swap.max")
-"""Settings that are limits."""
 
 
 class Setting(NamedTuple):
@@ -56,7 +53,7 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
             f"{where}: free memory in pieces ({text}) is not modelled; say what is free by frames"
         )
     limits, highs, swap_maxes = (_limits(chosen(key, "max")) for key in LIMITS)
-    for key, named in zip(LIMITS[1:], (highs, swap_maxes), strict=True):
+    for key, named in (("memory.high", highs), ("memory.swap.max", swap_maxes)):
         for name in named:
             if name:
                 where = chosen(key, "").where

@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxswap.errors import InputError
 from jaxswap.machine.counters import COUNTERS
+from jaxswap.machine.lane import LIMITS
 from jaxswap.machine.replay import OneReplay
 from jaxswap.workload import Recording
 
@@ -38,7 +39,6 @@ SHOWN = (
 """Of memory.stat, without bounds: they scatter by up to 70 % between boots, or follow from the others."""
 REFUSED = "swpout_fallback"  # by size, without bounds
 
-LIMITS = ("memory.max", "memory.high", "memory.swap.max")
 MACHINE = ("kernel", "mthp", "swap", "cpus", "memory", "lru", "swappiness", "defrag", "zswap", "page-cluster")
 """Keys of a header in which the boots of a cell agree, with LIMITS."""
 

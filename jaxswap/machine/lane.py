@@ -25,6 +25,8 @@ LRUS = ("classic", "mglru")
 SWAPPINESS = range(201)
 DEFRAG = {mode.name.lower().replace("_", "+"): mode for mode in Defrag}
 NEVER = 1 << 30  # faults
+LIMITS = {"memory.max": "limit", "memory.high": "high", "memory.swap.max": "swap_max"}
+"""Files of a cgroup, which are settings of a machine, and the fields of Lane they set."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Lane:
             ("zram " if device.kind == "zram" else "") + swap_text([device]) for device in self.devices
         )
         found = {"mthp": self.mthp, "swap": ", ".join(devices)}
-        limits = {"memory.max": self.limit, "memory.high": self.high, "memory.swap.max": self.swap_max}
+        limits = {key: getattr(self, name) for key, name in LIMITS.items()}
         found |= {key: f"{value >> 10}K" for key, value in limits.items() if value is not None}
         if self.limits:
             found["memory.max"] = ", ".join(f"{name}={value >> 10}K" for name, value in self.limits.items())

@@ -57,7 +57,6 @@ from jaxswap.swaptable.cluster_table import (
     set_state,
     state,
     take_turn,
-    vm_swap_full,
     whole_set,
 )
 from jaxswap.swaptable.geometry import CLUSTER, CLUSTER_SHIFT, MAX_ORDER
@@ -67,7 +66,7 @@ from jaxswap.swaptable.swapon import Device, swapon
 __all__ = [
     "CACHED", "CLUSTER", "COUNT", "CPUS", "FLAG", "FRAG", "FREE", "FULL", "LISTS", "NONFULL", "ORDER", "ROW",
     "STRIDE", "USED", "ZERO", "Clusters", "Device", "SlotRules", "all_flags", "alloc", "capacity", "flags",
-    "put", "set_plane", "swapon", "vm_swap_full",
+    "put", "set_plane", "swapon",
 ]  # fmt: skip
 
 _NEVER, _OWN_FRAG = 99, 3

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaxswap.machine.compare import compare_blocks
+from jaxswap.pressure import MEMCG, SHOWN
 from jaxswap.workload import Kind, parse_workload, read_recording, read_workload
 
 from .cgroup import Cgroup, Limits
@@ -13,19 +14,7 @@ from .run import Runner
 from .validate import machine_of
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
-COUNTERS = (
-    "pgmajfault",
-    "pswpin",
-    "pswpout",
-    "pgscan",
-    "pgsteal",
-    "pgactivate",
-    "pgdeactivate",
-    "pgrefill",
-    "workingset_refault_anon",
-    "workingset_activate_anon",
-    "workingset_restore_anon",
-)
+COUNTERS = (*MEMCG, *SHOWN)
 
 
 def files_of(machine: Machine, cgroup: Cgroup) -> dict[str, int]:

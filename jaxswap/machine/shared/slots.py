@@ -15,14 +15,14 @@ from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import ACTIVE, DIRTY, LISTED, USED, Folio, fill, flagged
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
-from jaxswap.swaptable import clusters, slot_cache
+from jaxswap.swaptable import cluster_table, clusters, slot_cache
 from jaxswap.swaptable.geometry import CLUSTER_SHIFT
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
 
 def vm_swap_full(state: MachineState) -> Flag:
     """Less than half of the slots is free."""
-    return clusters.vm_swap_full(state.clusters)
+    return cluster_table.vm_swap_full(state.clusters)
 
 
 def give_back(state: MachineState, slot: Lane, size: Lane, direct: Flag, on: Flag) -> MachineState:
