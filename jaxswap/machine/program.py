@@ -27,7 +27,8 @@ WORKER = 16  # the kernel's workers run: discards
 FLUSH = 17  # the statistics are flushed, as somebody reads them
 JOIN = 18  # the process goes to a cgroup, `end` - 1
 OBJECTS = 19  # its cgroup is charged for its first accounted object
-KINDS = 20
+RETURN = 20  # WILLNEED is over: back to user mode
+KINDS = 21
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
@@ -260,6 +261,8 @@ def compile_workload(
                         with_objects.add(cgroup_of[home])
                         ops.append(objects)
                     ops.append((turn, there, a - block * 512, b - block * 512, table.first + place))
+            if kind is Kind.WILLNEED and not by_page:
+                ops.append((RETURN, base // 512, 0, 0, 0))
             lane_operations += len(pieces)
             if kind in (Kind.TOUCH, Kind.ZERO):
                 vmas.write(place for place, _, _ in pieces)

@@ -76,21 +76,20 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
     zero, ahead = spread(op.kind == program.ZERO), spread(op.kind == program.WILLNEED)
     accesses = spread(op.kind <= program.WILLNEED)
 
-    def owing(carry: tuple[MachineState, Lane]) -> Flag:
-        """On the way back to user mode, after a fault or behind WILLNEED, above memory.high."""
-        state, cursor = carry
+    def owing(state: MachineState) -> Flag:
+        """On the way back to user mode, after a fault or WILLNEED, with something beyond memory.high."""
         if params.high is None:
             return jnp.zeros(lanes, bool)
-        leaves = jnp.where(ahead, cursor >= op.end, state.clock == state.ended)
-        return accesses & leaves & (state.over_high > 0)
+        faulted = accesses & ~ahead & (state.clock == state.ended)
+        return (faulted | (op.kind == program.RETURN)) & (state.over_high > 0)
 
     def going(carry: tuple[MachineState, Lane]) -> Flag:
         state, cursor = carry
-        return ((cursor < op.end) | owing(carry)) & ~state.oom
+        return ((cursor < op.end) | owing(state)) & ~state.oom
 
     def advance(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, cursor = carry
-        on, owes = surely(going(carry)), once(owing(carry))
+        on, owes = surely(going(carry)), once(owing(state))
         walks = on & accesses & ~owes
         state, cursor, faults = when(
             walks,
@@ -99,7 +98,7 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         )
 
         begin, behind = spread(op.base) + cursor, spread(op.base) + stop
-        acts = on & ~accesses
+        acts = on & ~accesses & ~owes
         state = when(acts, lambda s: _act(s, params, op, begin, behind, surely(acts)), state)
 
         def serve(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:

@@ -155,3 +155,13 @@ def test_equals_the_reference_on_long_workloads(seed: int) -> None:
     rng = random.Random(seed)
     text = random_text(seed, 1200, mapped=seed % 3 == 0)
     check(parse_workload(text), random_lane(rng, limited=seed % 2 == 0))
+
+
+@pytest.mark.parametrize("lru", ["classic", "mglru"])
+def test_what_willneed_charges_above_memory_high_is_worked_off_at_its_end(lru: str) -> None:
+    """On the return to user mode: not after each page as an access does, nor where a 2 MiB block ends."""
+    workload = parse_workload(
+        "REGION 2048 plain\nFILL 0 2048\nPAGEOUT 0 2048\nWILLNEED 0 1500\nREADN 0 100\n"
+    )
+    for high in (300, 333, 700):
+        check(workload, Lane("", high=high * 4096, lru=lru, swap=8000 * 4096))
