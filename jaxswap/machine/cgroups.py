@@ -35,6 +35,8 @@ SCALARS = (
     "stock",
     "age",
     "anon_cost",
+    "counted_cost",
+    "flushed_cost",
     "activations",
     "refaults_seen",
     "flushed_active",

@@ -624,7 +624,7 @@ def _workingset_refault(
     )
     state = cgroups.age_root(state, grown)
     state = replace(state, n=n, age=state.age + grown, activations=state.activations + grown)
-    return note_cost(state, SWAP_CLUSTER_MAX * pages, restored), recent, restored
+    return note_cost(state, params, SWAP_CLUSTER_MAX * pages, restored), recent, restored
 
 
 def _refault(

@@ -67,6 +67,8 @@ def flush_statistics(state: MachineState, on: Flag) -> MachineState:
         flushed_active=jnp.where(on, active, state.flushed_active),
         flushed_total=jnp.where(on, active + inactive, state.flushed_total),
         flushed_activations=jnp.where(on, state.activations, state.flushed_activations),
+        flushed_cost=state.flushed_cost + jnp.where(on, state.counted_cost, 0),
+        counted_cost=jnp.where(on, 0, state.counted_cost),
     )
 
 

@@ -62,6 +62,11 @@ class Profile:
         (folio_maybe_mapped_shared, 6.15); if false it is guessed from its first page
         (folio_likely_mapped_shared of 6.12).
 
+    Reclaim (mm/vmscan.c, mm/swap.c)
+      samples_cost: what reclaim has cost is counted as statistics, added up when a scan begins as far as they
+        were flushed, and halved until it is small (prepare_scan_control, 7.3); if false it is added at once
+        and halved once (lru_note_cost until 7.2).
+
     Counters
       counts_swpin, counts_fallback: the mTHP counters swpin, and swpin_fallback and swpin_fallback_charge,
         exist (6.13, 6.14).
@@ -93,6 +98,7 @@ class Profile:
     gathers_calls: bool = True
     reuse_large: bool = True
     remembers_owners: bool = True
+    samples_cost: bool = False
     counts_swpin: bool = True
     counts_fallback: bool = True
     cluster_bytes: int = 48
@@ -106,7 +112,7 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             "6.12",
-            4,
+            5,
             "clusters by order with swap_map; checked against Debian's 6.12.95",
             columns=32,
             nonfull_first=False,
@@ -134,7 +140,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "6.18",
-            4,
+            5,
             "swap table phase I; checked against Debian's 6.18.15",
             scans_to_end=True,
             stepped_priority=True,
@@ -149,7 +155,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "7.0",
-            2,
+            3,
             "swap table phase II; checked against Debian's 7.0.13",
             scans_to_end=True,
             filtered=True,
@@ -161,7 +167,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "7.1",
-            2,
+            3,
             "swap table phase III; checked against Debian's 7.1.13",
             filtered=True,
             memcg_in_batch=True,
@@ -170,8 +176,13 @@ PROFILES: dict[str, Profile] = {
             slot_bits=1,
             table_bytes=8 * SLOTS,
         ),
-        Profile("7.2", 4, "swap table phase IV as merged; checked against Debian's 7.2.12"),
-        Profile("7.3", 4, "swap table phase IV as merged; checked against Debian's 7.3.4"),
+        Profile("7.2", 5, "swap table phase IV as merged; checked against Debian's 7.2.12"),
+        Profile(
+            "7.3",
+            5,
+            "swap table phase IV as merged; checked against Debian's 7.3.4",
+            samples_cost=True,
+        ),
     )
 }
 

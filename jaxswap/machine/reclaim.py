@@ -2,8 +2,8 @@
 
 Source of the rules: mm/memcontrol.c (try_charge_memcg), mm/vmscan.c (do_try_to_free_pages,
 prepare_scan_control, get_scan_count, shrink_lruvec, shrink_inactive_list, shrink_active_list,
-folio_check_references), mm/swap.c (lru_note_cost), 7.3. How old the statistics are by which it decides says
-Lane.flush.
+folio_check_references), 7.3; mm/swap.c (lru_note_cost), 7.2. How old the statistics are by which it decides
+says Lane.flush.
 """
 
 from dataclasses import replace
@@ -216,12 +216,30 @@ def _give_up(work: Work, on: Flag) -> Work:
     )
 
 
-def note_cost(state: MachineState, cost: Lane, on: Flag) -> MachineState:
-    """lru_note_cost of the anonymous lists; halved to at most a quarter of their sizes of the last flush."""
-    total, most = state.anon_cost + cost, state.flushed_total // 4
+def note_cost(state: MachineState, params: MachineParams, cost: Lane, on: Flag) -> MachineState:
+    """lru_note_cost of the anonymous lists; in 7.3 pgrotate, pgreclaim_pageout and workingset_restore."""
+    counts, total = params.rules.samples_cost, state.anon_cost + cost
+    total = jnp.where(total > state.flushed_total // 4, total >> 1, total)
+    return replace(
+        state,
+        anon_cost=jnp.where(on & ~counts, total, state.anon_cost),
+        counted_cost=state.counted_cost + jnp.where(on & counts, cost, 0),
+    )
+
+
+def _sample_cost(state: MachineState, params: MachineParams, on: Flag) -> MachineState:
+    """prepare_scan_control of 7.3: adds the cost that was flushed since the last scan began, and halves all
+    to at most a quarter of the lists' sizes of the last flush.
+    """
+    on = on & params.rules.samples_cost
+    total, most = state.anon_cost + state.flushed_cost, state.flushed_total // 4
     halvings = jnp.maximum(lax.clz(most) - lax.clz(total), 0)
     total = total >> jnp.where(total >> halvings > most, halvings + 1, halvings)
-    return replace(state, anon_cost=jnp.where(on, total, state.anon_cost))
+    return replace(
+        state,
+        anon_cost=jnp.where(on, total, state.anon_cost),
+        flushed_cost=jnp.where(on, 0, state.flushed_cost),
+    )
 
 
 def _start(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
@@ -237,7 +255,7 @@ def _after_scan(
 ) -> tuple[MachineState, Work]:
     """What follows the scan of the inactive list: its accounts, the active list, perhaps the pass's end."""
     settled = on & (work.phase == SETTLE)
-    state, work = _settle(state, work, settled)
+    state, work = _settle(state, params, work, settled)
     state, work = _scan_active(state, work, on & (work.phase == ACTIVE))
 
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
@@ -253,6 +271,7 @@ def _begin_pass(
 ) -> tuple[MachineState, Work]:
     """prepare_scan_control, by the statistics of the last flush, and get_scan_count at one priority."""
     state = lru.flush_statistics(state, on & (params.flush == 0))
+    state = _sample_cost(state, params, on)
     (inactive, active), cost = lru.sizes(state), state.anon_cost
     low = state.flushed_total - state.flushed_active < state.flushed_active
     deactivate = (work.attempt == 2) | low | (state.flushed_activations != state.refaults_seen)
@@ -380,11 +399,11 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
     return state, _set(work, on & (work.victim < 0), phase=SETTLE)
 
 
-def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def _settle(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """What shrink_inactive_list does after a batch: counts, cost, age."""
     some, done = on & (work.scanned > 0), state.reclaimed
     state = replace(state, n=count(state.n, some, pgscan=work.scanned, pgsteal=done))
-    state = note_cost(state, state.cost_at_end + work.scanned - done, some)
+    state = note_cost(state, params, state.cost_at_end + work.scanned - done, some)
     state = cgroups.age_root(state, jnp.where(on, state.age_at_end, 0))
     state = replace(
         state,

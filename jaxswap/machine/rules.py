@@ -19,6 +19,7 @@ _SWITCHES = (
     "remembers_owners",
     "counts_swpin",
     "counts_fallback",
+    "samples_cost",
 )
 
 
@@ -77,6 +78,11 @@ class Rules:
     def counts_fallback(self) -> jax.Array:
         """The counters swpin_fallback and swpin_fallback_charge exist."""
         return self._has("counts_fallback")
+
+    @property
+    def samples_cost(self) -> jax.Array:
+        """The cost of reclaim is taken from flushed statistics when a scan begins."""
+        return self._has("samples_cost")
 
 
 def slot_rules(profiles: Sequence[Profile]) -> SlotRules:

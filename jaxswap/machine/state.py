@@ -165,7 +165,8 @@ class MachineState:
     active ones among them, that the kernel has in its batch and not yet on the lists (here they are linked at
     once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
     nonresident_age. over_high: pages charged beyond memory.high and not worked off. anon_cost, refaults_seen,
-    flushed_*: as in lruvec, the last as of the last statistics flush. clock: faults that began; ended: and
+    flushed_*: as in lruvec, the last as of the last statistics flush. counted_cost, flushed_cost: what is not
+    in anon_cost yet, for it is not flushed or no scan began since. clock: faults that began; ended: and
     that are over. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
@@ -190,6 +191,8 @@ class MachineState:
     over_high: Lane
     age: Lane
     anon_cost: Lane
+    counted_cost: Lane
+    flushed_cost: Lane
     activations: Lane
     refaults_seen: Lane
     flushed_active: Lane
@@ -240,6 +243,8 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
         over_high=zero(),
         age=zero(),
         anon_cost=zero(),
+        counted_cost=zero(),
+        flushed_cost=zero(),
         activations=zero(),
         refaults_seen=zero(),
         flushed_active=zero(),

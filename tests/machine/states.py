@@ -21,7 +21,16 @@ from tests.reference.frames import Plenty
 from tests.reference.machine import Machine
 from tests.swaptable.slot_machine import full_sorted, of_jax, of_plain
 
-OF_CLASSIC = ("age", "anon_cost", "activations", "refaults_seen", "flushed_active", "flushed_total")
+OF_CLASSIC = (
+    "age",
+    "anon_cost",
+    "counted_cost",
+    "flushed_cost",
+    "activations",
+    "refaults_seen",
+    "flushed_active",
+    "flushed_total",
+)
 SCALARS = ("stock", *OF_CLASSIC)
 
 

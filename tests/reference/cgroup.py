@@ -29,6 +29,7 @@ NO_LIMITS = Limits()
 class Cgroup:
     """lists: its lruvec. usage, stock: pages charged and used, and charged ahead by the CPU. has_objects: its
     first accounted object has come. swapped: slots that are charged to it. age, anon_cost: of its lruvec.
+    counted_cost, flushed_cost: what the statistics say was paid since, before and after their last flush.
     activations, refaults_seen: WORKINGSET_ACTIVATE now, and at the last reclaim's end. flushed_*: as of the
     last flush. processes: those in it, in the order they came. n: counters of memory.stat and memory.events;
     swap_events: of memory.swap.events.
@@ -43,6 +44,8 @@ class Cgroup:
     swapped: int = 0
     age: int = 0
     anon_cost: int = 0
+    counted_cost: int = 0
+    flushed_cost: int = 0
     activations: int = 0
     refaults_seen: int = 0
     flushed_active: int = 0

@@ -169,6 +169,8 @@ class Machine:
             cgroup.flushed_active = cgroup.lists.active_nr
             cgroup.flushed_total = cgroup.lists.active_nr + cgroup.lists.inactive_nr
             cgroup.flushed_activations = cgroup.activations
+            cgroup.flushed_cost += cgroup.counted_cost
+            cgroup.counted_cost = 0
 
     def active_at_flush(self, cgroup: Cgroup) -> int:
         """NR_ACTIVE_ANON of a cgroup and those below it, as of the last flush."""

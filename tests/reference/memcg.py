@@ -1,8 +1,8 @@
 """Memory cgroups: charges, and reclaim under their limits by the classic two-list LRU.
 
 Source: mm/memcontrol.c (try_charge_memcg, reclaim_high), include/linux/huge_mm.h and mm/huge_memory.c
-(vma_thp_gfp_mask), mm/vmscan.c (do_try_to_free_pages, shrink_lruvec, get_scan_count),
-mm/workingset.c (workingset_refault), mm/swap.c (lru_note_cost); 7.2 and 7.3.
+(vma_thp_gfp_mask), mm/vmscan.c (do_try_to_free_pages, prepare_scan_control, shrink_lruvec, get_scan_count),
+mm/workingset.c (workingset_refault) of 7.2 and 7.3, mm/swap.c (lru_note_cost) of 7.2.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def refault(m: Machine, folio: Folio, shadow: tuple) -> None:
     if workingset:
         folio.workingset = True
         m.count(cgroup, "workingset_restore_anon", folio.nr)
-        note_cost(cgroup, BATCH * folio.nr)
+        note_cost(m, cgroup, BATCH * folio.nr)
 
 
 class Gfp(NamedTuple):
@@ -201,9 +201,20 @@ def high_delay(cgroup: Cgroup, nr: int) -> int:
     return (overage * overage * HZ >> DELAY_PRECISION >> DELAY_SCALING) * nr // STOCK
 
 
-def note_cost(cgroup: Cgroup, cost: int) -> None:
-    """lru_note_cost."""
+def note_cost(m: Machine, cgroup: Cgroup, cost: int) -> None:
+    """lru_note_cost; in 7.3 the statistics pgrotate, pgreclaim_pageout and workingset_restore."""
+    if m.profile.samples_cost:
+        cgroup.counted_cost += cost
+        return
     cgroup.anon_cost += cost
+    if cgroup.anon_cost > cgroup.flushed_total // 4:
+        cgroup.anon_cost //= 2
+
+
+def sample_cost(cgroup: Cgroup) -> None:
+    """prepare_scan_control of 7.3: adds what was flushed since it was last called."""
+    cgroup.anon_cost += cgroup.flushed_cost
+    cgroup.flushed_cost = 0
     while cgroup.anon_cost > cgroup.flushed_total // 4:
         cgroup.anon_cost //= 2
 
@@ -238,6 +249,8 @@ def shrink_lruvec(m: Machine, c: Cgroup, priority: int, target: int, force: bool
     inactive, active = c.lists.inactive_nr, c.lists.active_nr
     if m.flush == 0:
         m.flush_statistics(c)
+    if m.profile.samples_cost:
+        sample_cost(c)
     # prepare_scan_control: by the numbers of the last flush, while the lists are scanned by their own.
     low = c.flushed_total - c.flushed_active < c.flushed_active
     deactivate = force or low or c.flushed_activations != c.refaults_seen
@@ -295,7 +308,7 @@ def shrink_inactive_list(m: Machine, cgroup: Cgroup, nr: int) -> int:
     done = m.reclaimed
     m.count(cgroup, "pgsteal", done)
     if batch:
-        note_cost(cgroup, m.cost_at_end + scanned - done)
+        note_cost(m, cgroup, m.cost_at_end + scanned - done)
     age_nonresident(m, cgroup, m.age_at_end)
     m.age_at_end = m.cost_at_end = m.reclaimed = 0
     return done

@@ -86,7 +86,7 @@ struct machine {
     int64_t limit; /* pages; 0: no limit */
     int64_t usage, stock;
     uint32_t age;
-    int64_t anon_cost, activations, activations_seen, flushed_active, flushed_total;
+    int64_t anon_cost, counted_cost, activations, activations_seen, flushed_active, flushed_total;
     /* of the list of folios that is being reclaimed */
     int64_t list_reclaimed, list_activated, list_cost;
     bool oom;
@@ -118,7 +118,7 @@ static void machine_reset(struct machine *m)
     device_reset(&m->device);
     m->usage = KERNEL_PAGES;
     m->stock = STOCK - KERNEL_PAGES;
-    m->anon_cost = m->activations = m->activations_seen = 0;
+    m->anon_cost = m->counted_cost = m->activations = m->activations_seen = 0;
     m->flushed_active = m->flushed_total = m->list_reclaimed = m->list_activated = m->list_cost = 0;
     m->age = 0;
     m->oom = false;
@@ -254,13 +254,6 @@ static void first_touch(struct machine *m, const struct vma *vma, uint32_t v)
     map_new_folio(m, v >> got << got, got);
 }
 
-static inline void note_cost(struct machine *m, int64_t cost)
-{
-    m->anon_cost += cost;
-    while (m->anon_cost > m->flushed_total / 4)
-        m->anon_cost /= 2;
-}
-
 static inline void refault(struct machine *m, struct folio *f, uint32_t shadow)
 {
     int64_t nr = folio_pages(f);
@@ -275,7 +268,7 @@ static inline void refault(struct machine *m, struct folio *f, uint32_t shadow)
     if (shadow & 1) {
         f->flags |= F_WORKINGSET;
         m->n.plain[WORKINGSET_RESTORE] += nr;
-        note_cost(m, BATCH * nr);
+        m->counted_cost += BATCH * nr;
     }
 }
 
@@ -753,7 +746,7 @@ static int64_t shrink_inactive_list(struct machine *m, int64_t nr)
     int64_t done = m->list_reclaimed;
     m->n.plain[PGSTEAL] += done;
     if (n)
-        note_cost(m, m->list_cost + scanned - done);
+        m->counted_cost += m->list_cost + scanned - done;
     m->age += (uint32_t)m->list_activated;
     m->list_reclaimed = m->list_activated = m->list_cost = 0;
     return done;
@@ -773,10 +766,15 @@ static void shrink_active_list(struct machine *m, int64_t nr)
 
 static int64_t shrink_lists(struct machine *m, int priority, int64_t target, bool force, bool *skipped)
 {
-    int64_t rest[2] = {0, 0}, done = 0, cost = m->anon_cost;
+    int64_t rest[2] = {0, 0}, done = 0;
     int64_t size[2] = {lru_size(&m->folios, INACTIVE), lru_size(&m->folios, ACTIVE)};
     m->flushed_active = size[ACTIVE];
     m->flushed_total = size[INACTIVE] + size[ACTIVE];
+    m->anon_cost += m->counted_cost;
+    m->counted_cost = 0;
+    while (m->anon_cost > m->flushed_total / 4)
+        m->anon_cost /= 2;
+    int64_t cost = m->anon_cost;
     bool low = size[INACTIVE] < size[ACTIVE];
     bool may_deactivate = force || low || m->activations != m->activations_seen;
     int64_t anon = SWAPPINESS * (3 * cost + 1) / (2 * cost + 1);

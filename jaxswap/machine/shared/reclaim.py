@@ -44,7 +44,7 @@ def work(
     starting = on & ((phase == PASS) | (phase == BATCH))
     carry = when(starting, lambda c: _start(c[0], params, c[1], surely(starting)), carry)
     settling = on & (phase == SETTLE)
-    carry = when(settling, lambda c: _settle(c[0], c[1], surely(settling)), carry)
+    carry = when(settling, lambda c: _settle(c[0], params, c[1], surely(settling)), carry)
     ageing = on & (phase == ACTIVE_PHASE)
     carry = when(ageing, lambda c: scan_active(c[0], c[1], surely(ageing)), carry)
 
