@@ -159,6 +159,17 @@ def _parser() -> argparse.ArgumentParser:
         "(default 0: at every reclaim)",
     )
     replay.add_argument(
+        "--switch",
+        metavar="FAULTS",
+        help="faults between two times that the TLB, which hides accesses from reclaim, is emptied "
+        "(default 0: none is hidden)",
+    )
+    replay.add_argument(
+        "--phase",
+        metavar="FAULTS",
+        help="faults since the last flush and switch when the workload begins (default 0)",
+    )
+    replay.add_argument(
         "--frames",
         metavar="FRAMES",
         help='page frames, for example "64M unmovable 30%% seed 1 compaction 50%%" (default: always enough)',
@@ -341,7 +352,7 @@ def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
     from jaxswap.described import Setting, machine_of, of_header
 
     settings = of_header(recording) if recording else {}
-    same = ("kernel", "mthp", "swap", "lru", "swappiness", "defrag", "flush", "frames")
+    same = ("kernel", "mthp", "swap", "lru", "swappiness", "defrag", "flush", "switch", "phase", "frames")
     limits = {"limit": "memory.max", "high": "memory.high", "swap_max": "memory.swap.max"}
     for flag, key in {**{name: name for name in same}, **limits}.items():
         given = getattr(arguments, flag)

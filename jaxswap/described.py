@@ -29,7 +29,7 @@ def of_header(recording: Recording) -> dict[str, Setting]:
 
 def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple[Lane, str]:
     """(lane, kernel profile) of the settings kernel, mthp, swap, memory.max, memory.high, memory.swap.max,
-    lru, swappiness, defrag, flush, zswap, cpus, page-cluster, frames, buddyinfo.
+    lru, swappiness, defrag, flush, switch, phase, zswap, cpus, page-cluster, frames, buddyinfo.
 
     Raises InputError, saying where the setting stands, for what is no setting, and NotModelled for what no
     machine here can be.
@@ -68,6 +68,12 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     flush, where = chosen("flush", "0")
     if flush != "stats" and parse_count(flush) is None:
         raise InputError(f"{where}: {flush!r}; write a number of faults, 0 for every reclaim, or stats")
+    times = {}
+    for key in ("switch", "phase"):
+        text, where = chosen(key, "0")
+        times[key] = parse_count(text)
+        if times[key] is None:
+            raise InputError(f"{where}: {text!r}; write a number of faults, 0 for none")
     lru, where = chosen("lru", "classic")
     if lru not in LRUS:
         raise InputError(f"{where}: {lru!r} is neither {' nor '.join(LRUS)}")
@@ -94,6 +100,8 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
         swappiness=int(swappiness),
         defrag=defrag,
         flush=None if flush == "stats" else int(flush),
+        switch=times["switch"],
+        phase=times["phase"],
         swap=swaps[0].slots * PAGE,
         swaps=() if len(swaps) == 1 and swaps[0] == Device(swaps[0].slots) else swaps,
         cpus=int(cpus),

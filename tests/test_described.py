@@ -27,6 +27,8 @@ def random_machine(rng: random.Random) -> Lane:
         swappiness=rng.choice([60, 0, 200]),
         defrag=rng.choice(list(DEFRAG)),
         flush=rng.choice([0, None, 500]),
+        switch=rng.choice([0, 0, 50]),
+        phase=rng.choice([0, 250]),
         swaps=tuple(rng.sample(devices, rng.randint(1, 3))),
         cpus=rng.choice([1, 4]),
         page_cluster=rng.choice([3, 0]),
@@ -51,6 +53,8 @@ def test_settings_say_what_the_machine_is(seed: int) -> None:
         "swappiness",
         "defrag",
         "flush",
+        "switch",
+        "phase",
         "cpus",
         "page_cluster",
     ):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import blocks, generations, lru, rows, tables
+from jaxswap.machine import blocks, generations, lru, rows, tables, tlb
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
@@ -100,7 +100,7 @@ def page_out(state: MachineState, params: MachineParams, start: Lane, end: Lane,
     )
 
 
-def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+def cool(state: MachineState, params: MachineParams, start: Lane, end: Lane, on: Flag) -> MachineState:
     """MADV_COLD of folios wholly in [start, end): references cleared, active ones to the head of the inactive
     list."""
 
@@ -134,4 +134,9 @@ def cool(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
         row = row.clear((pages, (Plane.YOUNG, Plane.REFERENCED, Plane.QUIET, Plane.QUIET_WRITE)))
         return rows.put(state, at, row, on)
 
+    if params.switch is not None:
+        wanted = (Plane.PRESENT, Plane.O1, Plane.O2, Plane.O3)
+        (present, two, four, eight), state = blocks.planes(state, start, wanted)
+        wide = bits.span(start & 511, end - (start & -512)) & present & ((two & four) | eight)
+        state = tlb.flush(state, params, on & bits.some(wide))
     return when(on, lambda s: rows.each(start, end, clear, s, surely(on)), state)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, UInt32
 
-from jaxswap.machine import blocks, cgroups, frames, generations, heuristic, lru, places, rows
+from jaxswap.machine import blocks, cgroups, frames, generations, heuristic, lru, places, rows, tlb
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.huge import TOP, settle_block, wanted
 from jaxswap.machine.reclaim import fitting_orders, note_cost
@@ -232,6 +232,9 @@ def begin(
     # A flush of the statistics comes between faults.
     until = jnp.where(params.flush > 0, params.flush - state.clock % jnp.maximum(params.flush, 1), alike)
     alike = jnp.minimum(alike, until)
+    if params.switch is not None:
+        until = params.switch - state.clock % jnp.maximum(params.switch, 1)
+        alike = jnp.where(params.switch > 0, jnp.minimum(alike, until), alike)
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
     plan = Plan(
@@ -340,11 +343,11 @@ def over(state: MachineState, faults: Lane, on: Flag) -> MachineState:
 
 
 def tick(state: MachineState, params: MachineParams, on: Flag) -> MachineState:
-    """A fault begins, unless it began before: the statistics may be due to be flushed."""
+    """A fault begins, unless it began before: the statistics and the TLB may be due to be flushed."""
     begins = on & (state.clock == state.ended)
     state = replace(state, clock=state.clock + begins)
     due = begins & (params.flush > 0) & (state.clock % jnp.maximum(params.flush, 1) == 0)
-    return lru.flush_statistics(state, due)
+    return tlb.switch(lru.flush_statistics(state, due), params, begins)
 
 
 def end(
@@ -544,7 +547,8 @@ def touched(row: rows.Row, pages: Mask, write: Flag, zero: Flag) -> rows.Row:
     nonzero = (row[Plane.NONZERO] | stored) & ~emptied
     row = row.clear((emptied, (Plane.NONZERO, Plane.QUIET_WRITE)))
     return row.add(
-        (pages, (Plane.YOUNG, Plane.TOUCHED, Plane.QUIET)),
+        (pages & ~row[Plane.QUIET], (Plane.YOUNG,)),
+        (pages, (Plane.TOUCHED, Plane.QUIET)),
         (stored, (Plane.NONZERO,)),
         (pages & nonzero, (Plane.QUIET_WRITE,)),
     )

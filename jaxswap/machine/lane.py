@@ -38,10 +38,12 @@ class Lane:
     memory.high and memory.swap.max likewise. lru: classic or mglru (lru_gen/enabled 0 or 7), and always
     classic where there is no limit. swappiness: vm.swappiness. defrag: transparent_hugepage/defrag. limits:
     memory.max in bytes of cgroups that the workload names. flush: faults between two flushes of the cgroup's
-    statistics, by which the classic LRU decides; 0: every reclaim flushes them; None: only STATS does. swap:
-    bytes of the zram device. swaps: other devices, or several, in its place (see swap_devices). cpus: CPUs
-    online; a workload that names more has more. page_cluster: exponent of the readahead window. zswap: it is
-    on, and takes everything. frames: page frames there are, None for as many as are wanted, of any order.
+    statistics, by which the classic LRU decides; 0: every reclaim flushes them; None: only STATS does.
+    switch: faults between two times that the TLB is emptied; it hides accesses from the classic LRU, but not
+    if 0. phase: faults since the last flush and the last switch when the workload begins. swap: bytes of the
+    zram device. swaps: other devices, or several, in its place (see swap_devices). cpus: CPUs online; a
+    workload that names more has more. page_cluster: exponent of the readahead window. zswap: it is on, and
+    takes everything. frames: page frames there are, None for as many as are wanted, of any order.
     """
 
     mthp: str = ""
@@ -55,6 +57,8 @@ class Lane:
     swappiness: int = 60
     defrag: str = "madvise"
     flush: int | None = 0
+    switch: int = 0
+    phase: int = 0
     swap: int = 128 << 20
     swaps: tuple[Device, ...] = ()
     cpus: int = 1
@@ -107,6 +111,8 @@ class Lane:
             ("swappiness", self.swappiness, defaults.swappiness),
             ("defrag", self.defrag, defaults.defrag),
             ("flush", "stats" if self.flush is None else self.flush, defaults.flush),
+            ("switch", self.switch, defaults.switch),
+            ("phase", self.phase, defaults.phase),
         ):
             if value != default:
                 found[key] = str(value)
@@ -196,6 +202,13 @@ class Lane:
             raise InputError(f"defrag: {self.defrag!r} is none of {', '.join(DEFRAG)}")
         if self.flush is not None and not 0 <= self.flush < NEVER:
             raise InputError(f"flush: {self.flush} faults; it is 0 (always) or more, below {NEVER}")
+        for key, value in (("switch", self.switch), ("phase", self.phase)):
+            if not 0 <= value < NEVER:
+                raise InputError(f"{key}: {value} faults; it is at least 0 and below {NEVER}")
+        if self.switch and self.lru != "classic":
+            raise InputError(
+                f"switch: {self.switch} faults; only the classic LRU has it, write 0 for {self.lru}"
+            )
         if self.lru not in LRUS:
             raise InputError(f"lru: {self.lru!r} is neither {' nor '.join(LRUS)}")
         if not 1 <= self.cpus <= CPUS:
@@ -260,6 +273,7 @@ def params_of(
     masks = [lane.masks() for lane in lanes]
     heuristics = tuple(dict.fromkeys([*RULES, *(lane.heuristic for lane in lanes)]))
     values = [lane.parameters() for lane in lanes]
+    switches = [lane.switch for lane in lanes]
     limits, highs, swaps = (
         [NO_LIMIT if value is None else value // PAGE for value in (getattr(lane, name) for lane in lanes)]
         for name in ("limit", "high", "swap_max")
@@ -273,6 +287,7 @@ def params_of(
         "swappiness": np.array([lane.swappiness for lane in lanes], np.int32),
         "defrag": np.array([DEFRAG[lane.defrag] for lane in lanes], np.int32),
         "flush": np.array([NEVER if lane.flush is None else lane.flush for lane in lanes], np.int32),
+        "switch": np.array(switches, np.int32) if any(switches) else None,
         "policy": np.array([heuristics.index(lane.heuristic) for lane in lanes], np.int32),
         "policy_params": np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
     }

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, cgroups, holding, lru, rows
+from jaxswap.machine import blocks, cgroups, holding, lru, rows, tlb
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineParams, MachineState, Mask, Plane
@@ -99,7 +99,9 @@ def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[Mach
     def evict(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         scanning = ~to_write(work) & (work.phase == INACTIVE)
-        state, work = when(scanning, lambda c: _scan_inactive(c[0], c[1], surely(scanning)), (state, work))
+        state, work = when(
+            scanning, lambda c: _scan_inactive(c[0], params, c[1], surely(scanning)), (state, work)
+        )
         return when(to_write(work), write, (state, work))
 
     def write(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
@@ -256,7 +258,7 @@ def _after_scan(
     """What follows the scan of the inactive list: its accounts, the active list, perhaps the pass's end."""
     settled = on & (work.phase == SETTLE)
     state, work = _settle(state, params, work, settled)
-    state, work = _scan_active(state, work, on & (work.phase == ACTIVE))
+    state, work = _scan_active(state, params, work, on & (work.phase == ACTIVE))
 
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
@@ -330,7 +332,9 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
     )
 
 
-def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def _scan_inactive(
+    state: MachineState, params: MachineParams, work: Work, on: Flag
+) -> tuple[MachineState, Work]:
     """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, the victim.
 
     Without one the scan is over.
@@ -372,7 +376,7 @@ def _scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSt
             def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
                 row, state = rows.get(state, at)
                 pages = blocks.in_row(members, at, order, broken)
-                row = row.clear((pages, (Plane.YOUNG, Plane.QUIET, Plane.QUIET_WRITE)))
+                row = tlb.make_old(row, params, pages)
                 row = row.add((pages, (Plane.REFERENCED,)), (only(pages, activate), (Plane.ACTIVE,)))
                 return rows.put(state, at, row, on)
 
@@ -440,7 +444,9 @@ def _down(members: bits.Bits, shift: int) -> bits.Bits:
     return bits.once((moved >> jnp.uint32(small)) | (above << jnp.uint32(32 - small)))
 
 
-def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def _scan_active(
+    state: MachineState, params: MachineParams, work: Work, on: Flag
+) -> tuple[MachineState, Work]:
     """shrink_active_list: move folios from the tail to the head of the inactive list, to the batch's end."""
     yes = jnp.ones(on.shape, bool)
     sentinel = lru.sentinel(state, yes)
@@ -463,7 +469,7 @@ def _scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineStat
         def mark(state: MachineState, at: Lane, on: Flag) -> MachineState:
             row, state = rows.get(state, at)
             pages = blocks.in_row(members, at, order, broken)
-            row = row.clear((pages, (Plane.YOUNG, Plane.ACTIVE, Plane.QUIET, Plane.QUIET_WRITE)))
+            row = tlb.make_old(row, params, pages, Plane.ACTIVE)
             return rows.put(state, at, row.add((pages, (Plane.WORKINGSET,))), on)
 
         base = v >> order << order

@@ -211,7 +211,7 @@ class Replay:
         )
         _check_cgroups(lanes, workload, profile)
         if self.compiled.by_page:
-            for key in ("high", "swap_max", "flush"):
+            for key in ("high", "swap_max", "flush", "switch", "phase"):
                 if any(getattr(lane, key) != getattr(Lane(), key) for lane in lanes):
                     raise InputError(f"{key}: {BY_PAGE} has none")
         _check_frames(lanes, self.compiled.by_page)
@@ -264,7 +264,10 @@ class Replay:
             for name in ("page_cluster", "zswap")
         )
         booted = jax.device_get(settings.start(params.always, params.madvise, page_cluster))
-        start = replace(start, settings=np.moveaxis(booted, 0, 1), frames=page_frames)
+        phase = self._grouped(np.array([lane.phase for lane in filled], np.int32))
+        start = replace(
+            start, settings=np.moveaxis(booted, 0, 1), frames=page_frames, clock=phase, ended=phase
+        )
         if start.sharing is not None:
             start = replace(start, sharing=shared_devices.online(start.sharing, devices_of_all, zswap != 0))
         self.states: MachineState = jax.device_put(start, spread)

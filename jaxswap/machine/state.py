@@ -36,13 +36,13 @@ class Plane(enum.IntEnum):
     """Words of a row; those that an access changes come first.
 
     PRESENT: anonymous page mapped. YOUNG: accessed since the last look. TOUCHED: accessed by the program
-    since it arrived. NONZERO: content. QUIET, QUIET_WRITE: a read, a write of the page changes nothing (it
-    follows from the others: accessed before, or the zero page; for a write, with content). ZEROPAGE: shared
-    zero page mapped. SWAPPED: a swap PTE. NEXT: swapped, and its slot is the one behind the slot of the
-    page before. CAMEBACK, LARGE: arrived by swap-in, in a large folio. O0..O3: order of the folio.
-    REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page of it. PARTIAL: the folio has lost
-    pages. INCACHE: swapped, with a folio in the swap cache. No mapped folio is in the swap cache: where one
-    can be, `machine.shared` is.
+    since it arrived. NONZERO: content. QUIET, QUIET_WRITE: a read, a write of the page changes nothing (it is
+    in the TLB, or follows from the others: accessed before, or the zero page; for a write, with content).
+    ZEROPAGE: shared zero page mapped. SWAPPED: a swap PTE. NEXT: swapped, and its slot is the one behind the
+    slot of the page before. CAMEBACK, LARGE: arrived by swap-in, in a large folio. O0..O3: order of the
+    folio. REFERENCED, ACTIVE, WORKINGSET: flags of the folio, on every page of it. PARTIAL: the folio has
+    lost pages. INCACHE: swapped, with a folio in the swap cache. No mapped folio is in the swap cache: where
+    one can be, `machine.shared` is.
 
     Of the multi-gen LRU, in which no folio is ACTIVE: GEN0, GEN1: generation modulo 4; REFS0, REFS1: accesses
     beyond the first; ISOLATED, of a page with a folio: it is off the lists; UNWRITTEN, of a page in the swap
@@ -109,7 +109,8 @@ class MachineParams:
     two flushes of the statistics; 0: every reclaim flushes them. policy: which of `heuristics`,
     policy_params: its parameters. rules: of the kernel version. heuristics: those that lanes may have; not an
     array, so that another set of them is another program. limits: memory.max of each cgroup; None where
-    there is one.
+    there is one. switch: faults between two times that the TLB is emptied; 0: an access is always noticed,
+    None: in every lane.
     """
 
     always: Mask
@@ -125,6 +126,7 @@ class MachineParams:
     rules: Rules
     heuristics: tuple[Policy, ...] = field(metadata={"static": True})
     limits: Int32[Array, "cgroups L"] | None = None
+    switch: Lane | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import fault, generations, holding, lru, mglru, program, rows, settings, tables
+from jaxswap.machine import fault, generations, holding, lru, mglru, program, rows, settings, tables, tlb
 from jaxswap.machine.advise import cool, isolate, page_out
 from jaxswap.machine.fault import Access, touched
 from jaxswap.machine.layout import Layout, layout_of
@@ -127,10 +127,11 @@ def _act(
         return tables.zap(state, begin, behind, unmaps | params.rules.reclaim_tables, surely(releases))
 
     state = when(releases, free, state)
+    state = tlb.flush_range(state, params, behind - begin, releases)
     advised = cools | out
     state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
     state = when(out, lambda s: page_out(s, params, begin, behind, surely(out)), state)
-    state = when(cools, lambda s: cool(s, begin, behind, surely(cools)), state)
+    state = when(cools, lambda s: cool(s, params, begin, behind, surely(cools)), state)
 
     def write(state: MachineState) -> MachineState:
         return replace(state, settings=settings.write(state.settings, op.block, op.vma))
@@ -274,7 +275,7 @@ def _pass_by(state: MachineState, ops: Program, op: _Operation, cursor: Lane, on
     return repeat(lambda carry: carry[1] & (carry[0] < op.end), window, (cursor, on))[0]
 
 
-_IS_QUIET_WRITE = np.arange(_FEW)[:, None] == Plane.QUIET_WRITE
+_IS_QUIET_WRITE, _IS_YOUNG = (np.arange(_FEW)[:, None] == plane for plane in (Plane.QUIET_WRITE, Plane.YOUNG))
 _ACCESSED = np.zeros((2, _FEW), np.uint32)
 _ACCESSED[:, [Plane.YOUNG, Plane.TOUCHED, Plane.QUIET]] = rows.ALL
 _ACCESSED[1, [Plane.NONZERO, Plane.QUIET_WRITE]] = rows.ALL
@@ -311,7 +312,8 @@ def _pass_stream(
             bit = bit & row[Plane.PRESENT]
             chosen = jnp.where(write == 1, _ACCESSED[1], _ACCESSED[0])[:, None]
             filled = jnp.where(_IS_QUIET_WRITE, row[Plane.NONZERO], np.uint32(0))
-            row = row | ((chosen | filled) & bit)
+            seen = jnp.where(_IS_YOUNG, row[Plane.QUIET], np.uint32(0))
+            row = row | ((chosen & ~seen | filled) & bit)
             return once(lax.dynamic_update_slice(table, row, (at[0], np.uint32(0))))
 
         on, table = once((passes((table, cursor, used)), table))

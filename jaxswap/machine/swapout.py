@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import frames, generations, lru, places, rows, tables, usefulness
+from jaxswap.machine import frames, generations, lru, places, rows, tables, tlb, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -206,6 +206,7 @@ def shrink_folio(
 
     low = once(jnp.where(go.down, v - folios + 1, v))
     state = when(out, lambda s: _swap_out(s, low, order, pages, slot, go, surely(out)), state)
+    state = tlb.flush_range(state, params, size, out)
     state = when(go.cached, lambda s: _drop_cached(s, go, surely(go.cached)), state)
     state = when(
         returns,

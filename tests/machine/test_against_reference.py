@@ -36,6 +36,8 @@ def reference_of(workload: Workload, lane: Lane, profile: str = "7.3") -> Machin
         swappiness=lane.swappiness,
         defrag=lane.defrag,
         flush=lane.flush,
+        switch=lane.switch,
+        phase=lane.phase,
         lru=lane.lru,
         devices=[Device(d.slots, d.priority, d.synchronous, d.rotational, d.discard) for d in lane.devices],
         zswap=lane.zswap,
@@ -127,6 +129,14 @@ def test_equals_the_reference_of_every_kernel(
 def test_equals_the_reference_with_the_multi_gen_lru(seed: int, operations: int, mapped: bool) -> None:
     workload = parse_workload(random_text(seed, operations, mapped=mapped))
     check(workload, replace(random_lane(random.Random(seed + 1), True), lru="mglru"))
+
+
+@given(seed=st.integers(0, 2**32), operations=st.integers(1, 300), mapped=st.booleans())
+@settings(max_examples=60)
+def test_equals_the_reference_with_a_tlb(seed: int, operations: int, mapped: bool) -> None:
+    rng = random.Random(seed + 1)
+    lane = replace(random_lane(rng, True), switch=rng.choice([1, 7, 40, 300]), phase=rng.randint(0, 400))
+    check(parse_workload(random_text(seed, operations, mapped=mapped)), lane)
 
 
 @pytest.mark.slow

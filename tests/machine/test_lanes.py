@@ -68,6 +68,8 @@ def test_lock_step_equals_one_by_one_under_every_limit(lru: str, seed: int) -> N
             swappiness=rng.randint(0, 200),
             defrag=rng.choice(list(DEFRAG)),
             flush=rng.choice([0, None, 50]),
+            switch=rng.choice([0, 20]) if lru == "classic" else 0,
+            phase=rng.randint(0, 60),
         )
         for lane in random_lanes(seed)
     ]

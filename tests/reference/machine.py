@@ -70,6 +70,7 @@ class Machine:
     lru: str = "classic"
     flush: int | None = 0  # faults
     switch: int = 0  # faults
+    phase: int = 0  # faults
     swap_slots: int = 32768
     policy: str = "kernel"
     policy_params: tuple[int, ...] = ()
@@ -103,7 +104,7 @@ class Machine:
         self.processes = {0: self.running}
         self.root.processes[0] = self.running
         self.over_high = 0  # pages charged beyond memory.high since the last return to user mode
-        self.clock = 0  # faults
+        self.clock = self.phase  # faults
         self.reclaimed = self.age_at_end = self.cost_at_end = 0
         self.readahead_hits, self.readahead_last = 4, 0
         self.readahead_offset: int | None = None
