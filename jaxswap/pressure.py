@@ -1,7 +1,9 @@
 """Pressure cells: boots of one workload under one memory limit, and the bounds a replay is held to.
 
 What a kernel does under a limit hangs on when it flushes its statistics and on what the TLB holds, so the
-boots of a cell differ; a replay is compared with their range, at the last STATS.
+boots of a cell differ; replays are compared with their range, at the last STATS. With the classic LRU a cell
+is replayed at several times between two flushes, since nobody knows when its boots began, and the median
+counts.
 """
 
 import re
@@ -13,7 +15,7 @@ from typing import Any
 
 from jaxswap.errors import InputError
 from jaxswap.machine.counters import COUNTERS
-from jaxswap.machine.lane import LIMITS
+from jaxswap.machine.lane import LIMITS, Lane
 from jaxswap.machine.replay import OneReplay
 from jaxswap.workload import Recording
 
@@ -74,14 +76,26 @@ class Cell:
         return (max(faults) - min(faults)) / (statistics.median(faults) or 1)
 
 
+FLUSH_SECONDS = 2.0  # FLUSH_TIME of mm/memcontrol.c
+SWITCH_SECONDS = 0.2  # the program that made the recordings looks after the one under the limit
+PHASES = 8
+
+
 @dataclass(frozen=True)
 class Count:
-    """One counter of a cell. ours: None without a replay. bounds: (least, most), None if it has none."""
+    """One counter of a cell. replays: of those that were not killed. bounds: (least, most), None if it has
+    none.
+    """
 
     name: str
-    ours: int | None
+    replays: tuple[int, ...]
     boots: tuple[int, ...]
     bounds: tuple[float, float] | None
+
+    @property
+    def ours(self) -> int | None:
+        """The lower median of the replays; None without one."""
+        return statistics.median_low(self.replays) if self.replays else None
 
     @property
     def inside(self) -> bool:
@@ -109,18 +123,33 @@ class Count:
 
     @property
     def range(self) -> str:
-        """ "40468..40470"."""
-        return "..".join(dict.fromkeys((str(min(self.boots)), str(max(self.boots)))))
+        """Of the boots: "40468..40470"."""
+        return _range(self.boots)
+
+    @property
+    def range_of_replays(self) -> str:
+        """Likewise."""
+        return _range(self.replays)
+
+
+def _range(values: Sequence[int]) -> str:
+    return "..".join(dict.fromkeys((str(min(values)), str(max(values)))))
 
 
 @dataclass(frozen=True)
 class HeldCell:
-    """A cell held against its replay. refused: why there is none. oom: the replay was killed."""
+    """A cell held against its replays. refused: why there is none. killed: how many of them were."""
 
     cell: Cell
     counts: tuple[Count, ...]
     refused: str = ""
-    oom: bool = False
+    replays: int = 0
+    killed: int = 0
+
+    @property
+    def oom(self) -> bool:
+        """Whether every replay was killed."""
+        return bool(self.replays) and self.killed == self.replays
 
     @property
     def bound(self) -> tuple[Count, ...]:
@@ -253,38 +282,57 @@ def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool = False) -
     return least, most
 
 
-def compare_cell(cell: Cell, one: OneReplay) -> HeldCell:
-    """Hold the boots of a cell that lived against a replay.
-
-    Raises InputError if the replay's STATS are not those of the boots.
+def clocked(cell: Cell, lane: Lane) -> list[Lane]:
+    """A lane of a cell as PHASES lanes that flush the statistics and the TLB at the pace of the boots, the
+    first flush at times spread evenly; none where only the multi-gen LRU reclaims, which decides by no old
+    statistics, or where the boots do not say how long they took.
     """
-    ours = replace(cell.boots[0], blocks=one.blocks)
-    labels, wanted = _labels(ours), _labels(cell.boots[0])
-    if one.oom:
-        return HeldCell(cell, tuple(_counts(cell, {})), oom=True)
-    if labels != wanted:
-        raise InputError(
-            f"{cell.boots[0].path}: has STATS {' '.join(wanted)}, the workload {' '.join(labels) or 'none'}; "
-            "is it the same workload?"
-        )
-    shown = {name: count for name, count in shown_of(ours).items() if name in COUNTERS}
-    return HeldCell(cell, tuple(_counts(cell, counters_of(ours) | shown)))
+    seconds = [boot.seconds for boot in cell.boots]
+    if lane.lru != "classic" or not all(seconds):
+        return []
+    faults = [_of_cgroups(boot.stats()[-1][1], "memory.stat", "pgfault") for boot in cell.boots]
+    pace = statistics.median(count / took for count, took in zip(faults, seconds, strict=True))
+    flush, switch = (max(round(pace * every), 1) for every in (FLUSH_SECONDS, SWITCH_SECONDS))
+    return [replace(lane, flush=flush, switch=switch, phase=i * flush // PHASES) for i in range(PHASES)]
+
+
+def compare_cell(cell: Cell, replays: Sequence[OneReplay]) -> HeldCell:
+    """Hold the boots of a cell that lived against the replays that did.
+
+    Raises InputError if the STATS of a replay are not those of the boots.
+    """
+    ours = []
+    for one in replays:
+        shown = replace(cell.boots[0], blocks=one.blocks)
+        labels, wanted = _labels(shown), _labels(cell.boots[0])
+        if not one.oom and labels != wanted:
+            raise InputError(
+                f"{cell.boots[0].path}: has STATS {' '.join(wanted)}, "
+                f"the workload {' '.join(labels) or 'none'}; is it the same workload?"
+            )
+        if not one.oom:
+            free = {name: count for name, count in shown_of(shown).items() if name in COUNTERS}
+            ours.append(counters_of(shown) | free)
+    stale = all(one.lane.flush != 0 for one in replays)
+    counts = tuple(_counts(cell, ours, stale))
+    return HeldCell(cell, counts, replays=len(replays), killed=len(replays) - len(ours))
 
 
 def refuse_cell(cell: Cell, why: str) -> HeldCell:
     """A cell without a replay."""
-    return HeldCell(cell, tuple(_counts(cell, {})), why)
+    return HeldCell(cell, tuple(_counts(cell, [], False)), why)
 
 
-def _counts(cell: Cell, ours: dict[str, int]) -> Iterable[Count]:
+def _counts(cell: Cell, ours: Sequence[dict[str, int]], stale: bool) -> Iterable[Count]:
     """The counters of a cell that are not zero everywhere."""
     for counted, bound in ((counters_of, True), (shown_of, False)):
         recorded = [counted(boot) for boot in cell.boots]
         for name in recorded[0] if recorded else ():
             boots = tuple(counters[name] for counters in recorded)
-            if any((*boots, ours.get(name, 0))):
-                within = bounds(cell, name, min(boots), max(boots)) if bound else None
-                yield Count(name, ours.get(name), boots, within)
+            replays = tuple(counters[name] for counters in ours if name in counters)
+            if any((*boots, *replays)):
+                within = bounds(cell, name, min(boots), max(boots), stale) if bound else None
+                yield Count(name, replays, boots, within)
 
 
 def _labels(recording: Recording) -> list[str]:

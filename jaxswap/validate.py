@@ -6,18 +6,20 @@ from pathlib import Path
 
 from jaxswap.described import machine_of, of_header
 from jaxswap.errors import InputError, NotModelled
-from jaxswap.machine import Comparison, compare, replay_one
+from jaxswap.machine import Comparison, Lane, compare, replay_one
+from jaxswap.machine.replay import goes_by_page, replay_each
 from jaxswap.pressure import (
     Cell,
     HeldCell,
     cell_of,
     cell_path,
+    clocked,
     compare_cell,
     grouped,
     limited,
     refuse_cell,
 )
-from jaxswap.workload import Recording, read_recording, read_workload
+from jaxswap.workload import Recording, Workload, read_recording, read_workload
 
 # Recordings of other things: two CPUs at once, the kernel's own test program.
 APART = ("threads-", "thp_swap_allocator_test-")
@@ -82,7 +84,7 @@ def hold(workload: Path, recording: Path) -> Held:
 
 
 def hold_cell(cell: Cell) -> HeldCell:
-    """Replay the workload of a cell once, on the machine of its header, and compare.
+    """Replay the workload of a cell on the machine of its header, and compare.
 
     Raises InputError for a workload that cannot be read or is another one than the boots'.
     """
@@ -93,11 +95,21 @@ def hold_cell(cell: Cell) -> HeldCell:
     except NotModelled as error:
         return refuse_cell(cell, str(error))
     try:
-        lane, profile = machine_of(of_header(cell.boots[0]))
-        one = replay_one(operations, lane, profile)
+        return replay_cell(cell, operations, *machine_of(of_header(cell.boots[0])))
     except InputError as error:
         return refuse_cell(cell, str(error))
-    return compare_cell(cell, one)
+
+
+def replay_cell(cell: Cell, workload: Workload, lane: Lane, profile: str) -> HeldCell:
+    """Hold a cell against replays that flush the statistics and the TLB at the pace of its boots, where this
+    decides something (`clocked`); else against one that flushes at every reclaim.
+
+    Raises InputError as `replay_each` and `compare_cell` do.
+    """
+    lanes = clocked(cell, lane)
+    if not lanes or goes_by_page(workload, lane, profile):
+        lanes = [lane]
+    return compare_cell(cell, replay_each(workload, lanes, profile))
 
 
 def validate(folder: Path) -> Iterator[Held]:

@@ -10,7 +10,17 @@ import pytest
 from jaxswap.errors import InputError
 from jaxswap.machine import Lane
 from jaxswap.machine.replay import OneReplay
-from jaxswap.pressure import Cell, Count, bounds, cell_of, compare_cell, counters_of, distinct, shown_of
+from jaxswap.pressure import (
+    Cell,
+    Count,
+    bounds,
+    cell_of,
+    clocked,
+    compare_cell,
+    counters_of,
+    distinct,
+    shown_of,
+)
 from jaxswap.validate import cells, pairs
 from jaxswap.workload import Recording, parse_workload, write_recording
 
@@ -92,13 +102,13 @@ def test_multi_gen_cells_that_scatter_are_held_to_twice_their_spread() -> None:
 
 
 def test_a_count_within_the_range_is_not_strained() -> None:
-    count = Count("pgmajfault", 1010, (1000, 1020), (950, 1071))
+    count = Count("pgmajfault", (1010,), (1000, 1020), (950, 1071))
     assert count.inside and count.strain == 0 and count.range == "1000..1020" and count.middle == 1010
-    assert replace(count, ours=975).strain == pytest.approx(0.5)
-    outside = replace(count, ours=1122)
+    assert replace(count, replays=(975,)).strain == pytest.approx(0.5)
+    outside = replace(count, replays=(1122,))
     assert not outside.inside and outside.strain == pytest.approx(2)
-    assert replace(count, bounds=None, ours=5).inside
-    assert Count("64kB/swpin", 10, (0,), (-10, 10)).off(10) == pytest.approx(0.05)
+    assert replace(count, bounds=None, replays=(5,)).inside
+    assert Count("64kB/swpin", (10,), (0,), (-10, 10)).off(10) == pytest.approx(0.05)
 
 
 def test_killed_boots_are_left_out() -> None:
@@ -110,7 +120,7 @@ def test_killed_boots_are_left_out() -> None:
 
 
 def test_a_cell_held_against_a_replay() -> None:
-    found = compare_cell(cell(boot(1000, 500), boot(1020, 510)), replayed(1060, 520))
+    found = compare_cell(cell(boot(1000, 500), boot(1020, 510)), [replayed(1060, 520)])
     assert found.inside and not found.outside
     counts = {count.name: count for count in found.counts}
     assert list(counts) == ["pgmajfault", "64kB/swpin", "pgscan", "memcg_max", "64kB/swpout_fallback"]
@@ -120,14 +130,36 @@ def test_a_cell_held_against_a_replay() -> None:
     assert found.worst is counts["pgmajfault"]
 
 
+def test_the_median_of_the_replays_that_lived_counts() -> None:
+    ones = [replayed(faults, 500) for faults in (1300, 990, 1010, 1030)] + [
+        replayed(0, 0, ["init"], oom=True)
+    ]
+    found = compare_cell(cell(boot(1000, 500), boot(1020, 500)), ones)
+    assert found.inside and not found.oom and (found.replays, found.killed) == (5, 1)
+    count = found.counts[0]
+    assert (count.name, count.ours, count.range_of_replays) == ("pgmajfault", 1010, "990..1300")
+
+
+def test_replays_go_at_the_pace_of_the_boots() -> None:
+    """1000 faults in 20 s and in 10 s: 75 a second, statistics flushed every 150, in eight phases."""
+    slow, fast = (replace(boot(1000), seconds=seconds) for seconds in (20.0, 10.0))
+    for one in (slow, fast):
+        one.stats()[-1][1]["memory.stat"]["pgfault"] = 1000
+    lanes = clocked(cell(slow, fast), Lane("64", limit=1 << 20))
+    assert [lane.phase for lane in lanes] == [0, 18, 37, 56, 75, 93, 112, 131]
+    assert {(lane.flush, lane.switch, lane.mthp) for lane in lanes} == {(150, 15, "64")}
+    assert not clocked(cell(slow, boot(1000)), Lane())
+    assert not clocked(cell(slow, fast), Lane(limit=1 << 20, lru="mglru"))
+
+
 def test_one_counter_outside_is_a_cell_outside() -> None:
-    found = compare_cell(cell(boot(1000, 500)), replayed(1000, 526))
+    found = compare_cell(cell(boot(1000, 500)), [replayed(1000, 526)])
     assert found.outside and not found.inside and found.worst is not None
     assert found.worst.name == "64kB/swpin"
 
 
 def test_a_replay_that_is_killed_is_outside() -> None:
-    found = compare_cell(cell(boot()), replayed(0, 0, ["init"], oom=True))
+    found = compare_cell(cell(boot()), [replayed(0, 0, ["init"], oom=True)])
     assert found.outside and not found.inside and found.worst is None
 
 
@@ -144,7 +176,7 @@ def test_a_replay_that_is_killed_is_outside() -> None:
             "b.txt: has other STATS than uni-classic-64-boot1.txt",
         ),
         (
-            lambda: compare_cell(cell(boot()), replayed(1, 1, ["init"])),
+            lambda: compare_cell(cell(boot()), [replayed(1, 1, ["init"])]),
             "boot1.txt: has STATS init end, the workload init; is it the same workload?",
         ),
     ],

@@ -169,6 +169,11 @@ def _settings(workload: Workload) -> dict[int, tuple[int, int]]:
     return found
 
 
+def is_shared(workload: Workload) -> bool:
+    """Whether there are several processes, CPUs or cgroups."""
+    return places_of(workload)[2] > 1 or bool(workload.cpu.any()) or bool(workload.cgroups)
+
+
 def compile_workload(
     workload: Workload,
     by_page: bool = False,
@@ -187,7 +192,7 @@ def compile_workload(
     settings = _settings(workload)
     homes, children, processes = places_of(workload)
     numbers = {name: number for number, name in enumerate(workload.cgroups, 1)}
-    by_page = by_page or processes > 1 or bool(workload.cpu.any()) or bool(numbers)
+    by_page = by_page or is_shared(workload)
     room = pages_of_process(workload.npages) if by_page else 0
     vmas = Vmas()
     if workload.starts_mapped:

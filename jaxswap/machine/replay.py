@@ -8,6 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,8 @@ from jaxtyping import Array, Bool, Int32, Int64
 from jaxswap.errors import InputError
 from jaxswap.machine import cgroups, counters, frames, generations, observe, settings
 from jaxswap.machine.lane import PAGE, Lane, params_of
-from jaxswap.machine.profile import PROFILES, Profile, model_version
-from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload
+from jaxswap.machine.profile import PROFILES, model_version
+from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload, is_shared
 from jaxswap.machine.shared import devices as shared_devices
 from jaxswap.machine.shared import observe as shared_observe
 from jaxswap.machine.shared import state as shared
@@ -135,27 +136,40 @@ def replay_lanes(
 
 def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneReplay:
     """Replay a workload on one lane and keep what its DUMP, FOLIOS, STATS and ECHO operations show."""
-    run = Replay(workload, [lane], profile, devices=1)
-    blocks: list[tuple] = []
+    return replay_each(workload, [lane], profile)[0]
+
+
+def replay_each(workload: Workload, lanes: Sequence[Lane], profile: str = "7.3") -> list[OneReplay]:
+    """Replay a workload on every lane and keep what its DUMP, FOLIOS, STATS and ECHO operations show, up to
+    where the OOM killer ended it. Raises InputError as `replay_lanes` does.
+    """
+    run = Replay(workload, lanes, profile, devices=1)
+    blocks: list[list[tuple]] = [[] for _ in lanes]
     at = 0
     for position, index in run.compiled.marks:
         run.advance(at, position)
         at = position
         kind, label = Kind(workload.kind[index]), workload.text.get(index, "")
-        if run.oom()[0]:
+        killed = run.oom()
+        if killed.all():
             break
-        if kind is Kind.ECHO:
-            blocks.append(("ECHO", label, None))
-        elif kind is Kind.STATS:
-            shown = observe.stats(observe.named(run.totals[0]))
-            blocks.append(("STATS", label, shown | run.memory_of_cgroups()))
-        else:
-            show = observe.dump if kind is Kind.DUMP else observe.folios
-            blocks.append((kind.name, label, show(run.pages(int(run.compiled.homes[index])))))
+        for i in np.flatnonzero(~killed).tolist():
+            if kind is Kind.ECHO:
+                shown: Any = None
+            elif kind is Kind.STATS:
+                shown = observe.stats(observe.named(run.totals[i])) | run.memory_of_cgroups(i)
+            else:
+                show = observe.dump if kind is Kind.DUMP else observe.folios
+                shown = show(run.pages(int(run.compiled.homes[index]), i))
+            blocks[i].append((kind.name, label, shown))
     run.advance(at, run.compiled.ops)
     result = run.result()
-    values = dict(zip(counters.COUNTERS, result.counters[0].tolist(), strict=True))
-    return OneReplay(workload, lane, profile, blocks, values, bool(result.oom[0]))
+    return [
+        OneReplay(workload, lane, profile, blocks[i], dict(zip(counters.COUNTERS, row, strict=True)), oom)
+        for i, (lane, row, oom) in enumerate(
+            zip(lanes, result.counters.tolist(), result.oom.tolist(), strict=True)
+        )
+    ]
 
 
 def _chunks(compiled: Compiled, lanes: int) -> list[tuple[int, int, int]]:
@@ -202,7 +216,7 @@ class Replay:
         self.workload, self.count = workload, len(lanes)
         _check_devices(lanes, workload, profile)
         rules = PROFILES[profile]
-        by_page = _by_page(workload, rules) or any(lane.special for lane in lanes)
+        by_page = any(goes_by_page(workload, lane, profile) for lane in lanes)
         devices_of_all = swaps.pop()
         discards = any(device.discard for device in devices_of_all)
         flushes = any(lane.flush != 0 for lane in lanes)
@@ -297,13 +311,14 @@ class Replay:
             counts = counters.flat(jax.device_get(self.states.n))
             self.totals += counts.reshape(-1, counts.shape[-1])[: self.count].astype(np.int64)
 
-    def lane_state(self) -> MachineState:
-        """The only lane's state."""
-        return jax.tree.map(lambda x: x[0], self.states)
+    def lane_state(self, lane: int = 0) -> MachineState:
+        """The state of one lane."""
+        group, place = divmod(lane, self.width)
+        return jax.tree.map(lambda x: x[group][..., place : place + 1], self.states)
 
-    def memory_of_cgroups(self) -> dict[str, int]:
-        """memory.current of the cgroups that the workload names, of the only lane."""
-        state = self.lane_state()
+    def memory_of_cgroups(self, lane: int) -> dict[str, int]:
+        """memory.current of the cgroups that the workload names."""
+        state = self.lane_state(lane)
         if state.cgroups is None:
             return {}
         words = np.asarray(cgroups.all_words(state))[:, :, 0]
@@ -311,9 +326,9 @@ class Replay:
         named = enumerate(self.workload.cgroups, 1)
         return {f"{name}/memory.current": int(charged[number]) * PAGE for number, name in named}
 
-    def pages(self, place: int) -> observe.Pages:
-        """The pages of a process of the only lane."""
-        state, npages = self.lane_state(), self.workload.npages
+    def pages(self, place: int, lane: int) -> observe.Pages:
+        """The pages of a process of a lane."""
+        state, npages = self.lane_state(lane), self.workload.npages
         if state.sharing is None:
             return observe.pages_of(state, npages)
         return shared_observe.pages_of(state, place, npages)
@@ -339,10 +354,12 @@ class Replay:
         return ReplayResult(values, self.oom())
 
 
-def _by_page(workload: Workload, profile: Profile) -> bool:
-    """Whether slots of mapped folios may stay in the swap cache, even without forks; or zswap is used."""
-    kept = not profile.free_after_map and bool((workload.kind == Kind.WILLNEED).any())
-    return kept or _zswap_line(workload) > 0
+def goes_by_page(workload: Workload, lane: Lane, profile: str) -> bool:
+    """Whether the machine of `machine.shared` replays it: there are several processes, CPUs or cgroups, slots
+    of mapped folios may stay in the swap cache, or there is zswap or a special device.
+    """
+    kept = not PROFILES[profile].free_after_map and bool((workload.kind == Kind.WILLNEED).any())
+    return kept or _zswap_line(workload) > 0 or bool(lane.special) or is_shared(workload)
 
 
 def _zswap_line(workload: Workload) -> int:

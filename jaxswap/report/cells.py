@@ -15,10 +15,11 @@ def cell_row(held: HeldCell) -> str:
         why = held.refused.removeprefix(f"{cell.boots[0].path}: ") if cell.boots else held.refused
         remark = f"not modelled: {why}" if cell.boots else f"not compared: {why}"
     elif held.oom:
-        remark = "OUTSIDE: the replay was killed, the boots were not"
+        remark = "OUTSIDE: every replay was killed, the boots were not"
     elif worst := held.worst:
         inside = f"{sum(count.inside for count in held.bound)}/{len(held.bound)}"
         remark = f"{worst.name} {worst.ours}, boots {worst.range}"
+        remark += f"; {held.killed} of {held.replays} replays killed" if held.killed else ""
         remark = remark if held.inside else f"OUTSIDE: {remark}"
     killed = f" ({len(cell.killed)} killed)" if cell.killed else ""
     kernel = cell.header.get("kernel", "")
@@ -36,18 +37,25 @@ def cells_summary(found: Sequence[HeldCell]) -> str:
 
 def cell_text(held: HeldCell) -> str:
     """Every counter of a cell: ours, the boots, how far ours is from their median, the verdict."""
-    cell = held.cell
+    cell, several = held.cell, held.replays > 1
     head = [
         f"{cell.name}: {len(cell.boots)} boot{'s' * (len(cell.boots) > 1)} of {cell.header.get('kernel')}"
     ]
     head += [f"left out, as its process was killed: {boot.path}" for boot in cell.killed]
     if held.oom:
-        return "\n".join([*head, "OUTSIDE: the OOM killer ended the replay; the boots lived"])
+        return "\n".join([*head, "OUTSIDE: the OOM killer ended every replay; the boots lived"])
+    if several:
+        head.append(
+            f"{held.replays} replays that begin at other times between two flushes of the statistics, "
+            f"{held.killed} of them killed; ours is the median of the others"
+        )
     rows = []
     for count in held.counts:
         if count.ours is None:
             continue
         verdict = "no bound" if count.bounds is None else "inside" if count.inside else "OUTSIDE"
         off = f"{100 * (count.ours / count.middle - 1):+.2f} %" if count.middle else ""
-        rows.append([count.name, str(count.ours), count.range, off, verdict])
-    return "\n".join([*head, text_table(["counter", "ours", "boots", "off median", ""], rows, 1)])
+        replays = [count.range_of_replays] if several else []
+        rows.append([count.name, str(count.ours), *replays, count.range, off, verdict])
+    columns = ["counter", "ours", *["replays"] * several, "boots", "off median", ""]
+    return "\n".join([*head, text_table(columns, rows, 1)])

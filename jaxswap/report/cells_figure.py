@@ -183,8 +183,10 @@ def _cell(axes: Axes, y: int, counts: Sequence[Count]) -> None:
         )
         if count.ours is None:
             continue
-        off = count.off(count.ours)
+        replays = np.clip([count.off(one) for one in count.replays], -EDGE, EDGE)
         tint = FREE if count.bounds is None else INSIDE if count.inside else OUTSIDE
+        axes.plot([replays.min(), replays.max()], [place, place], color=INSIDE, linewidth=0.5, zorder=4)
+        off = count.off(count.ours)
         marker = "o" if abs(off) <= EDGE else ">" if off > 0 else "<"
         axes.plot(
             np.clip(off, -EDGE, EDGE), place, marker, color=tint, markersize=1.4 + 2.0 * height,
@@ -202,7 +204,7 @@ def _legend() -> list[Line2D | Patch]:
     return [
         mark("|", "boot of the real kernel", "0.25", "0.25"),
         Patch(color=BAND, linewidth=0, label="within the bounds"),
-        mark("o", "simulated, inside", INSIDE, INSIDE),
+        mark("o", "simulated (line: range), inside", INSIDE, INSIDE),
         mark("o", "simulated, outside", OUTSIDE, OUTSIDE),
         mark("o", "simulated, no bound", FREE, "0.2"),
         Patch(color=GREY, linewidth=0, label="not modelled"),
@@ -223,6 +225,8 @@ def _csv(rows: Sequence[HeldCell], lines: Sequence[str]) -> str:
             "killed",
             "counter",
             "ours",
+            "replays",
+            "replays_killed",
             "median",
             "off",
             "least",
@@ -244,13 +248,15 @@ def _csv(rows: Sequence[HeldCell], lines: Sequence[str]) -> str:
                     len(cell.killed),
                     count.name,
                     count.ours if count.ours is not None else "",
+                    " ".join(map(str, count.replays)),
+                    held.killed,
                     f"{count.middle:g}",
                     f"{count.off(count.ours):.6f}" if count.ours is not None else "",
                     f"{least:.10g}" if count.bounds else "",
                     f"{most:.10g}" if count.bounds else "",
                     int(count.inside) if compared and count.bounds else "",
                     " ".join(map(str, count.boots)),
-                    held.refused or ("the replay was killed" if held.oom else ""),
+                    held.refused or ("every replay was killed" if held.oom else ""),
                 ]
             )
     return buffer.getvalue()

@@ -30,6 +30,7 @@ class Recording:
     killed   "" or the line that says how the process died (memory cgroup out of memory); blocks end there
     npages   pages of the region, from the page maps; 0 if there is no DUMP
     lines    1-based line of the first line of each block
+    seconds  that the operations took, from the OP lines; 0 if there are none
     """
 
     path: str
@@ -38,6 +39,7 @@ class Recording:
     killed: str = ""
     npages: int = 0
     lines: list[int] = field(default_factory=list)
+    seconds: float = 0.0
 
     def dumps(self) -> list[tuple[str, list[DumpRun]]]:
         """(label, runs) of every DUMP, in order."""
@@ -50,6 +52,7 @@ class Recording:
 
 _STARTS = ("#", "DUMP", "FOLIOS", "STATS", "ECHO", "OP ", "OPS", "BITS", "CHILD DIED")
 _DUMP_RUN = re.compile(r"([PN]) (\d{1,18}) (\d{1,18})|S (\d{1,18}) (\d{1,18}) (?:t(\d{1,18}) )?(\d{1,18})")
+_TOOK = re.compile(r" : (\d{1,9}(?:\.\d{1,9})?) s$")
 _FOLIO_RUN = re.compile(r"(F|s|TAIL) (\d{1,18}) (\d{1,18})(?: ([A-Za-z]*))?")
 
 
@@ -76,7 +79,7 @@ class _Reader:
         self.header: dict[str, str] = {}
         self.blocks: list[Block] = []
         self.starts: list[int] = []
-        self.killed, self.ended, self.npages = "", False, 0
+        self.killed, self.ended, self.npages, self.seconds = "", False, 0, 0.0
 
     def fail(self, message: str, number: int = 0) -> InputError:
         return InputError(f"{self.path}:{number or self.number}: {message}")
@@ -105,14 +108,19 @@ class _Reader:
                         "ends as dead but no CHILD DIED line stands before; the recording was altered"
                     )
                 self.check_bad(rest)
-            elif word not in ("OP", "BITS") and text.strip():
+            elif word == "OP":
+                took = _TOOK.search(rest)
+                self.seconds += float(took[1]) if took else 0.0
+            elif word != "BITS" and text.strip():
                 shown = text[:40] + ("..." if len(text) > 40 else "")
                 raise self.fail(
                     f"not part of a recording: {shown!r} (DUMP, FOLIOS, STATS, ECHO, OP or OPS expected)"
                 )
         if not self.ended:
             raise self.fail("ends without its OPS line; the recording was cut off")
-        return Recording(self.path, self.header, self.blocks, self.killed, self.npages, self.starts)
+        return Recording(
+            self.path, self.header, self.blocks, self.killed, self.npages, self.starts, self.seconds
+        )
 
     def counted(self, lines: Iterator[str]) -> Iterator[str]:
         for text in lines:

@@ -16,20 +16,19 @@ def held(name: str, *counts: Count, refused: str = "", oom: bool = False, lru: s
     header = {"kernel": "7.3.4", "lru": lru, "mthp": "16 64"}
     boots = tuple(Recording(f"{name}-boot{n}.txt", header, []) for n in (1, 2))
     killed = (Recording(f"{name}-boot3.txt", header, []),)
-    return HeldCell(Cell(name, Path("w.t"), boots, killed), counts, refused, oom)
+    replays = 0 if refused else max(len(count.replays) for count in counts) + oom
+    return HeldCell(Cell(name, Path("w.t"), boots, killed), counts, refused, replays, int(oom))
 
 
-INSIDE = Count("pgmajfault", 1010, (1000, 1020), (950, 1071))
-OUTSIDE = Count("64kB/swpin", 300, (400, 410), (380, 430))
-SMALL = Count("16kB/swpin_fallback", 4, (0, 0), (-10, 10))
-FREE = Count("pgactivate", 900, (100, 200), None)
+INSIDE = Count("pgmajfault", (1010,), (1000, 1020), (950, 1071))
+OUTSIDE = Count("64kB/swpin", (300,), (400, 410), (380, 430))
+SMALL = Count("16kB/swpin_fallback", (4,), (0, 0), (-10, 10))
+FREE = Count("pgactivate", (900,), (100, 200), None)
 CELLS = [
     held("uni-classic", INSIDE, SMALL, FREE),
     held("seq-classic", INSIDE, OUTSIDE),
-    held(
-        "uni-mglru", Count("pgmajfault", None, (5, 9), (-5, 19)), refused="lru is not modelled", lru="mglru"
-    ),
-    held("hot-classic", Count("pgmajfault", None, (5, 9), (-5, 19)), oom=True),
+    held("uni-mglru", Count("pgmajfault", (), (5, 9), (-5, 19)), refused="lru is not modelled", lru="mglru"),
+    held("hot-classic", Count("pgmajfault", (), (5, 9), (-5, 19)), oom=True),
 ]
 
 
@@ -38,7 +37,7 @@ def test_rows() -> None:
     assert rows[0] == ["7.3.4", "uni-classic", "2", "(1", "killed)", "2/2  16kB/swpin_fallback 4, boots 0"]
     assert rows[1][5] == "1/2  OUTSIDE: 64kB/swpin 300, boots 400..410"
     assert rows[2][5] == "not modelled: lru is not modelled"
-    assert rows[3][5] == "OUTSIDE: the replay was killed, the boots were not"
+    assert rows[3][5] == "OUTSIDE: every replay was killed, the boots were not"
     assert cells_summary(CELLS) == "1 of 4 cells inside the bounds, 2 outside, 1 not modelled"
 
 
@@ -51,7 +50,18 @@ def test_every_counter_of_a_cell() -> None:
     assert lines[4].split() == ["pgmajfault", "1010", "1000..1020", "+0.00", "%", "inside"]
     assert lines[5].split() == ["64kB/swpin", "300", "400..410", "-25.93", "%", "OUTSIDE"]
     assert cell_text(CELLS[0]).splitlines()[-1].split()[-2:] == ["no", "bound"]
-    assert cell_text(CELLS[3]).splitlines()[-1].startswith("OUTSIDE: the OOM killer ended the replay")
+    assert cell_text(CELLS[3]).splitlines()[-1].startswith("OUTSIDE: the OOM killer ended every replay")
+
+
+def test_several_replays_of_a_cell() -> None:
+    count = Count("pgmajfault", (990, 1100, 1010), (1000, 1020), (980, 1041))
+    one = held("uni-classic", count, oom=True)
+    assert one.inside and (one.replays, one.killed) == (4, 1)
+    row = cell_row(one)
+    assert row.endswith("1/1  pgmajfault 1010, boots 1000..1020; 1 of 4 replays killed")
+    lines = cell_text(one).splitlines()
+    assert lines[2].startswith("4 replays") and "1 of them killed" in lines[2]
+    assert lines[-1].split() == ["pgmajfault", "1010", "990..1100", "1000..1020", "+0.00", "%", "inside"]
 
 
 def test_the_figure_is_whole_and_the_same_twice(tmp_path: Path) -> None:
