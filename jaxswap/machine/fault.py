@@ -284,7 +284,7 @@ def _choose(
     at_once = jnp.where(may_reclaim, tried, tried & fitting_orders(state, params))
     top = once(_top(at_once))
     refused = once(only(_above(tried, top), ~may_reclaim))
-    fails = once(rows.size(refused))
+    fails = once(jnp.where(params.rules.counts_all_max, rows.size(refused), 0))
 
     def tell(n: Counts) -> Counts:
         return count(n, surely(fails > 0), memcg_max=fails)

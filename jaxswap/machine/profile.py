@@ -70,6 +70,8 @@ class Profile:
     Counters
       counts_swpin, counts_fallback: the mTHP counters swpin, and swpin_fallback and swpin_fallback_charge,
         exist (6.13, 6.14).
+      counts_all_max: a charge refused for memory.max counts in `max` of memory.events; if false only one that
+        may reclaim does (try_charge_memcg until 7.2).
 
     Memory of the tables (struct swap_cluster_info; BTF of the kernels)
       cluster_bytes: of each cluster, used or not. slot_bytes: of each slot, used or not (swap_map, cgroup
@@ -101,6 +103,7 @@ class Profile:
     samples_cost: bool = False
     counts_swpin: bool = True
     counts_fallback: bool = True
+    counts_all_max: bool = False
     cluster_bytes: int = 48
     slot_bytes: int = 0
     slot_bits: int = 0
@@ -182,6 +185,7 @@ PROFILES: dict[str, Profile] = {
             5,
             "swap table phase IV as merged; checked against Debian's 7.3.4",
             samples_cost=True,
+            counts_all_max=True,
         ),
     )
 }

@@ -142,8 +142,8 @@ def _charge(state: MachineState, work: Work, params: MachineParams, on: Flag) ->
     before = state
     state, done = try_charge(state, params, work.order, work.first, work.gfp, on)
     failed = on & ~done
-    state = replace(state, n=count(state.n, failed, memcg_max=1))
     may = work.gfp.reclaims | (work.order == 0)
+    state = replace(state, n=count(state.n, failed & (may | params.rules.counts_all_max), memcg_max=1))
     work = _set(work, done, phase=IDLE)
     if params.high is not None:
         state, work = work_off(state, work, done & at_once(state, before, work.order, work.gfp))

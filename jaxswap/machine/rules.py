@@ -20,6 +20,7 @@ _SWITCHES = (
     "counts_swpin",
     "counts_fallback",
     "samples_cost",
+    "counts_all_max",
 )
 
 
@@ -83,6 +84,11 @@ class Rules:
     def samples_cost(self) -> jax.Array:
         """The cost of reclaim is taken from flushed statistics when a scan begins."""
         return self._has("samples_cost")
+
+    @property
+    def counts_all_max(self) -> jax.Array:
+        """A charge refused for memory.max counts as its event, even if it may not reclaim."""
+        return self._has("counts_all_max")
 
 
 def slot_rules(profiles: Sequence[Profile]) -> SlotRules:

@@ -112,7 +112,7 @@ def charge(m: Machine, cgroup: Cgroup, nr: int, order: int = 0, gfp: Gfp = GFP_K
                 note_over_high(m, cgroup, take, gfp)
                 return True
         batch = nr
-        m.count(cgroup, "memcg_max", 1)
+        m.count(cgroup, "memcg_max", gfp.direct_reclaim or m.profile.counts_all_max)
         if not gfp.direct_reclaim:
             return False
         progress = reclaim_pages(m, cgroup, max(nr, BATCH))
