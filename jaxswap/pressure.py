@@ -43,6 +43,8 @@ REFUSED = "swpout_fallback"  # by size, without bounds
 
 MACHINE = ("kernel", "mthp", "swap", "cpus", "memory", "lru", "swappiness", "defrag", "zswap", "page-cluster")
 """Keys of a header in which the boots of a cell agree, with LIMITS."""
+DEFAULTS = {"swappiness": "60", "defrag": "madvise", "zswap": "off", "page-cluster": "3"}
+"""What a header need not say."""
 
 SMALL, NEAR = 200, 10  # counts below SMALL may differ by NEAR
 BASE = "start"  # STATS before the workload; what it counts by size is not the workload's
@@ -192,7 +194,7 @@ def cell_of(name: str, workload: Path, recordings: Sequence[Recording]) -> Cell:
     first = recordings[0]
     for other in recordings[1:]:
         for key in (*MACHINE, *LIMITS):
-            here, there = other.header.get(key), first.header.get(key)
+            here, there = (one.header.get(key, DEFAULTS.get(key)) for one in (other, first))
             if here != there:
                 raise InputError(
                     f"{other.path}: header {key} is {here!r}, of {first.path} {there!r}; boots of one "

@@ -111,6 +111,12 @@ def test_a_count_within_the_range_is_not_strained() -> None:
     assert Count("64kB/swpin", (10,), (0,), (-10, 10)).off(10) == pytest.approx(0.05)
 
 
+def test_a_header_need_not_say_what_is_so_by_default() -> None:
+    silent = boot(path="uni-classic-64-boot2.txt")
+    said = boot(swappiness="60", defrag="madvise")
+    assert "swappiness" not in silent.header and len(cell(said, silent).boots) == 2
+
+
 def test_killed_boots_are_left_out() -> None:
     dead = replace(boot(5, path="uni-classic-64-boot2.txt"), killed="CHILD DIED memory cgroup out of memory")
     found = cell(boot(1000), dead)
