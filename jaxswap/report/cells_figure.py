@@ -202,11 +202,11 @@ def _legend() -> list[Line2D | Patch]:
         )  # fmt: skip
 
     return [
-        mark("|", "boot of the real kernel", "0.25", "0.25"),
-        Patch(color=BAND, linewidth=0, label="within the bounds"),
-        mark("o", "simulated (line: range), inside", INSIDE, INSIDE),
-        mark("o", "simulated, outside", OUTSIDE, OUTSIDE),
-        mark("o", "simulated, no bound", FREE, "0.2"),
+        mark("|", "boot of the kernel", "0.25", "0.25"),
+        Patch(color=BAND, linewidth=0, label="within bounds"),
+        mark("o", "simulated (line: all phases)", INSIDE, INSIDE),
+        mark("o", "outside", OUTSIDE, OUTSIDE),
+        mark("o", "no bound", FREE, "0.2"),
         Patch(color=GREY, linewidth=0, label="not modelled"),
     ]
 

@@ -92,7 +92,7 @@ def test_the_csv_has_every_count(tmp_path: Path) -> None:
         ("uni-mglru", "pgmajfault", ""),
     ]
     assert [row["remark"] for row in rows if row["remark"]] == [
-        "the replay was killed",
+        "every replay was killed",
         "lru is not modelled",
     ]
     small = next(row for row in rows if row["counter"].startswith("16kB"))
