@@ -9,6 +9,7 @@ import json
 import os
 import pkgutil
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -128,6 +129,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     policies.add_argument("--json", action="store_true", help="print JSON")
     policies.set_defaults(run=_policies)
+
+    metadata = commands.add_parser("metadata", help="memory that the swap tables of each kernel version take")
+    metadata.add_argument("--swap", metavar="SIZE", default="1T", help="size of the device (default 1T)")
+    metadata.add_argument(
+        "--in-use",
+        metavar="PERCENT",
+        default="0",
+        help="share of clusters with a slot in use, 0 to 100 (default 0)",
+    )
+    metadata.set_defaults(run=_metadata)
 
     replay = commands.add_parser(
         "replay", help="replay one workload on one machine; compare with a real kernel"
@@ -297,6 +308,20 @@ def _policies(arguments: argparse.Namespace, command: list[str]) -> int:
     own = load_config(arguments.config).own if arguments.config is not None else ()
     described = [describe(policy) for policy in (*POLICIES.values(), *(one.policy for one in own))]
     print(json.dumps(policies_json(described), indent=2) if arguments.json else policies_text(described))
+    return 0
+
+
+def _metadata(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.config import parse_size
+    from jaxswap.report.metadata import metadata_text
+
+    swap = parse_size(arguments.swap)
+    if swap is None or not 4096 <= swap <= 1 << 50:
+        raise InputError(f"--swap {arguments.swap}: write a size from 4K to 1024T, for example 1T")
+    text = arguments.in_use.removesuffix("%")
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,9})?", text) or float(text) > 100:
+        raise InputError(f"--in-use {arguments.in_use}: write a share from 0 to 100 percent")
+    print(metadata_text(swap, float(text)))
     return 0
 
 

@@ -30,7 +30,7 @@ _PAGE = 4096
 _CLUSTER = 2 << 20
 _LEAST_LIMIT = 1 << 20
 _MOST_SWAP = 16 << 30
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
 def parse_size(text: str) -> int | None:
     """Bytes of "24M", "1.5G", "512K" or "4096"; None if it is not a size."""
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     return int(float(match[1]) * _UNITS[match[2].upper()]) if match else None
 
 

@@ -2,12 +2,13 @@
 
 from jaxswap import __version__
 from jaxswap.machine import OneReplay, model_version
+from jaxswap.report.metadata import table_text
 from jaxswap.report.tables import number, text_table
 from jaxswap.sweep.metrics import METRICS
 
 
 def replay_text(one: OneReplay, command: str) -> str:
-    """Metrics per 1,000 accesses, then raw counters, of a replay on one lane."""
+    """Metrics per 1,000 accesses, raw counters, and the swap table, of a replay on one lane."""
     lane, accesses = one.lane, one.workload.accesses
     policy = " ".join([lane.policy, *(f"{key}={value}" for key, value in lane.policy_params.items())])
     settings = {key: value or "none" for key, value in lane.settings().items()}
@@ -26,10 +27,12 @@ def replay_text(one: OneReplay, command: str) -> str:
     ]
     metrics = [[name, number(1000 * count / accesses)] for name, count in counts if count and accesses]
     raw = [[name, f"{count:,}"] for name, count in one.counters.items() if count]
+    slots = sum(device.slots for device in lane.devices)
     return "\n\n".join(
         [
             "\n".join(head),
             text_table(["per 1,000 accesses", ""], metrics, 1),
             text_table(["counter", ""], raw, 1),
+            *([table_text(one.table, one.profile, slots)] if one.table else []),
         ]
     )

@@ -130,3 +130,19 @@ def test_bench_prints_the_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         row | {"quick": False} for row in rows
     ]
+
+
+def test_metadata(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["metadata", "--swap", "16G", "--in-use", "50%"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "4,194,304 slots, 8,192 clusters, 4,096 of them in use (50 %)"
+    assert lines[-1].split() == ["7.3", "0.4", "+0.0", "0.09375", "20.0", "20.4"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--swap", "1X"], ["--swap", "1K"], ["--in-use", "101"], ["--in-use", "-1"]]
+)
+def test_metadata_of_what_there_is_not(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["metadata", *wrong]) == 2
+    said = capsys.readouterr()
+    assert not said.out and said.err.count("\n") == 1 and wrong[0] in said.err
