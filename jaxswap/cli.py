@@ -359,7 +359,7 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     status = 0
     for (lane, kernel), held in zip(settings, [*single, *cells] or [None], strict=True):
         if isinstance(held, Cell) and not arguments.out and not timed:
-            found = replay_cell(held, workload, lane, kernel)
+            found = compare_cell(held, replay_cell(held, workload, lane, kernel))
             print(cell_text(found), flush=True)
             status = max(status, 0 if found.inside else 1)
             continue

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxswap.described import machine_of, of_header
 from jaxswap.errors import InputError, NotModelled
 from jaxswap.machine import Comparison, Lane, compare, replay_one
-from jaxswap.machine.replay import goes_by_page, replay_each
+from jaxswap.machine.replay import OneReplay, goes_by_page, replay_each
 from jaxswap.pressure import (
     Cell,
     HeldCell,
@@ -95,21 +95,22 @@ def hold_cell(cell: Cell) -> HeldCell:
     except NotModelled as error:
         return refuse_cell(cell, str(error))
     try:
-        return replay_cell(cell, operations, *machine_of(of_header(cell.boots[0])))
+        replays = replay_cell(cell, operations, *machine_of(of_header(cell.boots[0])))
     except InputError as error:
         return refuse_cell(cell, str(error))
+    return compare_cell(cell, replays)
 
 
-def replay_cell(cell: Cell, workload: Workload, lane: Lane, profile: str) -> HeldCell:
-    """Hold a cell against replays that flush the statistics and the TLB at the pace of its boots, where this
-    decides something (`clocked`); else against one that flushes at every reclaim.
+def replay_cell(cell: Cell, workload: Workload, lane: Lane, profile: str) -> list[OneReplay]:
+    """Replays of a cell that flush the statistics and the TLB at the pace of its boots, where this decides
+    something (`clocked`); else one that flushes at every reclaim.
 
-    Raises InputError as `replay_each` and `compare_cell` do.
+    Raises InputError as `replay_each` does.
     """
     lanes = clocked(cell, lane)
     if not lanes or goes_by_page(workload, lane, profile):
         lanes = [lane]
-    return compare_cell(cell, replay_each(workload, lanes, profile))
+    return replay_each(workload, lanes, profile)
 
 
 def validate(folder: Path) -> Iterator[Held]:
