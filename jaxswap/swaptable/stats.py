@@ -51,9 +51,11 @@ class TableStats:
 
     @property
     def unusable_free_index(self) -> Float32[Array, "orders L"]:
-        """Share of the free slots that lie in no free block of the order: 0 (all of use) to 1 (none)."""
+        """Share of the free slots that lie in no free block of the order: 0 (all are of use) to 1 (none is,
+        or none is free).
+        """
         usable = self.free_blocks << np.arange(MAX_ORDER + 1, dtype=np.int32)[:, None]
-        return jnp.where(self.free_slots > 0, 1 - usable / jnp.maximum(self.free_slots, 1), 0.0)
+        return jnp.where(self.free_slots > 0, 1 - usable / jnp.maximum(self.free_slots, 1), 1.0)
 
 
 @jax.jit

@@ -62,8 +62,8 @@ def test_equals_a_count_slot_by_slot(seed: int) -> None:
         assert total[0] == sum(count for (flag, _), count in lists.items() if flag == state)
     index = np.asarray(stats.unusable_free_index)[:, 0]
     share = [1 - (count << order) / max(blocks[0], 1) for order, count in blocks.items()]
-    assert index == pytest.approx(share if blocks[0] else [0] * len(ORDERS), abs=1e-6)
-    assert index[0] == 0 and (np.diff(index) >= -1e-6).all()
+    assert index == pytest.approx(share if blocks[0] else [1] * len(ORDERS), abs=1e-6)
+    assert index[0] == (not blocks[0]) and (np.diff(index) >= -1e-6).all()
 
 
 def test_a_terabyte_costs_half_a_gibibyte_less_since_phase_four() -> None:
