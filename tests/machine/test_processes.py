@@ -130,7 +130,7 @@ def test_page_by_page_comes_out_as_row_by_row(seed: int, operations: int, limite
     workload = parse_workload(random_text(seed, operations, mapped=False) + "DUMP end\nFOLIOS end\n")
     lane = dataclasses.replace(random_lane(random.Random(seed), limited), swap_max=None, flush=0)
     by_row = replay_one(workload, lane)
-    with mock.patch("jaxswap.machine.replay._by_page", lambda *_: True):
+    with mock.patch("jaxswap.machine.replay.goes_by_page", lambda *_: True):
         assert Replay(workload, [lane]).states.sharing is not None
         by_page = replay_one(workload, lane)
     assert by_page.counters == by_row.counters
