@@ -328,9 +328,9 @@ class Replay:
 
     def memory_of_cgroups(self, lane: int) -> dict[str, int]:
         """memory.current of the cgroups that the workload names."""
-        state = self.lane_state(lane)
-        if state.cgroups is None:
+        if self.states.cgroups is None:
             return {}
+        state = self.lane_state(lane)
         words = np.asarray(cgroups.all_words(state))[:, :, 0]
         charged = words[:, cgroups.USED] + words[:, cgroups.STOCK]
         named = enumerate(self.workload.cgroups, 1)
