@@ -30,7 +30,6 @@ from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, i
 from jaxswap.machine.step import step
 from jaxswap.swaptable.clusters import Clusters, Device, swapon
 from jaxswap.swaptable.lanes import SPARE
-from jaxswap.swaptable.stats import TableStats, table_stats
 from jaxswap.workload import Kind, Workload, write_recording
 
 CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
@@ -61,7 +60,7 @@ class ReplayResult:
 class OneReplay:
     """A replay of one lane with what its DUMP, FOLIOS, STATS and ECHO operations showed.
 
-    blocks: as read_recording's. counters: by name, at the end. table: state of the swap table then.
+    blocks: as read_recording's. counters: by name, at the end. clusters: of the swap devices then.
     """
 
     workload: Workload
@@ -70,7 +69,7 @@ class OneReplay:
     blocks: list[tuple]
     counters: dict[str, int]
     oom: bool
-    table: TableStats | None = None
+    clusters: Clusters | None = None
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the blocks as a recording; the file appears whole or not at all."""
@@ -174,7 +173,7 @@ def replay_each(workload: Workload, lanes: Sequence[Lane], profile: str = "7.3")
             blocks[i],
             dict(zip(counters.COUNTERS, row, strict=True)),
             oom,
-            jax.device_get(table_stats(run.lane_state(i).clusters)),
+            run.lane_state(i).clusters,
         )
         for i, (lane, row, oom) in enumerate(
             zip(lanes, result.counters.tolist(), result.oom.tolist(), strict=True)

@@ -4,6 +4,7 @@ from jaxswap import __version__
 from jaxswap.machine import OneReplay, model_version
 from jaxswap.report.metadata import table_text
 from jaxswap.report.tables import number, text_table
+from jaxswap.swaptable.stats import table_stats
 from jaxswap.sweep.metrics import METRICS
 
 
@@ -33,6 +34,6 @@ def replay_text(one: OneReplay, command: str) -> str:
             "\n".join(head),
             text_table(["per 1,000 accesses", ""], metrics, 1),
             text_table(["counter", ""], raw, 1),
-            *([table_text(one.table, one.profile, slots)] if one.table else []),
+            *([table_text(table_stats(one.clusters), one.profile, slots)] if one.clusters else []),
         ]
     )
