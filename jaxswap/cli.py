@@ -358,16 +358,15 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     timed = any(getattr(arguments, name) is not None for name in ("flush", "switch", "phase"))
     status = 0
     for (lane, kernel), held in zip(settings, [*single, *cells] or [None], strict=True):
-        if isinstance(held, Cell) and not arguments.out and not timed:
-            found = compare_cell(held, replay_cell(held, workload, lane, kernel))
-            print(cell_text(found), flush=True)
-            status = max(status, 0 if found.inside else 1)
-            continue
-        one = replay_one(workload, lane, kernel)
+        if isinstance(held, Cell) and not (arguments.out or timed):
+            ones = replay_cell(held, workload, lane, kernel)
+        else:
+            ones = [replay_one(workload, lane, kernel)]
+        one = ones[0]
         if arguments.out:
             one.write(arguments.out)
         if isinstance(held, Cell):
-            found = compare_cell(held, [one])
+            found = compare_cell(held, ones)
             print(cell_text(found), flush=True)
             status = max(status, 0 if found.inside else 1)
         elif held:

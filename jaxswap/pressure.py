@@ -284,18 +284,28 @@ def bounds(cell: Cell, counter: str, low: int, high: int, stale: bool = False) -
     return least, most
 
 
+def pace(cell: Cell) -> dict[str, int]:
+    """The options `flush` and `switch`, in faults, by the median boot's faults a second; none where the boots
+    do not say how long they took.
+    """
+    if not all(boot.seconds for boot in cell.compared):
+        return {}
+    faults = [_of_cgroups(boot.stats()[-1][1], "memory.stat", "pgfault") for boot in cell.compared]
+    rates = [count / boot.seconds for count, boot in zip(faults, cell.compared, strict=True)]
+    every = {"flush": FLUSH_SECONDS, "switch": SWITCH_SECONDS}
+    return {name: max(round(statistics.median(rates) * seconds), 1) for name, seconds in every.items()}
+
+
 def clocked(cell: Cell, lane: Lane) -> list[Lane]:
     """A lane of a cell as PHASES lanes that flush the statistics and the TLB at the pace of the boots, the
-    first flush at times spread evenly; none where only the multi-gen LRU reclaims, which decides by no old
-    statistics, or where the boots do not say how long they took.
+    first flush at times spread evenly; none where that is not known, or where the multi-gen LRU reclaims,
+    which decides by no old statistics.
     """
-    seconds = [boot.seconds for boot in cell.boots]
-    if lane.lru != "classic" or not all(seconds):
+    found = pace(cell)
+    if lane.lru != "classic" or not found:
         return []
-    faults = [_of_cgroups(boot.stats()[-1][1], "memory.stat", "pgfault") for boot in cell.boots]
-    pace = statistics.median(count / took for count, took in zip(faults, seconds, strict=True))
-    flush, switch = (max(round(pace * every), 1) for every in (FLUSH_SECONDS, SWITCH_SECONDS))
-    return [replace(lane, flush=flush, switch=switch, phase=i * flush // PHASES) for i in range(PHASES)]
+    one = replace(lane, flush=found["flush"], switch=found["switch"])
+    return [replace(one, phase=i * found["flush"] // PHASES) for i in range(PHASES)]
 
 
 def compare_cell(cell: Cell, replays: Sequence[OneReplay]) -> HeldCell:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxswap.machine import COUNTERS, Lane, replay_lanes
 from jaxswap.machine.lane import DEFRAG
-from jaxswap.machine.replay import Replay
+from jaxswap.machine.replay import Replay, replay_each, replay_one
 from jaxswap.policy import POLICIES
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.workloads import random_text
@@ -77,6 +77,20 @@ def test_lock_step_equals_one_by_one_under_every_limit(lru: str, seed: int) -> N
     alone, together = (replay_lanes(workload_of(seed), lanes, width=width) for width in (1, 4))
     assert not differing(alone.counters, together.counters)
     assert np.array_equal(alone.oom, together.oom)
+
+
+def test_each_of_several_replays_is_the_one_of_its_lane() -> None:
+    """Blocks too; one of them is killed on the way, where its blocks end."""
+    text = "REGION 1024 huge\nINIT\nSTATS a\nUNI 0 1024 3000 307 9\nDUMP b\nSTATS b\n"
+    workload = parse_workload(text)
+    roomy = Lane("64", limit=2 << 20, swap=8 << 20)
+    lanes = [roomy, replace(roomy, swap_max=1 << 20), replace(roomy, switch=7, phase=3)]
+    each = replay_each(workload, lanes)
+    assert [one.oom for one in each] == [False, True, False]
+    assert len({str(one.blocks) for one in each}) == 3
+    for lane, one in zip(lanes, each, strict=True):
+        alone = replay_one(workload, lane)
+        assert (one.blocks, one.counters, one.oom) == (alone.blocks, alone.counters, alone.oom)
 
 
 def test_the_lanes_of_these_tests_differ() -> None:

@@ -14,25 +14,19 @@ recordings.
 from __future__ import annotations
 
 import argparse
-import gzip
-import re
-import statistics
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from jaxswap.pressure import LIMITS, Cell, bounds, counters_of
+from jaxswap.pressure import LIMITS, Cell, bounds, counters_of, pace
 from jaxswap.validate import cells
 from jaxswap.workload import Workload, read_workload
 
 from .machine import Machine
 from .run import Runner
 from .validate import machine_of
-
-FLUSH_SECONDS = 2.0  # FLUSH_TIME of mm/memcontrol.c
-POLL_SECONDS = 0.2  # of the program that made the recordings
 
 
 def machine_for(cell: Cell, workload: Workload, **options: object) -> Machine:
@@ -47,18 +41,6 @@ def run(cell: Cell, **options: object) -> Machine:
     for _ in Runner(workload, machine).blocks():
         pass
     return machine
-
-
-def pace(cell: Cell) -> dict[str, int]:
-    """The options `flush` and `switch` of the Machine, in faults, by the median boot's faults per second."""
-    rates = []
-    for boot in cell.compared:
-        data = Path(boot.path).read_bytes()
-        text = (gzip.decompress(data) if boot.path.endswith(".gz") else data).decode()
-        seconds = sum(float(took) for took in re.findall(r"^OP .* : ([\d.]+) s$", text, re.MULTILINE))
-        rates.append(boot.stats()[-1][1]["memory.stat"]["pgfault"] / seconds)
-    rate = statistics.median(rates)
-    return {"flush": round(rate * FLUSH_SECONDS), "switch": round(rate * POLL_SECONDS)}
 
 
 def hold(cell: Cell, timed: bool = False, **options: object) -> tuple[list[str], int]:
