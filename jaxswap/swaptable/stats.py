@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float32, Int32
 
-from jaxswap.swaptable.bits import ALIGNED
+from jaxswap.swaptable import bits
 from jaxswap.swaptable.cluster_table import (
     COUNT,
     FLAG,
@@ -66,19 +65,15 @@ def table_stats(clusters: Clusters) -> TableStats:
     flag = table[:, FLAG]
     there = flag != 0
     used = table[:, : WORDS * ROW].reshape(count, WORDS, ROW, -1)[:, :, USED]
-    free = jnp.where(there[:, None], ~used, np.uint32(0))
+    used = jnp.where(there[:, None], used, np.uint32(0xFFFF_FFFF))
+    # All clusters of all lanes at once, as so many sets.
+    sets = jnp.moveaxis(used, 0, 1).reshape(WORDS, -1)
 
-    def total(words: Array) -> Lane:
-        return jnp.sum(lax.population_count(words).astype(jnp.int32), axis=(0, 1))
+    def free_blocks(order: int) -> Lane:
+        blocks = bits.free_blocks(sets, jnp.full(sets.shape[1:], order, jnp.int32))
+        return jnp.sum(bits.size(blocks).reshape(there.shape), axis=0)
 
-    blocks, within = [], free
-    for order in ORDERS:
-        if 0 < order <= 5:
-            within = within & (within >> np.uint32(1 << (order - 1)))
-        if order > 5:
-            # Of a word only its first slot is left.
-            within = within & jnp.roll(within, -(1 << (order - 6)), axis=1)
-        blocks.append(total(within & ALIGNED[order][None]))
+    blocks = [free_blocks(order) for order in ORDERS]
 
     def by_order(state: int) -> Int32[Array, "orders L"]:
         on, orders = flag == state, np.array(ORDERS, np.uint32)[:, None, None]
