@@ -63,6 +63,13 @@ def test_equals_the_reference(limited: bool, seed: int, operations: int, mapped:
     check(workload, framed(seed + 1, limited))
 
 
+@pytest.mark.parametrize("profile", ["7.2", "7.3"])
+def test_a_large_charge_that_may_not_reclaim_is_an_event_by_version(profile: str) -> None:
+    """A plain region at its limit; there are always frames, so only the charge refuses."""
+    workload = parse_workload("REGION 1024 plain\nINIT\nSEQ 0 1024 1 307 5\n")
+    check(workload, Lane("64", limit=2 << 20, frames=Frames(64 << 20)), profile)
+
+
 @pytest.mark.parametrize("profile", [name for name in PROFILES if name != "7.3"])
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 150), limited=st.booleans())
 @settings(max_examples=10)
