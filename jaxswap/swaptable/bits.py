@@ -134,16 +134,6 @@ def highest(mask: UInt32[Array, "..."]) -> Int32[Array, "..."]:
     return 31 - lax.clz(mask).astype(jnp.int32)
 
 
-def _aligned(order: int) -> np.ndarray:
-    words = np.zeros((WORDS, 1), np.uint32)
-    for i in range(0, SIZE, 1 << order):
-        words[i // 32, 0] |= np.uint32(1 << (i % 32))
-    return words
-
-
-ALIGNED = np.stack([_aligned(order) for order in range(10)])  # members that are multiples of 2^order
-
-
 def free_blocks(used: Bits, order: Scalar) -> Bits:
     """First members of the aligned blocks of 2^order (0 to 9) that are wholly outside `used`."""
     free = ~used
