@@ -41,7 +41,7 @@ def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineSta
         def split(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
             state, left = carry
             page = once((at & -32) + jnp.minimum(bits.ctz(left), 31))
-            left, state = broken(_split_in_place(state, page, surely(left != 0)), at, on)
+            left, state = broken(split_on_lru(state, page, surely(left != 0)), at, on)
             return state, left
 
         return repeat(lambda carry: carry[1] != 0, split, (state, left))[0]
@@ -49,7 +49,7 @@ def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineSta
     return rows.each(start, end, whole, generations.lru_add_drain(state, on), on)
 
 
-def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:
+def split_on_lru(state: MachineState, page: Lane, on: Flag) -> MachineState:
     """Split the folio of a page; its pieces take its place on the list, the first nearest to the tail."""
     row, state = rows.get(tables.split(state, page, on), page)
     order, active = once((row.order(page), lru.is_active(state, row.has(Plane.ACTIVE, page))))
@@ -58,7 +58,7 @@ def _split_in_place(state: MachineState, page: Lane, on: Flag) -> MachineState:
     name = once(block + jnp.minimum(bits.first(folio), 511))
     before, prev = load1(state.prev, name)
     state = lru.remove(replace(state, prev=prev), name, active, jnp.int32(1) << order, on)
-    state, pieces = split_folio(state, page, order, on)
+    state, pieces = split_folio(state, name, order, on)
 
     def link(inner: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
         state, pieces = inner

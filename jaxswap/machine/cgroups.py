@@ -33,6 +33,7 @@ SCALARS = (
     "waiting_active",
     "used",
     "stock",
+    "nr_deferred",
     "age",
     "anon_cost",
     "counted_cost",

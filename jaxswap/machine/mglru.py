@@ -10,7 +10,8 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jax import lax
 
-from jaxswap.machine import blocks, generations, holding, rows, tables
+from jaxswap.machine import blocks, deferred, generations, holding, rows, tables
+from jaxswap.machine.advise import split_on_lru
 from jaxswap.machine.counters import count
 from jaxswap.machine.generations import ISOLATED, KEPT, MAX_NR_GENS, MAX_NR_TIERS, MIN_NR_GENS, Found, of, put
 from jaxswap.machine.layout import Layout
@@ -18,7 +19,7 @@ from jaxswap.machine.reclaim import DEF_PRIORITY, _charge, _end_reclaim, _set, l
 from jaxswap.machine.rows import once
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Plane
 from jaxswap.machine.swapout import keep_in_cache, next_victim, shrink_folio, swap_left
-from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, Work, to_write
+from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, PASS, SETTLE, SLAB, Work, to_write
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely, when
 
@@ -76,10 +77,11 @@ def finish(
 
         def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
             state, work = carry
-            work = _end_pass(work, work.phase == NEXT)
+            state = deferred.shrink_slab(state, work.priority, split_on_lru, work.phase == SLAB)
+            work = _end_pass(work, work.phase == SLAB)
             return _end_reclaim(state, params, work, jnp.int32(1) << work.order, work.phase == END)
 
-        return when(work.phase >= NEXT, stop, (state, work))
+        return when(work.phase >= SLAB, stop, (state, work))
 
     return repeat(left, turn, (state, work))
 
@@ -94,13 +96,14 @@ def _begin_pass(
     state = put(put(state, on, walking=no), ran=of(state).ran | first)
     enough = (swap_left(state, params) >= MIN_LRU_BATCH) & (params.swappiness > 0)
 
-    def idle(priority: Lane) -> Flag:
-        """Whether a pass at this priority would do nothing."""
-        return on & (priority > 0) & (~enough | (state.inactive >> priority == 0))
+    size = state.inactive
 
-    priority = repeat(idle, lambda p: jnp.where(surely(idle(p)), p - 1, p), work.priority)
+    def idle(priority: Lane) -> Flag:
+        return ~enough | (size >> priority == 0)
+
+    state, priority = deferred.pass_over(state, work.priority, idle, on)
     left = jnp.where(enough, state.inactive >> priority, 0)
-    return state, _set(work, on, phase=jnp.where(left > 0, BATCH, NEXT), priority=priority, left=left, done=0)
+    return state, _set(work, on, phase=jnp.where(left > 0, BATCH, SLAB), priority=priority, left=left, done=0)
 
 
 def _end_pass(work: Work, on: Flag) -> Work:
@@ -291,7 +294,7 @@ def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Wo
     done = work.done + done
     left = work.left - work.scanned
     over = (work.scanned == 0) | (done >= work.goal - work.total) | (left <= 0)
-    return state, _set(work, on, phase=jnp.where(over, NEXT, BATCH), done=done, left=left)
+    return state, _set(work, on, phase=jnp.where(over, SLAB, BATCH), done=done, left=left)
 
 
 # Generations

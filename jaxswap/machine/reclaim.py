@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, cgroups, holding, lru, rows, tlb
+from jaxswap.machine import blocks, cgroups, deferred, holding, lru, rows, tlb
+from jaxswap.machine.advise import split_on_lru
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineParams, MachineState, Mask, Plane
@@ -26,9 +27,9 @@ from jaxswap.machine.work import (
     IDLE,
     INACTIVE,
     MAX_RECLAIM_RETRIES,
-    NEXT,
     PASS,
     SETTLE,
+    SLAB,
     Gfp,
     Work,
     to_write,
@@ -262,10 +263,12 @@ def _after_scan(
 
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
-        state, work = _end_pass(state, work, work.goal, on & (work.phase == NEXT))
+        ending = on & (work.phase == SLAB)
+        state = deferred.shrink_slab(state, work.priority, split_on_lru, ending)
+        state, work = _end_pass(state, work, work.goal, ending)
         return _end_reclaim(state, params, work, jnp.int32(1) << work.order, on & (work.phase == END))
 
-    return when(on & (work.phase >= NEXT), stop, (state, work))
+    return when(on & (work.phase >= SLAB), stop, (state, work))
 
 
 def _begin_pass(
@@ -287,11 +290,10 @@ def _begin_pass(
         return jnp.where(scans, scan, 0)
 
     def idle(priority: Lane) -> Flag:
-        """Whether a pass at this priority would do nothing."""
-        return on & (priority > 0) & ~low & (share(inactive, priority) == 0)
+        return ~low & (share(inactive, priority) == 0)
 
     low, deactivate, anon, file = once((low, deactivate, anon, file))
-    priority = repeat(idle, lambda p: jnp.where(surely(idle(p)), p - 1, p), work.priority)
+    state, priority = deferred.pass_over(state, work.priority, idle, on)
 
     return state, _set(
         work,
@@ -355,19 +357,21 @@ def _scan_inactive(
         order = once(jnp.where(row.has(Plane.PRESENT, v), row.order(v), 0))
         size = once(jnp.int32(1) << order)
         broken = once(more & row.has(Plane.PARTIAL, v))
-        near = (row[Plane.YOUNG] & rows.folio(v, order)) != 0
-        spread = broken | (more & (order > 5))
+        near = (row[Plane.YOUNG] & rows.folio(v, order) & row.of_order(order)) != 0
+        wide = more & (order > 5)
 
-        def look_far() -> Lane:
+        def look_far() -> Flag:
             members, _ = blocks.folio(state, v, order)
             (young,), _ = blocks.planes(state, v, (Plane.YOUNG,))
-            return _references(members, young, broken)
+            return bits.some(members & young)
 
-        references = lax.cond(jnp.any(spread), look_far, lambda: near.astype(jnp.int32))
-        references, table = lax.optimization_barrier((references, state.rows))
+        # One process counts once, however many pages of the folio it used.
+        young, table = lax.optimization_barrier(
+            (jnp.where(wide, lax.cond(jnp.any(wide), look_far, lambda: near), near), state.rows)
+        )
         state = replace(state, rows=table)
-        young = once(more & (references > 0))
-        activate = once(young & (row.has(Plane.REFERENCED, v) | (references > 1)))
+        young = once(more & young)
+        activate = once(young & row.has(Plane.REFERENCED, v))
 
         def rotate(state: MachineState) -> MachineState:
             sure = surely(young)
@@ -419,31 +423,6 @@ def _settle(state: MachineState, params: MachineParams, work: Work, on: Flag) ->
     return state, _set(work, on, phase=ACTIVE, done=work.done + done)
 
 
-def _references(folio: bits.Bits, young: bits.Bits, partial: Flag) -> Lane:
-    """folio_referenced: runs of mapped pages with a young one. A whole folio is one run."""
-    young = folio & young
-
-    def runs() -> Lane:
-        # Spread each run's young pages down to its first page, and count the first pages.
-        reach, spread = folio, young
-        for shift in (1, 2, 4, 8, 16, 32, 64, 128):
-            spread = spread | (_down(spread, shift) & reach)
-            reach = reach & _down(reach, shift)
-        return bits.size(spread & folio & ~bits.up(folio))
-
-    return lax.cond(jnp.any(partial), runs, lambda: bits.some(young).astype(jnp.int32))
-
-
-def _down(members: bits.Bits, shift: int) -> bits.Bits:
-    """Every member minus `shift`."""
-    words, small = divmod(shift, 32)
-    moved = jnp.concatenate([members[words:], jnp.zeros_like(members[:words])])
-    if small == 0:
-        return bits.once(moved)
-    above = jnp.concatenate([moved[1:], jnp.zeros_like(moved[:1])])
-    return bits.once((moved >> jnp.uint32(small)) | (above << jnp.uint32(32 - small)))
-
-
 def _scan_active(
     state: MachineState, params: MachineParams, work: Work, on: Flag
 ) -> tuple[MachineState, Work]:
@@ -481,7 +460,7 @@ def _scan_active(
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))
     # A last batch that has nothing to rebalance is left out.
     over = work.last | ~(_goes_on(work, work.goal) | work.low)
-    return state, _set(work, on, phase=jnp.where(over, NEXT, BATCH))
+    return state, _set(work, on, phase=jnp.where(over, SLAB, BATCH))
 
 
 def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[MachineState, Work]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, frames, generations, lru, places, rows, usefulness
+from jaxswap.machine import blocks, deferred, frames, generations, lru, places, rows, usefulness
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import Row, once, only
 from jaxswap.machine.state import Flag, Lane, MachineState, Mask, Plane
@@ -86,8 +86,16 @@ def _unmap(
         size = jnp.int32(1) << order
         gone = on & ~remains
         renamed = on & remains & (kept != name)
+        broken = row.has(Plane.PARTIAL, page)
         state = lru.remove(state, name, active, size, gone)
         state = when(renamed, lambda s: lru.rename(s, name, kept, surely(renamed)), state)
+
+        def lost(state: MachineState) -> MachineState:
+            state = deferred.remove(state, name, gone & broken)
+            state = deferred.rename(state, name, kept, renamed & broken)
+            return deferred.add(state, kept, on & remains & ~broken)
+
+        state = when(on & (broken | remains), lost, state)
         state = replace(state, used=state.used - jnp.where(gone, size, 0))
         if state.frames is not None:
             state = when(gone, lambda s: frames.drop(s, name, order, surely(gone)), state)

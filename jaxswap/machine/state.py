@@ -166,9 +166,11 @@ class MachineState:
     prev: LRU links by page. inactive, active: pages on the lists. waiting, waiting_active: small folios, and
     active ones among them, that the kernel has in its batch and not yet on the lists (here they are linked at
     once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
-    nonresident_age. over_high: pages charged beyond memory.high and not worked off. anon_cost, refaults_seen,
-    flushed_*: as in lruvec, the last as of the last statistics flush. counted_cost, flushed_cost: what is not
-    in anon_cost yet, for it is not flushed or no scan began since. clock: faults that began; ended: and
+    nonresident_age. over_high: pages charged beyond memory.high and not worked off. deferred: folios on the
+    deferred split list; deferred_come: that ever came to it; nr_deferred: what its shrinker put off.
+    anon_cost, refaults_seen, flushed_*: as in lruvec, the last as of the last statistics flush. counted_cost,
+    flushed_cost: what is not in anon_cost yet, for it is not flushed or no scan began since. clock: faults
+    that began; ended: and
     that are over. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
@@ -191,6 +193,9 @@ class MachineState:
     used: Lane
     stock: Lane
     over_high: Lane
+    deferred: Lane
+    deferred_come: Lane
+    nr_deferred: Lane
     age: Lane
     anon_cost: Lane
     counted_cost: Lane
@@ -243,6 +248,9 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
         used=zero() + KERNEL_PAGES,
         stock=zero() + MEMCG_CHARGE_BATCH - KERNEL_PAGES,
         over_high=zero(),
+        deferred=zero(),
+        deferred_come=zero(),
+        nr_deferred=zero(),
         age=zero(),
         anon_cost=zero(),
         counted_cost=zero(),

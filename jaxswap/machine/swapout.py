@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import frames, generations, lru, places, rows, tables, tlb, usefulness
+from jaxswap.machine import deferred, frames, generations, lru, places, rows, tables, tlb, usefulness
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -37,12 +37,17 @@ def swap_left(state: MachineState, params: MachineParams) -> Lane:
 
 
 def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple[MachineState, Bits]:
-    """Split the folio of 2^order around a page to order 0: (state, its parts, as pages of the block).
+    """Split the folio of 2^order with `page` as its lowest mapped one to order 0: (state, its parts, as pages
+    of the block).
 
     Parts are the pieces that somebody maps. Sub-pages whose content is all zero become the shared zero page,
     and like pages that the folio had lost they are nobody's.
     """
     base = page >> order << order
+    number, slots = load1(state.slots, page)
+    state = replace(state, slots=slots)
+    waits = on & (number < 0)
+    state = when(waits, lambda s: deferred.remove(s, page, surely(waits)), state)
 
     def divide(carry: tuple[MachineState, Bits], at: Lane, on: Flag) -> tuple[MachineState, Bits]:
         state, pieces = carry

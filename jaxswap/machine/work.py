@@ -13,9 +13,9 @@ from jaxswap.machine.state import Defrag, Flag, Lane, Mask
 from jaxswap.swaptable.bits import Bits
 
 # Where a lane stands: nothing to charge; try the charge; look at memory.high; begin a pass over the lists at
-# one priority; take the next batch; scan the inactive list, settle its accounts, scan the active list; end
-# the pass, the reclaim
-IDLE, CHARGE, HIGH, PASS, BATCH, INACTIVE, SETTLE, ACTIVE, NEXT, END = range(10)
+# one priority; take the next batch; scan the inactive list, settle its accounts, scan the active list; let
+# the shrinker of the deferred split list run; end the pass, the reclaim
+IDLE, CHARGE, HIGH, PASS, BATCH, INACTIVE, SETTLE, ACTIVE, SLAB, NEXT, END = range(11)
 MAX_RECLAIM_RETRIES = 16
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from jaxswap.bench.cmachine import CLane, CMachine, available
 from jaxswap.workload import Kind, Workload, parse_workload
+from tests.machine.workloads import TORN_PAGES, torn_text
 from tests.reference.machine import Machine
 from tests.reference.run import Runner, dump, folios
 
@@ -145,6 +146,18 @@ def test_random_workloads(machine: CMachine, seed: int, limited: bool) -> None:
     advice, npages = rng.choice(["huge", "plain", "plain"]), rng.choice([300, 777, 1500])
     workload = random_workload(seed, advice, npages, 240, with_maps=seed % 3 == 0)
     compare(machine, workload, random_lane(seed + 500 * limited, limited))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_deferred_split_list_is_scanned_when_little_can_be_reclaimed(
+    machine: CMachine, seed: int
+) -> None:
+    rng = random.Random(seed)
+    lane = CLane(
+        rng.choice([1 << 2, 1 << 3]), 0, TORN_PAGES + rng.randint(10, 200), rng.choice([512, 1024, 8192])
+    )
+    counters = compare(machine, parse_workload(torn_text(seed) + "DUMP end\nSTATS end\n"), lane)
+    assert seed or counters["16kB/split"] + counters["32kB/split"]
 
 
 def test_page_tables_given_back_go_to_the_stock(machine: CMachine) -> None:

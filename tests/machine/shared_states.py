@@ -112,6 +112,22 @@ def _of_cgroups_of_machine(state: MachineState, living: list[int], groups: int) 
     }
 
 
+def _deferred(state: MachineState, numbers: dict[int, int], groups: int) -> list[tuple[list[int], int]]:
+    """The deferred split list of each cgroup, oldest first, and what its shrinker put off."""
+    words = np.asarray(sharing.of(state).folios)[:-SPARE, 0].reshape(-1, sharing.FIELDS)
+    folios = {n: Folio(*words[k][: len(Folio._fields)]) for k, n in numbers.items()}  # type: ignore[arg-type]
+    found: list[tuple[list[int], int]] = []
+    for group in range(groups):
+        waiting = [n for n, folio in folios.items() if folio.queued > 0 and folio.memcg == group]
+        assert len(waiting) == int(sharing.of(state).deferred[group, 0])
+        put_off = int(state.nr_deferred[0])
+        if state.cgroups is not None:
+            at = cgroups.SCALARS.index("nr_deferred")
+            put_off = int(np.asarray(cgroups.all_words(state))[group, at, 0])
+        found.append((sorted(waiting, key=lambda n: int(folios[n].queued)), put_off))
+    return found
+
+
 def _owners(pairs: list) -> list:
     return [(owner, number) if owner not in (None, -1) else (-1, 0) for owner, number in pairs]
 
@@ -216,6 +232,9 @@ def of_reference(machine: Machine, place: dict[int, int]) -> dict[str, Any]:
         "huge": sorted((place[k], block) for k, p in machine.processes.items() for block in p.huge),
         "memory": list(machine.policy_memory),
         "scalars": scalars,
+        "deferred": [
+            ([numbers[id(folio)] for folio in c.deferred], c.nr_deferred) for c in machine.cgroups.values()
+        ],
         **_readahead_of_reference(machine),
     }
 
@@ -284,5 +303,6 @@ def of_machine(
         "huge": [(int(t) // blocks, int(t) % blocks) for t in huge],
         "memory": np.asarray(state.memory)[:4, 0].tolist(),
         "scalars": scalars,
+        "deferred": _deferred(state, numbers, groups),
         **_readahead_of_machine(state, groups),
     }

@@ -147,6 +147,7 @@ def of_reference(machine: Machine) -> dict[str, Any]:
     return {
         "frames": _frames_of_reference(machine),
         "pages": pages,
+        "deferred": ([first_page(f) for f in machine.root.deferred], machine.root.nr_deferred),
         **_lru(machine),
         "clusters": clusters,
         "swap": full_sorted(of_plain(swap)),  # type: ignore[arg-type]
@@ -201,6 +202,7 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
     return {
         "frames": _frames_of(state, pages),
         "pages": rows,
+        "deferred": _deferred(state),
         **_lru_of_machine(state),
         "clusters": _clusters(state.clusters),
         "swap": full_sorted(of_jax(state.clusters, 1)),
@@ -243,6 +245,14 @@ def _frames_of(state: MachineState, pages: Pages) -> Any:
     held = {int(v): int(where[v]) for v in np.flatnonzero(pages[Plane.PRESENT] | pages[Plane.INCACHE])}
     assert all(free_lists.next[frame, 0] == v for v, frame in held.items())
     return {"lists": lists, "pages": held}
+
+
+def _deferred(state: MachineState) -> tuple[list[int], int]:
+    """The deferred split list, oldest first, and what its shrinker put off."""
+    numbers = np.asarray(state.slots)[:-SPARE, 0]
+    waiting = np.flatnonzero(numbers < 0)
+    assert len(waiting) == int(state.deferred[0])
+    return waiting[np.argsort(-numbers[waiting])].tolist(), int(state.nr_deferred[0])
 
 
 def _lru_of_machine(state: MachineState) -> dict[str, Any]:

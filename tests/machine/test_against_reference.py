@@ -15,7 +15,7 @@ from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.states import differences, of_machine, of_reference
-from tests.machine.workloads import random_text
+from tests.machine.workloads import TORN_PAGES, random_text, torn_text
 from tests.reference.cgroup import Limits
 from tests.reference.frames import Frames
 from tests.reference.machine import Machine
@@ -175,3 +175,19 @@ def test_what_willneed_charges_above_memory_high_is_worked_off_at_its_end(lru: s
     )
     for high in (300, 333, 700):
         check(workload, Lane("", high=high * 4096, lru=lru, swap=8000 * 4096))
+
+
+@pytest.mark.parametrize("lru", ["classic", "mglru"])
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=40)
+def test_equals_the_reference_where_the_deferred_split_list_is_scanned(lru: str, seed: int) -> None:
+    rng = random.Random(seed + 1)
+    lane = Lane(
+        rng.choice(["16", "16", "32", "16 256"]),
+        limit=rng.randint(TORN_PAGES + 10, TORN_PAGES + 200) * 4096,
+        swap=rng.choice([64, 700, 8000]) * 4096,
+        swappiness=rng.choice([0, 60, 60]),
+        flush=rng.choice([0, None]),
+        lru=lru,
+    )
+    check(parse_workload(torn_text(seed)), lane)

@@ -1,6 +1,7 @@
 """Several cgroups: the JAX machine equals the plain-Python one state for state; what is refused."""
 
 import dataclasses
+import itertools
 import random
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from jaxswap.machine import Lane, replay_one
 from jaxswap.machine.replay import Replay
 from jaxswap.workload import parse_workload, read_recording, read_workload
 from tests.machine.test_processes import check, some_lane
-from tests.machine.workloads import random_forks
+from tests.machine.workloads import TORN_PAGES, random_forks, torn_text
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
 NAMES = ("a", "b", "c")
@@ -46,6 +47,20 @@ def test_equals_the_reference(profile: str, seed: int, operations: int, several:
 def test_equals_the_reference_on_long_workloads(seed: int) -> None:
     text = random_forks(seed, 600, places=True, cgroups=NAMES)
     check(text, limited(seed, NAMES), "7.3")
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=6)
+def test_equals_the_reference_where_the_deferred_split_lists_are_scanned(seed: int) -> None:
+    rng = random.Random(seed)
+    region, *torn = torn_text(seed).splitlines()
+    lines = [region, "FORK 1", "CGROUP a", "p1 CGROUP b"]
+    other = [f"p1 {line}" for line in torn_text(seed + 1).splitlines()[1:]]
+    for both in itertools.zip_longest(torn, other):
+        lines += [line for line in both if line]
+    limits = {name: (TORN_PAGES + rng.randint(10, 200)) * 4096 for name in ("a", "b")}
+    lane = Lane("16", swap=rng.choice([700, 8000]) * 4096, swappiness=rng.choice([0, 60]), limits=limits)
+    check("\n".join(lines) + "\n", lane, "7.3")
 
 
 def test_slots_of_two_cgroups_do_not_come_back_together() -> None:

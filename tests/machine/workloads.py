@@ -133,3 +133,27 @@ def random_forks(
         else:
             lines.append(f"{prefix}{kind} {v} {n}")
     return "\n".join(lines) + "\n"
+
+
+TORN_PAGES = 1500
+"""Pages that torn_text fills before it tears folios: under a limit little above, nothing is reclaimed yet."""
+
+
+def torn_text(seed: int) -> str:
+    """Large folios of which many lose pages, in no order; then memory runs short, with most pages in use."""
+    rng = random.Random(seed)
+    size = rng.choice([4, 4, 8, 64])
+    lines = ["REGION 4096 huge", f"FILL 0 {TORN_PAGES}"]
+    bases = range(0, TORN_PAGES, size)
+    for base in rng.sample(bases, rng.randint(len(bases) // 3, len(bases))):
+        for _ in range(rng.choice([1, 1, 1, 3])):
+            start = min(base + rng.randrange(size), TORN_PAGES - 1)
+            lines.append(f"DONTNEED {start} {min(rng.choice([1, 1, 3, size]), TORN_PAGES - start)}")
+    at = 2048
+    for _ in range(rng.randint(1, 12)):
+        for _ in range(rng.randint(0, 3)):
+            start = rng.randrange(TORN_PAGES)
+            lines.append(f"READN {start} {min(rng.choice([40, 400, 2000]), TORN_PAGES - start)}")
+        lines.append(f"FILL {at} {rng.choice([16, 48, 160])}")
+        at += 160
+    return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from .folio import Process
+    from .folio import Folio, Process
 
 
 class Limits(NamedTuple):
@@ -31,8 +31,9 @@ class Cgroup:
     first accounted object has come. swapped: slots that are charged to it. age, anon_cost: of its lruvec.
     counted_cost, flushed_cost: what the statistics say was paid since, before and after their last flush.
     activations, refaults_seen: WORKINGSET_ACTIVATE now, and at the last reclaim's end. flushed_*: as of the
-    last flush. processes: those in it, in the order they came. n: counters of memory.stat and memory.events;
-    swap_events: of memory.swap.events.
+    last flush. deferred: folios that lost pages, in the order in which they first did (deferred_split_lru);
+    nr_deferred: of its shrinker, what it was asked to scan and did not. processes: those in it, in the order
+    they came. n: counters of memory.stat and memory.events; swap_events: of memory.swap.events.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Cgroup:
     flushed_active: int = 0
     flushed_total: int = 0
     flushed_activations: int = 0
+    deferred: dict[Folio, None] = field(default_factory=dict)
+    nr_deferred: int = 0
     processes: dict[int, Process] = field(default_factory=dict)
     n: Counter[str] = field(default_factory=Counter)
     swap_events: Counter[str] = field(default_factory=Counter)

@@ -194,6 +194,7 @@ class Machine:
             self.n["useless_swapin"] += folio.nr
         if folio.prev is not None:
             folio.memcg.lists.remove(folio)
+        folio.memcg.deferred.pop(folio, None)
         folio.memcg.usage -= folio.nr
         self.frames.release(folio)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import mglru, reclaim
+from . import deferred, mglru, reclaim
 from .cgroup import Cgroup
 from .folio import Folio, Vma
 
@@ -235,6 +235,7 @@ def do_try_to_free_pages(m: Machine, cgroup: Cgroup, target: int) -> int:
             break
         for priority in range(12, -1, -1):
             done, skip = shrink_lruvec(m, cgroup, priority, target, force=attempt == 2)
+            deferred.shrink_slab(m, cgroup, priority)
             total += done
             skipped |= skip
             if total >= target:
@@ -315,21 +316,19 @@ def shrink_inactive_list(m: Machine, cgroup: Cgroup, nr: int) -> int:
 
 
 def references_of(m: Machine, folio: Folio) -> int:
-    """folio_referenced: runs of mapped pages with a young one; clears the young bits. What processes of
-    other cgroups map is not looked at (invalid_folio_referenced_vma).
+    """folio_referenced: processes with a young page of the folio; clears the young bits. What processes of
+    other cgroups map is not looked at (invalid_folio_referenced_vma). (The kernel counts VMAs: a folio that
+    lies across the edge of two counts twice there.)
     """
-    references, run_young = 0, False
+    references = 0
     for number, mapped in folio.maps.items():
-        if m.processes[number].cgroup is not m.target:
+        process = m.processes[number]
+        if process.cgroup is not m.target:
             continue
-        pages = m.processes[number].pages
-        for q in range(folio.base, folio.base + folio.nr + 1):
-            if q in mapped:
-                run_young |= pages[q].young
-                pages[q].young = False
-            else:
-                references += run_young
-                run_young = False
+        young = [q for q in mapped if process.pages[q].young]
+        references += bool(young)
+        for q in young:
+            process.pages[q].young = False
     return references
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import lru, reclaim
+from . import deferred, lru, reclaim
 from .cgroup import Cgroup
 from .folio import BLOCK, Folio, Process
 
@@ -173,6 +173,7 @@ def reclaim_pages(m: Machine, cgroup: Cgroup, target: int) -> int:
     for _ in range(2):
         for priority in range(12, -1, -1):
             total += shrink_lruvec(m, cgroup, priority, target - total)
+            deferred.shrink_slab(m, cgroup, priority)
             if total >= target:
                 break
         if total:

@@ -23,6 +23,7 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
     Pieces that nobody maps and that are not in the swap cache are gone, but for the reclaim that made them.
     """
     m.n[f"{size_name(folio.order)}/split"] += 1
+    folio.memcg.deferred.pop(folio, None)
     folio.memcg.usage -= folio.nr
     m.frames.split(folio)
     for number in folio.maps:

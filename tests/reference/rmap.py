@@ -43,6 +43,7 @@ def remove(folio: Folio, process: Process, v: int) -> None:
     # A folio in the swap cache is not put on the deferred split list.
     if folio.order and folio.maps and folio.place is None and not folio.mapped_by_someone(v):
         folio.partial = True
+        folio.memcg.deferred[folio] = None
 
 
 def maybe_shared(m: Machine, folio: Folio) -> bool:

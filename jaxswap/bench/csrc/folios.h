@@ -15,6 +15,7 @@ enum folio_flag { F_ACTIVE = 1, F_REFERENCED = 2, F_WORKINGSET = 4, F_MAPPED = 8
 struct folio {
     uint32_t base; /* first page; a page may be gone from it or belong to a later folio */
     uint32_t prev, next;
+    uint32_t earlier, later; /* on the deferred split list, whose head is folio 0 */
     uint16_t mapped; /* pages in the page table; 0 in the swap cache only */
     uint8_t order, flags;
 };
@@ -24,6 +25,7 @@ struct folios {
     uint32_t *unused;
     uint32_t nunused, capacity;
     int64_t pages[2]; /* of the inactive and the active list */
+    int64_t deferred; /* folios on the deferred split list */
     int64_t waiting[2]; /* small folios at their heads that the kernel has in its batch and does not count yet */
 };
 
@@ -36,7 +38,7 @@ static void folios_reset(struct folios *s)
     s->nunused = s->capacity;
     for (uint32_t i = 0; i < s->capacity; i++)
         s->unused[i] = FIRST_FOLIO + s->capacity - 1 - i;
-    s->pages[INACTIVE] = s->pages[ACTIVE] = s->waiting[INACTIVE] = s->waiting[ACTIVE] = 0;
+    s->deferred = s->pages[INACTIVE] = s->pages[ACTIVE] = s->waiting[INACTIVE] = s->waiting[ACTIVE] = 0;
 }
 
 static inline uint32_t folio_new(struct folios *s, uint32_t base, unsigned order, unsigned mapped, unsigned flags)
@@ -83,6 +85,24 @@ static inline void lru_remove(struct folios *s, uint32_t id)
     s->pool[f->prev].next = f->next;
     s->pool[f->next].prev = f->prev;
     s->pages[folio_list(f)] -= folio_pages(f);
+}
+
+/* Behind all others on the deferred split list. */
+static inline void defer_split(struct folios *s, uint32_t id)
+{
+    uint32_t last = s->pool[0].earlier;
+    s->pool[id].earlier = last;
+    s->pool[id].later = 0;
+    s->pool[last].later = s->pool[0].earlier = id;
+    s->deferred++;
+}
+
+static inline void undefer_split(struct folios *s, uint32_t id)
+{
+    const struct folio *f = &s->pool[id];
+    s->pool[f->earlier].later = f->later;
+    s->pool[f->later].earlier = f->earlier;
+    s->deferred--;
 }
 
 #endif

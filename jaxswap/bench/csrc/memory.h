@@ -10,7 +10,7 @@
 #include "slots.h"
 
 enum { LOWEST_ORDER = 2, HIGHEST_ORDER = 8, ORDERS = HIGHEST_ORDER + 1, BLOCK = 512 };
-enum { ORDER_MASK = 0x1fc, SWAPPINESS = 60, BATCH = 32, STOCK = 64, KERNEL_PAGES = 1, RETRIES = 16 };
+enum { ORDER_MASK = 0x1fc, SWAPPINESS = 60, BATCH = 32, SHRINK_BATCH = 128, STOCK = 64, KERNEL_PAGES = 1, RETRIES = 16 };
 enum advice { PLAIN, HUGE, NOHUGE };
 
 /* A page-table entry: state in the two high bits, below it the folio or the slot. */
@@ -85,6 +85,7 @@ struct machine {
     unsigned always, madvise;
     int64_t limit; /* pages; 0: no limit */
     int64_t usage, stock;
+    int64_t nr_deferred; /* of the shrinker of the deferred split list, what it put off */
     uint32_t age;
     int64_t anon_cost, counted_cost, activations, activations_seen, flushed_active, flushed_total;
     /* of the list of folios that is being reclaimed */
@@ -118,6 +119,7 @@ static void machine_reset(struct machine *m)
     device_reset(&m->device);
     m->usage = KERNEL_PAGES;
     m->stock = STOCK - KERNEL_PAGES;
+    m->nr_deferred = 0;
     m->anon_cost = m->counted_cost = m->activations = m->activations_seen = 0;
     m->flushed_active = m->flushed_total = m->list_reclaimed = m->list_activated = m->list_cost = 0;
     m->age = 0;
@@ -436,7 +438,11 @@ static inline void unmap_page(struct machine *m, uint32_t v)
     struct folio *f = &m->folios.pool[id];
     count_leaving(m, m->flags[v]);
     lru_drain(&m->folios);
-    if (!--f->mapped) {
+    if (f->mapped-- == folio_pages(f) && f->mapped)
+        defer_split(&m->folios, id);
+    if (!f->mapped) {
+        if (f->order)
+            undefer_split(&m->folios, id);
         lru_remove(&m->folios, id);
         m->usage -= folio_pages(f);
         folio_free(&m->folios, id);
@@ -504,6 +510,8 @@ static unsigned split_off_list(struct machine *m, uint32_t id, uint32_t pieces[B
     unsigned found = 0, kept = 0;
     m->n.order[SPLIT][whole.order]++;
     m->usage -= folio_pages(&whole);
+    if (whole.mapped < folio_pages(&whole))
+        undefer_split(&m->folios, id);
     folio_free(&m->folios, id);
     uint32_t mine = make_pte(P_PRESENT, id);
     for (uint32_t q = whole.base; q < whole.base + (1u << whole.order); q++) {
@@ -690,24 +698,20 @@ static void cold(struct machine *m, uint32_t start, uint32_t end)
 
 /* Reclaim */
 
-/* Runs of mapped pages with a young one; clears the young bits. */
-static unsigned test_references(struct machine *m, uint32_t id)
+/* Whether a mapped page is young; clears the young bits. */
+static bool test_references(struct machine *m, uint32_t id)
 {
     const struct folio *f = &m->folios.pool[id];
     uint32_t mine = make_pte(P_PRESENT, id), end = f->base + (1u << f->order);
-    unsigned references = 0, young = 0;
+    unsigned young = 0;
     if (!(f->flags & F_MAPPED))
-        return 0;
-    for (uint32_t q = f->base; q < end; q++) {
+        return false;
+    for (uint32_t q = f->base; q < end; q++)
         if (m->pte[q] == mine) {
             young |= m->flags[q] & YOUNG;
             m->flags[q] &= (uint8_t)~YOUNG;
-        } else {
-            references += young != 0;
-            young = 0;
         }
-    }
-    return references + (young != 0);
+    return young != 0;
 }
 
 /* Take folios off the tail of a list until they hold at least nr (at most 32) pages. */
@@ -733,12 +737,12 @@ static int64_t shrink_inactive_list(struct machine *m, int64_t nr)
     m->n.plain[PGSCAN] += scanned;
     for (unsigned i = 0; i < n; i++) {
         struct folio *f = &m->folios.pool[batch[i]];
-        unsigned references = test_references(m, batch[i]);
+        bool referenced = test_references(m, batch[i]);
         bool before = f->flags & F_REFERENCED;
-        f->flags = (uint8_t)((f->flags & ~F_REFERENCED) | (references ? F_REFERENCED : 0));
-        if (references && (before || references > 1))
+        f->flags = (uint8_t)((f->flags & ~F_REFERENCED) | (referenced ? F_REFERENCED : 0));
+        if (referenced && before)
             activate(m, batch[i]);
-        else if (references)
+        else if (referenced)
             lru_add(&m->folios, batch[i]);
         else
             shrink_folio(m, batch[i]);
@@ -805,6 +809,27 @@ static int64_t shrink_lists(struct machine *m, int priority, int64_t target, boo
     return done;
 }
 
+/* The shrinker of the deferred split list, after each pass. What becomes free is not counted as reclaimed. */
+static void shrink_slab(struct machine *m, int priority)
+{
+    int64_t freeable = m->folios.deferred;
+    if (!freeable)
+        return;
+    int64_t delta = (freeable >> priority) * 2, scanned = 0;
+    int64_t left = (m->nr_deferred >> priority) + delta;
+    if (left > 2 * freeable)
+        left = 2 * freeable;
+    while ((left >= SHRINK_BATCH || left >= freeable) && m->folios.deferred) {
+        int64_t batch = left < SHRINK_BATCH ? left : SHRINK_BATCH;
+        for (int64_t i = 0; i < batch && m->folios.deferred; i++)
+            split_on_list(m, m->folios.pool[0].later);
+        scanned += batch;
+        left -= batch;
+    }
+    int64_t rest = m->nr_deferred + delta - scanned;
+    m->nr_deferred = rest < 0 ? 0 : rest > 2 * freeable ? 2 * freeable : rest;
+}
+
 static int64_t reclaim(struct machine *m, int64_t target)
 {
     int64_t total = 0;
@@ -812,8 +837,10 @@ static int64_t reclaim(struct machine *m, int64_t target)
     for (int attempt = 0; attempt < 3 && !total; attempt++) {
         if (attempt == 2 && !skipped)
             break;
-        for (int priority = 12; priority >= 0 && total < target; priority--)
+        for (int priority = 12; priority >= 0 && total < target; priority--) {
             total += shrink_lists(m, priority, target, attempt == 2, &skipped);
+            shrink_slab(m, priority);
+        }
         m->activations_seen = m->activations;
     }
     return total;

@@ -202,6 +202,7 @@ def cut(
         active=folio.has(ACTIVE),
         at=At.SPLIT,
         back_split=At.CUT_LINK,
+        back_cut=At.CUT,
     )
 
 
@@ -221,7 +222,7 @@ def cut_link(
     state = sharing.set_folio(state, number, flagged(folio, LISTED, exists), exists)
     state = lru.insert(state, regs.before, number, regs.active, jnp.ones_like(number), exists)
     drops = exists & (folio.maps == 0) & (regs.piece > 0)
-    regs = assign(regs, on & ~some, at=At.CUT)
+    regs = assign(regs, on & ~some, at=regs.back_cut)
     regs = assign(regs, some, piece=regs.piece + 1)
     return state, assign(regs, drops, drop=number, at=At.DROP, back_drop=At.CUT_LINK)
 

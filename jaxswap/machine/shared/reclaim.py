@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import cgroups, lru
+from jaxswap.machine import cgroups, deferred, lru
 from jaxswap.machine.counters import count
 from jaxswap.machine.reclaim import _charge, _end_pass, _end_reclaim, _set, _settle, _start
 from jaxswap.machine.shared import state as sharing
@@ -28,14 +28,15 @@ from jaxswap.machine.shared.state import (
 )
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
 from jaxswap.machine.work import ACTIVE as ACTIVE_PHASE
-from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, Work
-from jaxswap.swaptable.lanes import repeat, surely, when
+from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, SLAB, Work
+from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 
 def work(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
     """A turn of the charge under way."""
+    state = replace(state, deferred=sharing.deferred_here(state))
     carry = (state, regs.work)
     phase = regs.work.phase
     scans = on & (phase == INACTIVE)
@@ -57,6 +58,15 @@ def work(
 
     carry = when(on & (phase >= NEXT), stop, carry)
     state, done = carry
+    # The pass ends when the shrinker is done with the deferred split list.
+    slab = on & (done.phase == SLAB)
+    scanned, put_off = deferred.to_scan(state.deferred, state.nr_deferred, done.priority)
+    state, done = (
+        replace(state, nr_deferred=jnp.where(slab, put_off, state.nr_deferred)),
+        _set(done, slab, phase=NEXT),
+    )
+    splits = slab & (scanned > 0)
+    regs = assign(regs, splits, deferred=jnp.minimum(scanned, state.deferred), at=At.SPLIT_DEFERRED)
     state, done, victim = when(
         scans, lambda c: scan_inactive(c[0], c[1], surely(scans)), (state, done, jnp.full_like(phase, -1))
     )
@@ -66,12 +76,36 @@ def work(
     return state, assign(regs, over, got=done.order, refused=done.refused, at=regs.back_charge)
 
 
+def split_deferred(
+    state: MachineState, params: MachineParams, regs: Registers, on: Flag
+) -> tuple[MachineState, Registers]:
+    """deferred_split_scan: the first folio of the deferred split list, whose pieces take its place."""
+    some = on & (regs.deferred > 0)
+    first, state = sharing.first_deferred(state)
+    number = jnp.where(some, first, 0)
+    folio, state = sharing.folio(state, number)
+    state = lru.drain(state, some)
+    before, prev = load1(state.prev, number)
+    state = lru.remove(replace(state, prev=prev), number, folio.has(ACTIVE), folio.size, some)
+    regs = assign(regs, on, at=At.CHARGE_WORK)
+    return state, assign(
+        regs,
+        some,
+        deferred=regs.deferred - 1,
+        split=number,
+        before=before,
+        active=folio.has(ACTIVE),
+        at=At.SPLIT,
+        back_split=At.CUT_LINK,
+        back_cut=At.SPLIT_DEFERRED,
+    )
+
+
 def references(state: MachineState, number: Lane, folio: Folio, on: Flag) -> tuple[Lane, MachineState]:
-    """folio_referenced: runs of mapped pages with a young one, process by process; young bits are cleared.
-    Processes of other cgroups are not looked at (invalid_folio_referenced_vma).
+    """folio_referenced: processes with a young page of the folio; young bits are cleared. Processes of other
+    cgroups are not looked at (invalid_folio_referenced_vma).
     """
     pages = sharing.room(state)
-    end = (folio.size + 1) * sharing.processes(state)
 
     def more(carry: tuple) -> Flag:
         return on & (carry[1] < sharing.processes(state))
@@ -79,17 +113,18 @@ def references(state: MachineState, number: Lane, folio: Folio, on: Flag) -> tup
     def turn(carry: tuple) -> tuple:
         state, process, i, found, young = carry
         active = surely(more(carry))
-        v = process * pages + folio.base + jnp.minimum(i, folio.size - 1)
-        word, owner, state = sharing.page(state, v)
-        mine = active & (i < folio.size) & (kind(word) == PRESENT) & (owner == number)
-        mine = mine & cgroups.mine(state, process)
-        state = set_word(state, v, word & jnp.uint32(~YOUNG & 0xFFFF_FFFF), mine & has(word, YOUNG))
-        found = found + (active & ~mine & young)
-        young = mine & (young | has(word, YOUNG))
-        last = i == folio.size
-        return state, process + last, jnp.where(last, 0, i + 1), found, young
+        word, owner, state = sharing.page(state, process * pages + folio.base + i)
+        mine = active & (kind(word) == PRESENT) & (owner == number) & cgroups.mine(state, process)
+        mine = mine & has(word, YOUNG)
+        state = set_word(
+            state, process * pages + folio.base + i, word & jnp.uint32(~YOUNG & 0xFFFF_FFFF), mine
+        )
+        young = young | mine
+        last = i == folio.size - 1
+        found = found + (active & last & young)
+        return state, process + last, jnp.where(last, 0, i + 1), found, young & ~last
 
-    zero = jnp.zeros_like(end)
+    zero = jnp.zeros_like(number)
     state, _, _, found, _ = repeat(more, turn, (state, zero, zero, zero, jnp.zeros_like(on)))
     return found, state
 
@@ -154,4 +189,4 @@ def scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineState
         return state, scanned + jnp.where(more, folio.size, 0)
 
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))
-    return state, _set(work, on, phase=jnp.where(work.last, NEXT, BATCH))
+    return state, _set(work, on, phase=jnp.where(work.last, SLAB, BATCH))

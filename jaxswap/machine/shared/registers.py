@@ -39,6 +39,7 @@ class At(enum.IntEnum):
     JOIN = enum.auto()
     OBJECTS = enum.auto()
     CUT_LINK = enum.auto()
+    SPLIT_DEFERRED = enum.auto()
     # Faults
     FAULT = enum.auto()
     CHARGE = enum.auto()
@@ -98,7 +99,8 @@ class Registers:
     and to try of nonfull and frag; fill: slots the CPU's hand still wants). due: set of devices whose full
     clusters the worker is to look through; rounds: how many of those of `device` are left. out, out_done:
     folio to swap out, whether it found slots. shrink, piece, pieces: folio that is to go, its pieces. split:
-    folio being split; before, active: its neighbour and its list. zaps_table: pages given back may take their
+    folio being split; before, active: its neighbour and its list; deferred: how many of the deferred split
+    list are to be split. zaps_table: pages given back may take their
     page table along.
 
     begun: the access has faulted before. access, plan, work: of the fault. ask, tried, refused,
@@ -121,6 +123,7 @@ class Registers:
     back_out: Lane
     back_shrink: Lane
     back_split: Lane
+    back_cut: Lane
     back_charge: Lane
     drop: Lane
     dropped: Flag
@@ -148,6 +151,7 @@ class Registers:
     split: Lane
     before: Lane
     active: Flag
+    deferred: Lane
     zaps_table: Flag
     begun: Flag
     access: Access

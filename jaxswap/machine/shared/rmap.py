@@ -75,7 +75,9 @@ def remove(
     # A folio in the swap cache is not put on the deferred split list.
     partly = on & (folio.order > 0) & (maps > 0) & (folio.place < 0)
     state, someone = mapped_by_someone(state, number, v, partly)
-    folio = flagged(folio, PARTIAL, folio.has(PARTIAL) | (partly & ~someone))
+    partial = partly & ~someone
+    state, folio = sharing.defer_split(state, folio, partial & ~folio.has(PARTIAL))
+    folio = flagged(folio, PARTIAL, folio.has(PARTIAL) | partial)
     return sharing.set_folio(state, number, folio, on), folio
 
 

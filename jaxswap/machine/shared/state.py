@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Int32, UInt32
 
 from jaxswap.machine import cgroups
@@ -45,7 +46,8 @@ class Sharing:
     pages: word of each page. folios: FIELDS words each. spare: numbers of folios that do not exist, `left` of
     them. counts, cache: of each slot its count and the folio in the swap cache, -1 for none. pieces: of the
     folio being split, the new folios, then whether somebody maps them. first, last: folios that lost a
-    mapping in the call under way, linked; -1 for none. ahead: three words a readahead state of a VMA: page
+    mapping in the call under way, linked; -1 for none. deferred: of each cgroup, folios on the deferred split
+    list. ahead: three words a readahead state of a VMA: page
     of the last fault + 1 (0 before the first), window, hits. processes: nothing but a row each of the
     processes there is room for, so that the shape tells how many.
 
@@ -65,6 +67,7 @@ class Sharing:
     last: Lane
     ahead: Int32[Array, "words L"]
     processes: Int32[Array, "processes L"]
+    deferred: Int32[Array, "cgroups L"]
     devices: Int32[Array, "devices L"]
     hints: Int32[Array, "hints L"]
     homes: Int32[Array, "slots L"]
@@ -75,8 +78,8 @@ class Sharing:
 class Folio(NamedTuple):
     """2^order pages from page `base` of the region. place: first slot in the swap cache, or -1. maps: how
     many page-table entries map it. owner0, owner1 (-1: none), owned0, owned1: as _mm_id, _mm_id_mapcount.
-    gather: the next folio that lost a mapping, -1 at the end, -2 if it is not among them. base is -1 once it
-    is gone.
+    gather: the next folio that lost a mapping, -1 at the end, -2 if it is not among them. queued: its number
+    in the order of coming to the deferred split list, 0 if it is not there. base is -1 once it is gone.
     """
 
     base: Lane
@@ -89,6 +92,7 @@ class Folio(NamedTuple):
     owned1: Lane
     flags: Lane
     gather: Lane
+    queued: Lane
 
     @property
     def size(self) -> Lane:
@@ -102,8 +106,10 @@ class Folio(NamedTuple):
         return self.flags & flag != 0
 
 
-def start(processes: int, room: int, slots: int, windows: int, devices: int, lanes: int) -> Sharing:
-    """Nothing mapped; `room` pages a process, a multiple of 512; plain devices."""
+def start(
+    processes: int, room: int, slots: int, windows: int, devices: int, groups: int, lanes: int
+) -> Sharing:
+    """Nothing mapped; `room` pages a process, a multiple of 512; plain devices; `groups` cgroups."""
     folios = processes * room + STRAYS
     spare = np.arange(folios + SPARE, dtype=np.int32)[:, None].repeat(lanes, axis=1)
     none = jnp.full((lanes,), -1, jnp.int32)
@@ -119,6 +125,7 @@ def start(processes: int, room: int, slots: int, windows: int, devices: int, lan
         last=none,
         ahead=jnp.zeros((3 * windows + SPARE, lanes), jnp.int32),
         processes=jnp.zeros((processes, lanes), jnp.int32),
+        deferred=jnp.zeros((groups, lanes), jnp.int32),
         devices=jnp.ones((devices, lanes), jnp.int32),
         hints=jnp.zeros((devices * HINTS + SPARE, lanes), jnp.int32),
         homes=jnp.zeros((slots + SPARE, lanes), jnp.int32),
@@ -145,7 +152,7 @@ def init(
         tables=jnp.zeros((pages // BLOCK + SPARE, lanes), jnp.int32),
         next=links,
         prev=links,
-        sharing=start(processes, room, slot_room, windows, devices(swap), lanes),
+        sharing=start(processes, room, slot_room, windows, devices(swap), groups, lanes),
     )
 
 
@@ -228,8 +235,42 @@ def new_number(state: MachineState, on: Flag) -> tuple[Lane, MachineState]:
     return number, put(state, spare=spare, left=left)
 
 
+def defer_split(state: MachineState, folio: Folio, on: Flag) -> tuple[MachineState, Folio]:
+    """deferred_split_folio: behind all others on the list of its cgroup. The folio is still to be written."""
+    come = state.deferred_come + on
+    state = replace(_count_deferred(state, folio, 1, on), deferred_come=come)
+    return state, folio._replace(queued=jnp.where(on, come, folio.queued))
+
+
+def _count_deferred(state: MachineState, folio: Folio, change: int, on: Flag) -> MachineState:
+    rows = np.arange(of(state).deferred.shape[0], dtype=np.int32)[:, None]
+    here = on[None] & (rows == folio.memcg[None])
+    return put(state, deferred=of(state).deferred + jnp.where(here, change, 0))
+
+
+def deferred_here(state: MachineState) -> Lane:
+    """Folios on the deferred split list of the cgroup that is entered."""
+    counts = of(state).deferred
+    rows = np.arange(counts.shape[0], dtype=np.int32)[:, None]
+    here = rows == cgroups.entered(state, counts[0])[None]
+    return jnp.sum(jnp.where(here, counts, 0), axis=0)
+
+
+def first_deferred(state: MachineState) -> tuple[Lane, MachineState]:
+    """The folio that came first to the deferred split list of the cgroup that is entered."""
+    table = of(state).folios
+    words = table[:-SPARE].reshape(-1, FIELDS, table.shape[1])
+    base, flags, queued = (words[:, Folio._fields.index(name)] for name in ("base", "flags", "queued"))
+    here = flags >> MEMCG == cgroups.entered(state, base[0])[None]
+    numbers = jnp.where((base >= 0) & (queued > 0) & here, queued, jnp.iinfo(jnp.int32).max)
+    number, table = lax.optimization_barrier((jnp.argmin(numbers, axis=0).astype(jnp.int32), table))
+    return number, put(state, folios=table)
+
+
 def release_number(state: MachineState, number: Lane, on: Flag) -> MachineState:
     """The folio does not exist any more."""
+    gone, state = folio(state, number)
+    state = _count_deferred(state, gone, -1, on & (gone.queued > 0))
     table = store1(of(state).folios, number * FIELDS, jnp.full_like(number, -1), on)
     spare = store1(of(state).spare, of(state).left, number, on)
     return put(state, folios=table, spare=spare, left=of(state).left + on)
@@ -238,7 +279,7 @@ def release_number(state: MachineState, number: Lane, on: Flag) -> MachineState:
 def fresh_folio(base: Lane, order: Lane, flags: Lane) -> Folio:
     """A folio that nobody maps, not in the swap cache."""
     zero = jnp.zeros_like(base)
-    return Folio(base, order, zero - 1, zero, zero - 1, zero - 1, zero, zero, flags, zero - 2)
+    return Folio(base, order, zero - 1, zero, zero - 1, zero - 1, zero, zero, flags, zero - 2, zero)
 
 
 # Loops

@@ -40,6 +40,7 @@ RULES: dict[At, Rule] = {
     At.LET_GO: calls.let_go,
     At.CUT: calls.cut,
     At.CUT_LINK: calls.cut_link,
+    At.SPLIT_DEFERRED: reclaim.split_deferred,
     At.PAGEOUT: calls.page_out,
     At.COOL: calls.cool,
     At.FORK: calls.fork,
