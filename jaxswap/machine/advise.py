@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxswap.machine import blocks, generations, lru, rows, tables, tlb
 from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
+from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import next_of_range, shrink_folio, split_folio
 from jaxswap.machine.work import Pieces, no_pieces
@@ -19,7 +20,7 @@ from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 
-def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineState:
+def isolate(state: MachineState, rules: Rules, start: Lane, end: Lane, on: Flag) -> MachineState:
     """Split every folio with pages in [start, end) that does not lie wholly in it, or has lost pages."""
 
     def broken(state: MachineState, at: Lane, on: Flag) -> tuple[Mask, MachineState]:
@@ -41,7 +42,7 @@ def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineSta
         def split(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
             state, left = carry
             page = once((at & -32) + jnp.minimum(bits.ctz(left), 31))
-            left, state = broken(split_on_lru(state, page, surely(left != 0)), at, on)
+            left, state = broken(split_on_lru(state, rules, page, surely(left != 0)), at, on)
             return state, left
 
         return repeat(lambda carry: carry[1] != 0, split, (state, left))[0]
@@ -49,8 +50,10 @@ def isolate(state: MachineState, start: Lane, end: Lane, on: Flag) -> MachineSta
     return rows.each(start, end, whole, generations.lru_add_drain(state, on), on)
 
 
-def split_on_lru(state: MachineState, page: Lane, on: Flag) -> MachineState:
-    """Split the folio of a page; its pieces take its place on the list, the first nearest to the tail."""
+def split_on_lru(state: MachineState, rules: Rules, page: Lane, on: Flag) -> MachineState:
+    """Split the folio of a page; its pieces take its place on the list, the first nearest to the tail, then
+    from the last down (6.12: ascending).
+    """
     row, state = rows.get(tables.split(state, page, on), page)
     order, active = once((row.order(page), lru.is_active(state, row.has(Plane.ACTIVE, page))))
     folio, state = blocks.folio(state, page, order)
@@ -62,7 +65,9 @@ def split_on_lru(state: MachineState, page: Lane, on: Flag) -> MachineState:
 
     def link(inner: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
         state, pieces = inner
-        piece, more = bits.first(pieces), surely(bits.some(pieces))
+        first, more = bits.first(pieces), surely(bits.some(pieces))
+        up = rules.ascending_pieces | (block + first == page >> order << order)
+        piece = jnp.where(up, first, bits.last(pieces))
         state = lru.insert(state, before, block + piece, active, jnp.ones_like(piece), more)
         return state, pieces & ~bits.one(piece)
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jax import lax
 
+from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineState
 from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely
 
@@ -88,12 +89,13 @@ def pass_over(
 
 def shrink_slab(
     state: MachineState,
+    rules: Rules,
     priority: Lane,
-    split: Callable[[MachineState, Lane, Flag], MachineState],
+    split: Callable[[MachineState, Rules, Lane, Flag], MachineState],
     on: Flag,
 ) -> MachineState:
-    """After a pass at a priority: `split` (state, page, on) is applied to the folios whose turn it is. What
-    becomes free does not count as reclaimed.
+    """After a pass at a priority, `split` (state, rules, page, on) is applied to the folios whose turn it is.
+    What becomes free does not count as reclaimed.
     """
     scanned, after = to_scan(state.deferred, state.nr_deferred, priority)
     due = jnp.where(on, jnp.minimum(scanned, state.deferred), 0)
@@ -105,6 +107,6 @@ def shrink_slab(
     def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, left = carry
         page, state = oldest(state)
-        return split(state, page, surely(left > 0)), left - 1
+        return split(state, rules, page, surely(left > 0)), left - 1
 
     return repeat(more, turn, (state, due))[0]

@@ -77,7 +77,7 @@ def finish(
 
         def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
             state, work = carry
-            state = deferred.shrink_slab(state, work.priority, split_on_lru, work.phase == SLAB)
+            state = deferred.shrink_slab(state, params.rules, work.priority, split_on_lru, work.phase == SLAB)
             work = _end_pass(work, work.phase == SLAB)
             return _end_reclaim(state, params, work, jnp.int32(1) << work.order, work.phase == END)
 

@@ -115,7 +115,7 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             "6.12",
-            5,
+            6,
             "clusters by order with swap_map; checked against Debian's 6.12.95",
             columns=32,
             nonfull_first=False,
@@ -143,7 +143,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "6.18",
-            5,
+            6,
             "swap table phase I; checked against Debian's 6.18.15",
             scans_to_end=True,
             stepped_priority=True,
@@ -158,7 +158,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "7.0",
-            3,
+            4,
             "swap table phase II; checked against Debian's 7.0.13",
             scans_to_end=True,
             filtered=True,
@@ -170,7 +170,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "7.1",
-            3,
+            4,
             "swap table phase III; checked against Debian's 7.1.13",
             filtered=True,
             memcg_in_batch=True,
@@ -179,10 +179,10 @@ PROFILES: dict[str, Profile] = {
             slot_bits=1,
             table_bytes=8 * SLOTS,
         ),
-        Profile("7.2", 5, "swap table phase IV as merged; checked against Debian's 7.2.12"),
+        Profile("7.2", 6, "swap table phase IV as merged; checked against Debian's 7.2.12"),
         Profile(
             "7.3",
-            5,
+            6,
             "swap table phase IV as merged; checked against Debian's 7.3.4",
             samples_cost=True,
             counts_all_max=True,

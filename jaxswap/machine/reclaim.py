@@ -264,7 +264,7 @@ def _after_scan(
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         ending = on & (work.phase == SLAB)
-        state = deferred.shrink_slab(state, work.priority, split_on_lru, ending)
+        state = deferred.shrink_slab(state, params.rules, work.priority, split_on_lru, ending)
         state, work = _end_pass(state, work, work.goal, ending)
         return _end_reclaim(state, params, work, jnp.int32(1) << work.order, on & (work.phase == END))
 

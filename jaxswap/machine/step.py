@@ -129,7 +129,7 @@ def _act(
     state = when(releases, free, state)
     state = tlb.flush_range(state, params, behind - begin, releases)
     advised = cools | out
-    state = when(advised, lambda s: isolate(s, begin, behind, surely(advised)), state)
+    state = when(advised, lambda s: isolate(s, params.rules, begin, behind, surely(advised)), state)
     state = when(out, lambda s: page_out(s, params, begin, behind, surely(out)), state)
     state = when(cools, lambda s: cool(s, params, begin, behind, surely(cools)), state)
 

@@ -54,15 +54,21 @@ def pieces_of(m: Machine, folio: Folio) -> list[Folio]:
     return pieces
 
 
+def in_turn(m: Machine, pieces: list[Folio]) -> list[Folio]:
+    """Pieces as the tail of a list gives them back."""
+    return pieces if m.profile.ascending_pieces else [*pieces[:1], *reversed(pieces[1:])]
+
+
 def split_on_lru(m: Machine, folio: Folio) -> None:
-    """A split on the LRU: the pieces take the folio's place, the first nearest to the tail.
+    """A split on the LRU (lru_add_split_folio): the pieces take the folio's place, the first nearest to the
+    tail, then from the last down; in 6.12 ascending.
 
     A piece of a folio in the swap cache that nobody maps or counts on leaves the swap cache, but for the
     first, which the caller holds (free_folio_and_swap_cache).
     """
     before, lists = folio.prev, folio.memcg.lists
     lists.remove(folio)
-    for piece in pieces_of(m, folio):
+    for piece in in_turn(m, pieces_of(m, folio)):
         if piece.gone:
             continue
         lists.insert_after(before, piece)
@@ -82,9 +88,7 @@ def shrink(m: Machine, folio: Folio) -> None:
         else:
             activate(m, folio)
     m.swap.work()
-    if not m.profile.ascending_pieces:
-        pieces = [*pieces[:1], *reversed(pieces[1:])]
-    for piece in pieces:
+    for piece in in_turn(m, pieces):
         if piece.gone:
             pass_through(m, piece)
         elif not swap_out(m, piece):

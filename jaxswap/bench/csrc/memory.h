@@ -532,15 +532,17 @@ static unsigned split_off_list(struct machine *m, uint32_t id, uint32_t pieces[B
     return found;
 }
 
-/* Split a folio on the lists: the pieces take its place, the first nearest to the tail. */
+/* Split a folio on the lists: the pieces take its place, the first nearest to the tail, then from the last. */
 static void split_on_list(struct machine *m, uint32_t id)
 {
     uint32_t pieces[BLOCK], before = m->folios.pool[id].prev;
     lru_remove(&m->folios, id);
     unsigned n = split_off_list(m, id, pieces);
-    for (unsigned i = 0; i < n; i++)
-        if (pieces[i] != NO_FOLIO)
-            lru_insert_after(&m->folios, before, pieces[i]);
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t piece = pieces[i ? n - i : 0];
+        if (piece != NO_FOLIO)
+            lru_insert_after(&m->folios, before, piece);
+    }
 }
 
 static inline void activate(struct machine *m, uint32_t id)

@@ -209,12 +209,15 @@ def cut(
 def cut_link(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """The next piece takes its place on the list, the first nearest to the tail.
+    """The next piece takes its place on the list: the first nearest to the tail, then from the last down (in
+    6.12 up).
 
     One that nobody maps or counts on leaves the swap cache, but for the first (free_folio_and_swap_cache).
     """
     some = on & (regs.piece < regs.pieces)
-    number, pieces = load1(sharing.of(state).pieces, jnp.minimum(regs.piece, BLOCK - 1))
+    ascending = params.rules.ascending_pieces | (regs.piece == 0)
+    at = jnp.where(ascending, regs.piece, regs.pieces - regs.piece)
+    number, pieces = load1(sharing.of(state).pieces, jnp.minimum(at, BLOCK - 1))
     state = sharing.put(state, pieces=pieces)
     exists = some & (number >= 0)
     number = jnp.where(exists, number, 0)
