@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         return _bad(str(error))
     except KeyboardInterrupt:
-        print("jaxswap: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print(f"jaxswap: interrupted; {_after_interrupt(argv)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         _give_up_stdout()
@@ -52,6 +52,12 @@ def main(argv: Sequence[str]) -> int:
             _give_up_stdout()
             where = "standard output"
         return _bad(f"{where}: cannot be used ({reason(error)}); mend that and give the command again")
+
+
+def _after_interrupt(argv: Sequence[str]) -> str:
+    if argv[:1] == ["record"]:
+        return "nothing was written; --operations with --cut ends a long recording early"
+    return "the same command goes on where this one stopped"
 
 
 def _give_up_stdout() -> None:
@@ -144,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         "replay", help="replay one workload on one machine; compare with a real kernel"
     )
     replay.add_argument(
-        "workload", metavar="WORKLOAD", help="a recorded workload's name, or a .t or .t.gz file"
+        "workload", metavar="WORKLOAD", help="a recorded workload's name, or a workload's file"
     )
     replay.add_argument("--kernel", metavar="VERSION", help="kernel profile (default 7.3)")
     replay.add_argument("--mthp", metavar="SIZES", help='sizes in kB, m for madvise: "16 64m" (default none)')
@@ -207,6 +213,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.set_defaults(run=_replay)
 
+    _workload_commands(commands)
+
     held = commands.add_parser("validate", help="hold every recording of a real kernel against its replay")
     held.add_argument(
         "folders",
@@ -223,6 +231,75 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats")
     bench.set_defaults(run=_bench)
     return parser
+
+
+def _workload_commands(commands: Any) -> None:
+    """The commands that make and describe workloads."""
+    out = {
+        "metavar": "FILE",
+        "required": True,
+        "help": "workload to write: text, .gz for gzip, .parquet for the binary form",
+    }
+
+    record = commands.add_parser(
+        "record",
+        help="record a program's memory accesses as a workload, under valgrind",
+        usage="jaxswap record [--name NAME] --out FILE [--operations N] [--cut] -- PROGRAM [ARGUMENT ...]",
+    )
+    record.add_argument("program", metavar="PROGRAM", nargs="+", help="program and its arguments, after --")
+    record.add_argument("--name", metavar="NAME", help="name of the workload (default: the program's)")
+    record.add_argument("--out", **out)
+    _room(record)
+    record.set_defaults(run=_record)
+
+    imported = commands.add_parser("import", help="make a workload of another tool's file")
+    imported.add_argument("file", metavar="FILE", help="plain, gzip or zstd")
+    imported.add_argument(
+        "--form", metavar="FORM", help="lackey, csv, perf, damo or masim (default: told from the content)"
+    )
+    imported.add_argument("--name", metavar="NAME", help="name of the workload (default: the file's)")
+    imported.add_argument("--out", **out)
+    _room(imported)
+    imported.add_argument(
+        "--pid", metavar="PID", action="append", default=[], help="csv, perf: keep only this process; may be repeated"
+    )
+    imported.add_argument("--seed", metavar="N", default="0", help="damo, masim: seed of the draws (default 0)")
+    imported.add_argument(
+        "--rate", metavar="N", default="4", help="masim: page accesses a millisecond of a phase (default 4)"
+    )
+    imported.set_defaults(run=_import)
+
+    generate = commands.add_parser("generate", help="write a synthetic workload; without a pattern, list them")
+    generate.add_argument(
+        "pattern", metavar="PATTERN[:K=V,...]", nargs="?", help="for example zipf:pages=8192,count=200000,seed=3"
+    )
+    generate.add_argument("--out", **(out | {"required": False}))
+    generate.set_defaults(run=_generate)
+
+    describe = commands.add_parser(
+        "describe", help="what a workload is like over time; without one, list the recorded ones"
+    )
+    describe.add_argument(
+        "workload", metavar="WORKLOAD", nargs="?", help="a recorded workload's name, or a workload's file"
+    )
+    describe.add_argument("--figure", metavar="OUT", help="draw it too: OUT.png, OUT.pdf and OUT.csv")
+    describe.set_defaults(run=_describe)
+
+    snapshot = commands.add_parser(
+        "snapshot", help="write a process's map from pages to swap slots (needs root)"
+    )
+    snapshot.add_argument("pid", metavar="PID", help="process")
+    snapshot.add_argument("--out", metavar="FILE", required=True, help="snapshot to write, a Parquet file")
+    snapshot.set_defaults(run=_snapshot)
+
+
+def _room(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--operations", metavar="N", default="200000", help="most operations of the workload (default 200000)"
+    )
+    parser.add_argument(
+        "--cut", action="store_true", help="keep the first operations where all would be too many"
+    )
 
 
 def _prepare_jax() -> None:
@@ -332,12 +409,11 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
     from jaxswap.report.cells import cell_text
     from jaxswap.report.replay import replay_text
     from jaxswap.validate import replay_cell
-    from jaxswap.workload import read_recording, read_workload, recorded, recorded_names
+    from jaxswap.workload import read_recording, read_workload
 
     if arguments.like and arguments.against:
         raise InputError("--like and --against both describe the machine; give one of them")
-    name = arguments.workload
-    path = Path(recorded(name) if name in recorded_names() else name)
+    path = _workload_path(arguments.workload)
     workload = read_workload(path)
     recordings = [read_recording(path) for path in arguments.against]
     boots = [one for one in recordings if limited(one) and cell_path(Path(one.path))]
@@ -376,6 +452,117 @@ def _replay(arguments: argparse.Namespace, command: list[str]) -> int:
         elif not arguments.out:
             print(replay_text(one, shlex.join(command)))
     return status
+
+
+def _record(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.workload import summary_text
+    from jaxswap.workload import write_workload
+    from jaxswap.workload.progress import recording
+    from jaxswap.workload.record import record
+
+    room = _room_of(arguments)
+    _check_out(arguments.out)
+    with recording(arguments.name or os.path.basename(arguments.program[0])) as report:
+        workload = record(arguments.program, arguments.name, room, report=report)
+    write_workload(workload, arguments.out)
+    print(f"{summary_text(workload)}\nwritten: {arguments.out}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.workload import summary_text
+    from jaxswap.workload import write_workload
+    from jaxswap.workload.importing import Options, import_workload
+
+    options = Options(
+        _room_of(arguments),
+        pids=frozenset(_number(pid, "--pid", 0, 2**31 - 1) for pid in arguments.pid),
+        seed=_number(arguments.seed, "--seed", 0, 2**64 - 1),
+        rate=_number(arguments.rate, "--rate", 1, 10**6),
+    )
+    _check_out(arguments.out)
+    workload = import_workload(arguments.file, arguments.form, options, arguments.name)
+    write_workload(workload, arguments.out)
+    print(f"{summary_text(workload)}\nwritten: {arguments.out}")
+    return 0
+
+
+def _generate(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.workload import patterns_text, summary_text
+    from jaxswap.workload import parse_workload, write_text, write_workload
+    from jaxswap.workload.patterns import pattern_text
+
+    if arguments.pattern is None:
+        if arguments.out is not None:
+            raise InputError("--out needs a pattern; jaxswap generate lists them")
+        print(patterns_text())
+        return 0
+    if arguments.out is None:
+        raise InputError("a pattern needs --out FILE, the workload to write")
+    _check_out(arguments.out)
+    text = pattern_text(arguments.pattern)
+    workload = parse_workload(text, arguments.pattern.partition(":")[0])
+    if arguments.out.endswith(".parquet"):
+        write_workload(workload, arguments.out)
+    else:
+        write_text(text, arguments.out)  # with generated accesses as such, which is shorter
+    print(f"{summary_text(workload)}\nwritten: {arguments.out}")
+    return 0
+
+
+def _describe(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.cells_figure import figure_stem
+    from jaxswap.report.workload import draw_workload, recorded_text, workload_text
+    from jaxswap.workload import read_workload
+
+    if arguments.workload is None:
+        if arguments.figure is not None:
+            raise InputError("--figure needs a workload; jaxswap describe lists the recorded ones")
+        print(recorded_text())
+        return 0
+    stem = figure_stem(arguments.figure) if arguments.figure else None
+    workload = read_workload(_workload_path(arguments.workload))
+    print(workload_text(workload, shlex.join(command)))
+    if stem:
+        print(f"figure: {draw_workload(workload, stem, shlex.join(command))} (PDF and CSV beside it)")
+    return 0
+
+
+def _snapshot(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap.report.snapshot import snapshot_text
+    from jaxswap.workload.snapshot import take_snapshot, write_snapshot
+
+    _check_out(arguments.out)
+    snapshot = take_snapshot(_number(arguments.pid, "PID", 1, 2**31 - 1))
+    write_snapshot(snapshot, arguments.out)
+    print(f"{snapshot_text(snapshot)}\nwritten: {arguments.out}")
+    return 0
+
+
+def _workload_path(name: str) -> Path:
+    """Path of a recorded workload's name, or of a file."""
+    from jaxswap.workload import recorded, recorded_names
+
+    return recorded(name) if name in recorded_names() else Path(name)
+
+
+def _room_of(arguments: argparse.Namespace) -> Any:
+    from jaxswap.workload.accesses import Room
+
+    return Room(_number(arguments.operations, "--operations", 1, 10**9), arguments.cut)
+
+
+def _number(text: str, name: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high):
+        raise InputError(f"{name} {text}: write a whole number from {low} to {high}")
+    return int(text)
+
+
+def _check_out(path: str) -> None:
+    """Raise InputError, before the work, where the file cannot be written after it."""
+    folder = os.path.dirname(path) or "."
+    if "\0" in path or not os.path.isdir(folder) or os.path.isdir(path) or not os.access(folder, os.W_OK):
+        raise InputError(f"--out {path}: cannot be written there; name a file in a folder that exists")
 
 
 def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:

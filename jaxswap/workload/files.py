@@ -1,4 +1,4 @@
-"""Workload and recording files: opened plain or gzip with errors a user can mend, and written atomically."""
+"""Workload and recording files: opened plain, gzip or zst with errors a user can mend, written atomically."""
 
 import gzip
 import os
@@ -7,23 +7,26 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
+
+import pyarrow as pa
 
 from jaxswap.errors import InputError, reason
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 TEMPORARY = ".tmp"
 """How the name of a file ends that write_atomic has not finished; it begins with a dot and its name."""
 
 
 @contextmanager
 def open_checked(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
-    """Open `path` for reading as bytes, through gzip if its first two bytes say so (whatever its suffix).
+    """Open `path` for reading as bytes, through gzip or zstd if its first bytes say so (whatever its suffix).
 
     `what` names the kind of file in messages ("workload", "recording"). Raises InputError for a file that is
-    missing, unreadable, a directory, empty, cut off in the middle of its gzip stream, or damaged.
+    missing, unreadable, a directory, empty, cut off in the middle of its packed stream, or damaged.
     """
     name = os.fspath(path)
     try:
@@ -33,15 +36,20 @@ def open_checked(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
             raise InputError(f"{name}: is a device, not a {what} file")
         # peek, not seek: the file may be a FIFO
         with BufferedReader(open(name, "rb", buffering=0), 1 << 20) as source:
-            magic = source.peek(2)[:2]
+            magic = source.peek(4)[:4]
             if not magic:
                 raise InputError(f"{name}: the file is empty; a {what} was expected")
-            if magic == _GZIP_MAGIC:
+            if magic[:2] == _GZIP_MAGIC:
                 with gzip.GzipFile(fileobj=source, mode="rb") as unpacked:
                     yield cast(BinaryIO, unpacked)
-            elif name.endswith(".gz"):
+            elif magic == _ZSTD_MAGIC:
+                with BufferedReader(_Zstd(source), 1 << 20) as unpacked:  # pyright: ignore[reportArgumentType]
+                    yield unpacked
+            elif name.endswith((".gz", ".zst")):
+                kind = "gzip" if name.endswith(".gz") else "zstd"
                 raise InputError(
-                    f"{name}: the name ends in .gz but the content is not gzip; rename or recompress it"
+                    f"{name}: the name ends in {Path(name).suffix} but the content is not {kind}; rename or "
+                    "recompress it"
                 )
             else:
                 yield source
@@ -55,6 +63,22 @@ def open_checked(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
         raise InputError(f"{name}: damaged gzip data ({error}); fetch or record the file again") from None
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error})") from None
+
+
+class _Zstd(RawIOBase):
+    """A zstd stream, unpacked as it is read."""
+
+    def __init__(self, source: BufferedReader) -> None:
+        self.source = pa.CompressedInputStream(pa.PythonFile(source, "r"), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        view = memoryview(buffer)
+        data = self.source.read(len(view))
+        view[: len(data)] = data
+        return len(data)
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
@@ -97,9 +121,9 @@ def make_folder(path: Path, what: str) -> None:
 
 
 def stem(path: str | os.PathLike[str]) -> str:
-    """The file's name without folders and without .t, .txt, .log, .gz."""
+    """The file's name without folders and without its suffixes (.t, .parquet, .log, .gz ...)."""
     name = os.path.basename(os.fspath(path))
-    for suffix in (".gz", ".t", ".txt", ".log"):
+    for suffix in (".gz", ".zst", ".t", ".parquet", ".txt", ".log", ".csv", ".json", ".cfg"):
         if name.endswith(suffix) and name != suffix:
             name = name[: -len(suffix)]
     return name

@@ -1,18 +1,19 @@
 """Import a program's memory accesses from a valgrind lackey log, streamed, as a page-granular workload.
 
-The log comes from `valgrind --tool=lackey --trace-mem=yes --trace-syscalls=yes` and may be plain, gzip or a
-FIFO. Kept are loads, stores and modifies to anonymous private memory (mmap, the brk heap, the main stack)
+The log comes from `valgrind --tool=lackey --trace-mem=yes --trace-syscalls=yes` and may be plain, gzip, zstd
+or a FIFO. Kept are loads, stores and modifies to anonymous private memory (mmap, the brk heap, the main stack)
 and what read and write calls do to their buffers; see docs/workloads.md for every rule.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
 
 from jaxswap.errors import InputError
+from jaxswap.workload.accesses import BLOCK, OPERATIONS, place_blocks
 from jaxswap.workload.address_space import AddressSpace, Change, Vma
 from jaxswap.workload.files import open_checked, stem
 from jaxswap.workload.lackey_lines import PIECE, read_pieces
@@ -30,24 +31,23 @@ from jaxswap.workload.syscalls import (
 )
 from jaxswap.workload.text import ADVICE, Kind, Workload
 
-ENTRIES = 64
-OPERATIONS = 200_000
+ENTRIES = (64, 128, 256, 512, 1024)
+"""Pages in the repeat filter's list that are tried, the smallest that fits is taken."""
 STACK_TOP = 0x1FFF001000 >> 12  # where valgrind ends the main stack on amd64 Linux
 STACK_MOST = (16 << 20) >> 12  # its largest size there
 STACK_FIRST = (132 << 10) >> 12  # pages a stack has from the start (fs/exec.c, setup_arg_pages; 7.3)
-BLOCK = 512
 
 
 def import_lackey(
     path: str | os.PathLike[str],
-    entries: int | Sequence[int] = ENTRIES,
+    entries: int | Sequence[int] = ENTRIES[0],
     operations: int = OPERATIONS,
     cut: bool = False,
     name: str | None = None,
     advice: str = "plain",
     piece_bytes: int = PIECE,
 ) -> Workload:
-    """Read a lackey log (plain, gzip or FIFO) into a Workload.
+    """Read a lackey log (plain, gzip, zstd or FIFO) into a Workload.
 
     entries      pages in the repeat filter's list; of several, the smallest that fits `operations` is taken
     operations   most operations of the result
@@ -64,14 +64,17 @@ def import_lackey(
 def read_lackey(
     file: BinaryIO,
     where: str,
-    entries: int | Sequence[int] = ENTRIES,
+    entries: int | Sequence[int] = ENTRIES[0],
     operations: int = OPERATIONS,
     cut: bool = False,
     name: str = "lackey",
     advice: str = "plain",
     piece_bytes: int = PIECE,
+    report: Callable[[int, int], None] = lambda accesses, operations: None,
 ) -> Workload:
-    """import_lackey from an open binary file; `where` names it in messages."""
+    """import_lackey from an open binary file; `where` names it in messages.
+
+    report: called now and then with the accesses of the log and the operations so far."""
     sizes = sorted({entries} if isinstance(entries, int) else set(entries))
     if not sizes or sizes[0] < SMALLEST:
         raise InputError(f"the repeat filter needs at least {SMALLEST} entries; given: {entries}")
@@ -80,6 +83,7 @@ def read_lackey(
     importer = _Importer(where, sizes, operations, cut, advice)
     for piece in read_pieces(file, where, piece_bytes):
         importer.piece(piece.key, piece.position, piece.other, piece.accesses)
+        report(importer.raw, importer.outputs[0].count)
         if importer.full:
             break
     return importer.finish(name)
@@ -195,7 +199,10 @@ class _Importer:
                 return
             entries = last.filter.entries
             message = f"more than {self.limit} operations with a repeat filter of {entries} entries"
-            raise InputError(f"{self.where}: {message}; give a larger filter or a smaller input, or cut it")
+            raise InputError(
+                f"{self.where}: {message}; give a smaller input, a higher --operations, or --cut to keep the "
+                "first ones"
+            )
 
     # -- accesses
 
@@ -398,12 +405,6 @@ class _Importer:
 
 
 _COMMAND = "valgrind --tool=lackey --trace-mem=yes --trace-syscalls=yes"
-
-
-def place_blocks(blocks: np.ndarray) -> np.ndarray:
-    """Where each used 2 MiB block (sorted numbers) goes in the page space: neighbours stay neighbours, any
-    empty space between two others becomes one empty block."""
-    return np.cumsum(np.minimum(np.diff(blocks, prepend=blocks[0]), 2))
 
 
 def _page_end(address: int, length: int) -> int:

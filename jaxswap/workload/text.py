@@ -2,9 +2,8 @@
 
 import copy
 import enum
-import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxtyping import Int32, UInt8
 
 from jaxswap.errors import InputError, NotModelled
 from jaxswap.workload import generate
-from jaxswap.workload.files import open_checked, stem, write_atomic
+from jaxswap.workload.files import stem
 from jaxswap.workload.processes import MOST_CGROUPS, check_cgroup, check_lives, split_prefix
 
 ADVICE = ("huge", "nohuge", "plain")
@@ -114,12 +113,11 @@ KNOWN = sorted(
 )
 
 
-def read_workload(path: str | os.PathLike[str]) -> Workload:
-    """Read a workload file (.t or .t.gz).
+def read_text(file: Iterable[bytes], path: str) -> Workload:
+    """The workload in the lines of an open file; `path` names it in messages.
 
     Raises InputError, naming file and line, for anything that cannot be replayed."""
-    with open_checked(path, "workload") as file:
-        return _Parser(os.fspath(path), stem(path), os.fspath(path)).run(file)
+    return _Parser(path, stem(path), path).run(file)
 
 
 def parse_workload(text: str, name: str = "workload") -> Workload:
@@ -129,16 +127,11 @@ def parse_workload(text: str, name: str = "workload") -> Workload:
     return _Parser(name, name, "").run(text.encode("utf-8", "surrogateescape").splitlines())
 
 
-def write_workload(workload: Workload, path: str | os.PathLike[str]) -> None:
-    """Write a workload in text form; gzip where the path ends in .gz. The file appears whole or not at all.
+def format_workload(workload: Workload) -> str:
+    """The text form of a workload: its meta comments, REGION, one operation a line.
 
     Generated accesses were expanded when read and are written as the accesses they stand for.
     """
-    write_atomic(path, format_workload(workload).encode("utf-8", "surrogateescape"), "workload")
-
-
-def format_workload(workload: Workload) -> str:
-    """The text form of a workload: its meta comments, REGION, one operation a line."""
     lines = [f"# {key} {value}".rstrip() for key, value in workload.meta.items()]
     lines.append(f"REGION {workload.npages} {workload.advice}")
     names = [kind.name for kind in Kind]
@@ -420,60 +413,83 @@ class _Parser:
             kind, v, n, line = (np.concatenate(column) for column in zip(*self.pieces, strict=True))
         else:
             kind, v, n, line = (np.zeros(0, np.int64) for _ in range(4))
-        bad = np.flatnonzero((v + n > self.npages) & (kind < Kind.FORK))
-        if len(bad):
-            i = int(bad[0])
-            last = v[i] + n[i] - 1
-            message = f"{Kind(int(kind[i])).name}: page {last} is outside REGION (pages 0..{self.npages - 1})"
-            raise self.fail(int(line[i]), message)
         kind = kind.astype(np.uint8)
         process, cpu = (np.zeros(len(kind), np.uint8) for _ in range(2))
         for start, stop, owner, where in self.prefixed:
             process[start:stop], cpu[start:stop] = owner, where
-        self.check_processes(kind, v, line, process)
-        self.check_mapped(kind, v, n, line, process)
+        check_operations(self.npages, kind, v, n, line, process, self.fail)
         v, n, line = (column.astype(np.int32) for column in (v, n, line))
         meta = self.meta
         return Workload(
             self.name, self.path, self.npages, self.advice, kind, v, n, line, self.text, meta, process, cpu
         )
 
-    def check_processes(self, kind: np.ndarray, v: np.ndarray, line: np.ndarray, process: np.ndarray) -> None:
-        """Every operation belongs to a process that lives at that moment."""
-        rows = np.flatnonzero((kind >= Kind.FORK) | (process > 0)).tolist()
-        check_lives(((int(line[i]), Kind(kind[i]).name, int(process[i]), int(v[i])) for i in rows), self.fail)
 
-    def check_mapped(
-        self, kind: np.ndarray, v: np.ndarray, n: np.ndarray, line: np.ndarray, process: np.ndarray
-    ) -> None:
-        """Every access and every advice lies in pages that belong to a VMA of its process at that moment."""
-        if not ((kind == Kind.MAP) | (kind == Kind.UNMAP)).any():
-            return
-        coverages = {0: Coverage()}
-        if kind[0] != Kind.MAP:
-            coverages[0].add(0, self.npages)
-        turns = np.flatnonzero(np.diff(process)) + 1
-        changes = np.flatnonzero((kind == Kind.MAP) | (kind == Kind.UNMAP) | (kind == Kind.FORK))
-        wants = kind < Kind.MAP
-        previous = 0
-        for change in (*np.union1d(turns, changes).tolist(), len(kind)):
-            if change > previous:
-                part = slice(previous, change)
-                coverage = coverages[int(process[previous])]
-                bad = np.flatnonzero(wants[part] & coverage.outside(v[part], n[part]))
-                if len(bad):
-                    i = previous + int(bad[0])
-                    pages = f"page {v[i]}" if n[i] == 1 else f"pages {v[i]}..{v[i] + n[i] - 1}"
-                    message = (
-                        f"{Kind(int(kind[i])).name}: {pages} not wholly inside mapped ranges; MAP them first"
-                    )
-                    raise self.fail(int(line[i]), message)
-            previous = change
-            if change < len(kind):
-                coverage = coverages[int(process[change])]
-                if kind[change] == Kind.FORK:
-                    coverages[int(v[change])] = copy.deepcopy(coverage)
-                elif kind[change] in (Kind.MAP, Kind.UNMAP):
-                    edit = coverage.add if kind[change] == Kind.MAP else coverage.remove
-                    edit(int(v[change]), int(v[change] + n[change]))
-                    previous = change + 1
+Fail = Callable[[int, str], InputError]
+"""Makes the error of a line."""
+
+
+def check_operations(
+    npages: int,
+    kind: np.ndarray,
+    v: np.ndarray,
+    n: np.ndarray,
+    line: np.ndarray,
+    process: np.ndarray,
+    fail: Fail,
+) -> None:
+    """Raise `fail(line, message)` for an operation outside REGION or every VMA, or of no living process.
+
+    kind, v, n, line, process as in Workload; v and n must be int64 here, so that their sums hold.
+    """
+    bad = np.flatnonzero((v + n > npages) & (kind < Kind.FORK))
+    if len(bad):
+        i = int(bad[0])
+        last = v[i] + n[i] - 1
+        message = f"{Kind(int(kind[i])).name}: page {last} is outside REGION (pages 0..{npages - 1})"
+        raise fail(int(line[i]), message)
+    rows = np.flatnonzero((kind >= Kind.FORK) | (process > 0)).tolist()
+    check_lives(((int(line[i]), Kind(kind[i]).name, int(process[i]), int(v[i])) for i in rows), fail)
+    _check_mapped(npages, kind, v, n, line, process, fail)
+
+
+def _check_mapped(
+    npages: int,
+    kind: np.ndarray,
+    v: np.ndarray,
+    n: np.ndarray,
+    line: np.ndarray,
+    process: np.ndarray,
+    fail: Fail,
+) -> None:
+    """Every access and every advice lies in pages that belong to a VMA of its process at that moment."""
+    if not ((kind == Kind.MAP) | (kind == Kind.UNMAP)).any():
+        return
+    coverages = {0: Coverage()}
+    if kind[0] != Kind.MAP:
+        coverages[0].add(0, npages)
+    turns = np.flatnonzero(np.diff(process)) + 1
+    changes = np.flatnonzero((kind == Kind.MAP) | (kind == Kind.UNMAP) | (kind == Kind.FORK))
+    wants = kind < Kind.MAP
+    previous = 0
+    for change in (*np.union1d(turns, changes).tolist(), len(kind)):
+        if change > previous:
+            part = slice(previous, change)
+            coverage = coverages[int(process[previous])]
+            bad = np.flatnonzero(wants[part] & coverage.outside(v[part], n[part]))
+            if len(bad):
+                i = previous + int(bad[0])
+                pages = f"page {v[i]}" if n[i] == 1 else f"pages {v[i]}..{v[i] + n[i] - 1}"
+                message = (
+                    f"{Kind(int(kind[i])).name}: {pages} not wholly inside mapped ranges; MAP them first"
+                )
+                raise fail(int(line[i]), message)
+        previous = change
+        if change < len(kind):
+            coverage = coverages[int(process[change])]
+            if kind[change] == Kind.FORK:
+                coverages[int(v[change])] = copy.deepcopy(coverage)
+            elif kind[change] in (Kind.MAP, Kind.UNMAP):
+                edit = coverage.add if kind[change] == Kind.MAP else coverage.remove
+                edit(int(v[change]), int(v[change] + n[change]))
+                previous = change + 1

@@ -1,5 +1,7 @@
-"""The workloads recorded from real programs that come with the package."""
+"""The workloads recorded from real programs that come with the package; table.csv says which are held out."""
 
+import csv
+from functools import cache
 from pathlib import Path
 
 from jaxswap.errors import InputError
@@ -7,14 +9,27 @@ from jaxswap.errors import InputError
 _FOLDER = Path(__file__).parent
 
 
-def recorded_names() -> list[str]:
-    """Names of the recorded workloads, sorted."""
-    return sorted(path.name.removesuffix(".t.gz") for path in _FOLDER.glob("*.t.gz"))
+@cache
+def _table() -> dict[str, bool]:
+    """Name -> is it held out, of every recording."""
+    with open(_FOLDER / "table.csv", newline="") as file:
+        return {row["name"]: row["held_out"] == "yes" for row in csv.DictReader(file)}
+
+
+def recorded_names(held_out: bool | None = None) -> list[str]:
+    """Names of the recorded workloads, sorted.
+
+    held_out: True for those on which no heuristic may be made or tuned, False for the others, None for all."""
+    return sorted(name for name, held in _table().items() if held_out in (None, held))
+
+
+def is_held_out(name: str) -> bool:
+    """Whether the recorded workload is held out from making and tuning heuristics."""
+    return _table()[name]
 
 
 def recorded(name: str) -> Path:
     """Path of the recorded workload `name`. Raises InputError, with the known names, if there is none."""
-    path = _FOLDER / f"{name}.t.gz"
     if name not in recorded_names():
         raise InputError(f"no recorded workload {name!r}; there are: {', '.join(recorded_names()) or 'none'}")
-    return path
+    return _FOLDER / f"{name}.t.gz"

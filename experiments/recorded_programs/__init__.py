@@ -1,0 +1,1 @@
+"""How the workloads in jaxswap/workload/recorded were recorded: inputs and commands, to make them again."""
