@@ -160,8 +160,8 @@ def _figure(workload: Workload, parts: OverTime, cells: np.ndarray, used: int, l
     axes.plot(ends, 1000 * parts.missed / many, color=_RED, lw=1, label="missed at half the pages")
     axes.plot(ends, 1000 * parts.fresh / many, color=_GREEN, lw=1, label="new pages")
     axes.set_ylabel("per 1,000 accesses")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.set_ylim(0, 1.3 * max(axes.get_ylim()[1], 1))  # room for the legend
+    axes.legend(frameon=False, loc="upper right")
     for one in (grid[0, 1], grid[1, 0]):
         one.set_xlim(0, max(total, 1e-3))
         one.set_xlabel("thousand accesses")

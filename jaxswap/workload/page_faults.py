@@ -97,4 +97,4 @@ class _Files:
 
 
 def _is_file(name: bytes) -> bool:
-    return name.startswith(b"/") and not name.startswith((b"//anon", b"/dev/zero"))
+    return name.startswith((b"/", b"[v")) and not name.startswith((b"//anon", b"/dev/zero"))
