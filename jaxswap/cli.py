@@ -261,17 +261,28 @@ def _workload_commands(commands: Any) -> None:
     imported.add_argument("--out", **out)
     _room(imported)
     imported.add_argument(
-        "--pid", metavar="PID", action="append", default=[], help="csv, perf: keep only this process; may be repeated"
+        "--pid",
+        metavar="PID",
+        action="append",
+        default=[],
+        help="csv, perf: keep only this process; may be repeated",
     )
-    imported.add_argument("--seed", metavar="N", default="0", help="damo, masim: seed of the draws (default 0)")
+    imported.add_argument(
+        "--seed", metavar="N", default="0", help="damo, masim: seed of the draws (default 0)"
+    )
     imported.add_argument(
         "--rate", metavar="N", default="4", help="masim: page accesses a millisecond of a phase (default 4)"
     )
     imported.set_defaults(run=_import)
 
-    generate = commands.add_parser("generate", help="write a synthetic workload; without a pattern, list them")
+    generate = commands.add_parser(
+        "generate", help="write a synthetic workload; without a pattern, list them"
+    )
     generate.add_argument(
-        "pattern", metavar="PATTERN[:K=V,...]", nargs="?", help="for example zipf:pages=8192,count=200000,seed=3"
+        "pattern",
+        metavar="PATTERN[:K=V,...]",
+        nargs="?",
+        help="for example zipf:pages=8192,count=200000,seed=3",
     )
     generate.add_argument("--out", **(out | {"required": False}))
     generate.set_defaults(run=_generate)
@@ -511,8 +522,7 @@ def _generate(arguments: argparse.Namespace, command: list[str]) -> int:
 
 
 def _describe(arguments: argparse.Namespace, command: list[str]) -> int:
-    from jaxswap.report.cells_figure import figure_stem
-    from jaxswap.report.workload import draw_workload, recorded_text, workload_text
+    from jaxswap.report.workload import recorded_text, workload_text
     from jaxswap.workload import read_workload
 
     if arguments.workload is None:
@@ -520,11 +530,16 @@ def _describe(arguments: argparse.Namespace, command: list[str]) -> int:
             raise InputError("--figure needs a workload; jaxswap describe lists the recorded ones")
         print(recorded_text())
         return 0
-    stem = figure_stem(arguments.figure) if arguments.figure else None
+    if arguments.figure is None:
+        print(workload_text(read_workload(_workload_path(arguments.workload))))
+        return 0
+    from jaxswap.report.cells_figure import figure_stem
+    from jaxswap.report.workload_figure import draw_workload
+
+    stem = figure_stem(arguments.figure)
     workload = read_workload(_workload_path(arguments.workload))
-    print(workload_text(workload, shlex.join(command)))
-    if stem:
-        print(f"figure: {draw_workload(workload, stem, shlex.join(command))} (PDF and CSV beside it)")
+    print(workload_text(workload))
+    print(f"figure: {draw_workload(workload, stem, shlex.join(command))} (PDF and CSV beside it)")
     return 0
 
 

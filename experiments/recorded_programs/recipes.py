@@ -92,11 +92,11 @@ def jq_input(folder: Path) -> None:
 
 
 def zstd_input(folder: Path) -> None:
-    """4 MB of text: words of a list of 4,000, the first most often."""
+    """3 MB of text: words of a list of 4,000, the first most often."""
     words = [f"{word:x}" for word in splitmix64(3, 0, 4_000).tolist()]
-    draws = splitmix64(4, 0, 260_000)
+    draws = splitmix64(4, 0, 195_000)
     ranks = ((draws & 0xFFF) * (draws >> 12 & 0xFFF) * 4000 >> 24).tolist()
-    (folder / "text").write_text(" ".join(words[rank] for rank in ranks)[: 4 << 20])
+    (folder / "text").write_text(" ".join(words[rank] for rank in ranks)[: 3 << 20])
 
 
 def compile_input(folder: Path) -> None:
@@ -104,23 +104,22 @@ def compile_input(folder: Path) -> None:
     parts = ["typedef struct { int a[16]; double d; struct { char *s; unsigned u; } in; } rec;\n"]
     for i in range(16):
         cases = "".join(f"  case {c}: r->a[{c}] += x * {i + c}; break;\n" for c in range(8))
-        parts.append(
-            f"int f{i}(rec *r, int x)\n{{\n int s = 0;\n for (int i = 0; i < x; i++) {{\n  switch (i & 7) {{\n"
-            f"{cases}  }}\n  s += r->a[i & 15] ^ (int)r->d;\n  if (s > {i}) r->in.u += s;\n }}\n"
-            + (f" return s + f{i * 7 % i}(r, s >> 3);\n}}\n" if i else " return s;\n}\n")
-        )
+        loop = f" for (int i = 0; i < x; i++) {{\n  switch (i & 7) {{\n{cases}  }}\n"
+        rest = f"  s += r->a[i & 15] ^ (int)r->d;\n  if (s > {i}) r->in.u += s;\n }}\n"
+        last = f" return s + f{i * 7 % i}(r, s >> 3);\n}}\n" if i else " return s;\n}\n"
+        parts.append(f"int f{i}(rec *r, int x)\n{{\n int s = 0;\n{loop}{rest}{last}")
     (folder / "many.c").write_text("".join(parts))
 
 
 def numpy_input(folder: Path) -> None:
-    """Array expressions on 700 x 700 doubles: each temporary is a mapping of its own, some read by columns."""
+    """Array expressions on 600 x 600 doubles: each temporary is a mapping, some are read by columns."""
     (folder / "arrays.py").write_text(
         """\
 import numpy
 
-a = numpy.arange(490_000, dtype=float).reshape(700, 700) / 490_000
+a = numpy.arange(360_000, dtype=float).reshape(600, 600) / 360_000
 b = a.T.copy()
-for step in range(4):
+for step in range(3):
     c = a * 0.5 + b
     b = c.T - a
     a = numpy.where(c > b, c, a)[:, ::-1].copy()
@@ -155,7 +154,8 @@ def redis_input(folder: Path) -> None:
     (folder / "log" / "log.1.incr.aof").write_bytes(data)
     (folder / "log" / "log.manifest").write_text("file log.1.incr.aof seq 1 type i\n")
     (folder / "redis.conf").write_text(
-        "port 0\nunixsocket redis.socket\nsave ''\nappendonly yes\nappenddirname log\nappendfilename log\nactiverehashing no\n"
+        "port 0\nunixsocket redis.socket\nsave ''\nactiverehashing no\n"
+        "appendonly yes\nappenddirname log\nappendfilename log\n"
     )
 
 
@@ -206,8 +206,8 @@ PROGRAMS = {
         compile_input,
     ),
     "zstd": Program(
-        "zstd -9 of a 4 MB text: a window read forwards, hash tables and chains hit at random",
-        ("zstd", "-q", "-f", "-9", "--single-thread", "text", "-o", "text.zst"),
+        "zstd -6 of a 3 MB text: a window read forwards, hash tables and chains hit at random",
+        ("zstd", "-q", "-f", "-6", "--single-thread", "text", "-o", "text.zst"),
         zstd_input,
     ),
     "graph": Program(
@@ -216,7 +216,7 @@ PROGRAMS = {
         c_input("page_rank"),
     ),
     "numpy": Program(
-        "NumPy expressions on matrices of 4 MB: temporaries mapped and unmapped, rows and columns",
+        "NumPy expressions on matrices of 3 MB: temporaries mapped and unmapped, rows and columns",
         ("/usr/bin/python3", "arrays.py"),
         numpy_input,
     ),

@@ -22,13 +22,17 @@ def snapshot_text(snapshot: Snapshot) -> str:
         rows.append(cells + [f"{whole_blocks(snapshot, device, order):,}" for order in _ORDERS])
     if rows:
         header = ["device", "pages", *(f"{4 << order}kB" for order in _ORDERS)]
-        lines += ["", "aligned blocks of pages that are in aligned blocks of slots:", text_table(header, rows, 1)]
+        lines += [
+            "",
+            "aligned blocks of pages that are in aligned blocks of slots:",
+            text_table(header, rows, 1),
+        ]
     return "\n".join(lines)
 
 
 def whole_blocks(snapshot: Snapshot, device: int, order: int) -> int:
-    """Aligned blocks of 2^order pages of one VMA that lie in order in an aligned block of slots of the device:
-    what a swap-in of the order needs (mm/memory.c, alloc_swap_folio; 7.3)."""
+    """Aligned blocks of 2^order pages of one VMA that lie in order in an aligned block of slots of the
+    device: what a swap-in of the order needs (mm/memory.c, alloc_swap_folio; 7.3)."""
     here = np.flatnonzero(snapshot.device == device)
     page, slot, vma = snapshot.page[here], snapshot.slot[here], snapshot.vma[here]
     inside = (page & ((1 << order) - 1)) == (slot & ((1 << order) - 1))

@@ -1,54 +1,24 @@
-"""What a workload is like, as text and as a figure; and the list of the recorded ones."""
+"""What a workload is like, as text; and the lists of the recorded ones and of the synthetic patterns."""
 
-import csv
-import io
-import textwrap
-from pathlib import Path
-from typing import Any
-
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
-from jaxswap import __version__
-from jaxswap.origin import commit
 from jaxswap.report.tables import text_table
 from jaxswap.workload import Workload, is_held_out, read_workload, recorded, recorded_names
 from jaxswap.workload.describe import Description, describe
-from jaxswap.workload.files import write_atomic
-from jaxswap.workload.over_time import BLOCK, OverTime, over_time, pages_of
+from jaxswap.workload.over_time import OverTime, over_time
 from jaxswap.workload.patterns import PATTERNS
 
-WIDTH = 7.0  # inches: two columns of a paper
-TEXT_PARTS, FIGURE_PARTS = 10, 100
-_MAP = (200, 120)  # cells of the map of accesses: in time, in pages
-_BLUE, _RED, _GREEN = "#0072B2", "#D55E00", "#009E73"
-_STYLE: dict[Any, Any] = {
-    "font.size": 7,
-    "axes.titlesize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5,
-    "pdf.fonttype": 42,
-    "figure.dpi": 200,
-}
+PARTS = 10
 
 
-def workload_text(workload: Workload, command: str) -> str:
+def workload_text(workload: Workload) -> str:
     """Header, numbers, a table over time and one of densities."""
-    seen = describe(workload)
-    parts = over_time(workload, TEXT_PARTS)
-    lines = [f"{key:<13}{value}" for key, value in workload.meta.items()]
-    return "\n".join([*lines, *_numbers(workload, seen), "", _over_time(parts), "", _density(parts), "", said(command)])
+    parts = over_time(workload, PARTS)
+    return "\n\n".join([summary_text(workload), _over_time(parts), _density(parts)])
 
 
 def summary_text(workload: Workload) -> str:
-    """Header and numbers alone, for a workload that was just made."""
+    """Header and numbers alone."""
     lines = [f"{key:<13}{value}" for key, value in workload.meta.items()]
     return "\n".join([*lines, *_numbers(workload, describe(workload))])
 
@@ -64,12 +34,6 @@ def recorded_text() -> str:
     table = text_table(["name", "for", "operations", "accesses", ""], rows, 2)
     # the last column is prose
     return "\n".join(line.rstrip() for line in table.splitlines())
-
-
-def said(command: str) -> str:
-    """What made a description: version, commit, command. Nothing in it is random or depends on a kernel."""
-    version = commit()
-    return f"jaxswap {__version__}{f' ({version[:12]}{version[40:]})' if version else ''}, command: {command}"
 
 
 def _numbers(workload: Workload, seen: Description) -> list[str]:
@@ -120,101 +84,13 @@ def _density(parts: OverTime) -> str:
     return f"{head}\n" + text_table([name for name, _, _ in groups], [cells], 0)
 
 
-def draw_workload(workload: Workload, stem: Path, command: str) -> Path:
-    """Write STEM.png, STEM.pdf and STEM.csv; returns the path of the PNG."""
-    parts = over_time(workload, FIGURE_PARTS)
-    page, _ = pages_of(workload)
-    # pages that are never touched take no room on the axis
-    used, place = np.unique(page, return_inverse=True)
-    cells, *_ = np.histogram2d(
-        np.arange(len(page)), place, bins=_MAP, range=((0, max(len(page), 1)), (0, max(len(used), 1)))
-    )
-    line = said(command)
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(workload, parts, cells, len(used), line)
-        # no date, so that equal runs give equal files
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)
-            write_atomic(stem.with_name(f"{stem.name}.{suffix}"), buffer.getvalue(), "figure")
-    write_atomic(stem.with_name(f"{stem.name}.csv"), _csv(parts, cells, line).encode(), "figure's data")
-    return stem.with_name(f"{stem.name}.png")
-
-
-def _figure(workload: Workload, parts: OverTime, cells: np.ndarray, used: int, line: str) -> Figure:
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-    grid = figure.subplots(2, 2)
-    total = int(parts.accesses.sum()) / 1000
-    ends = np.cumsum(parts.accesses) / 1000
-    many = np.maximum(parts.accesses, 1)
-    _map(figure, grid[0, 0], cells, total, used)
-    axes = grid[0, 1]
-    axes.set_title("footprint and pages touched")
-    axes.plot(ends, parts.footprint, color=_BLUE, lw=1, label="hold something")
-    axes.plot(ends, parts.touched, color=_RED, lw=1, label=f"touched in {100 // FIGURE_PARTS} % of the run")
-    axes.set_ylabel("pages")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    axes = grid[1, 0]
-    axes.set_title("reuse")
-    axes.plot(ends, 1000 * parts.missed / many, color=_RED, lw=1, label="missed at half the pages")
-    axes.plot(ends, 1000 * parts.fresh / many, color=_GREEN, lw=1, label="new pages")
-    axes.set_ylabel("per 1,000 accesses")
-    axes.set_ylim(0, 1.3 * max(axes.get_ylim()[1], 1))  # room for the legend
-    axes.legend(frameon=False, loc="upper right")
-    for one in (grid[0, 1], grid[1, 0]):
-        one.set_xlim(0, max(total, 1e-3))
-        one.set_xlabel("thousand accesses")
-    axes = grid[1, 1]
-    axes.set_title("density of 64 kB blocks")
-    axes.bar(range(1, BLOCK + 1), parts.blocks[1:], color=_BLUE, width=0.8)
-    axes.set_xticks([1, 4, 8, 12, 16])
-    axes.set_xlabel("pages of 16 ever touched")
-    axes.set_ylabel("blocks")
-    figure.suptitle(f"{workload.name}: {workload.meta.get('about', workload.meta.get('command', ''))}"[:110], fontsize=8)
-    figure.supxlabel("\n".join(textwrap.wrap(line, 150)), fontsize=5, color="0.4")
-    return figure
-
-
-def _map(figure: Figure, axes: Axes, cells: np.ndarray, total: float, used: int) -> None:
-    axes.set_title("accesses")
-    shown = np.ma.masked_equal(cells.T, 0)
-    image = axes.imshow(
-        shown,
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        cmap="cividis_r",
-        norm=LogNorm(1, max(float(cells.max(initial=1)), 2)),
-        extent=(0, max(total, 1e-3), 0, max(used, 1)),
-    )
-    axes.set_xlabel("thousand accesses")
-    axes.set_ylabel("pages touched, by address")
-    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
-    bar.set_label("accesses")
-    bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-
-
-def _csv(parts: OverTime, cells: np.ndarray, line: str) -> str:
-    buffer = io.StringIO()
-    buffer.write(f"# {line}\n")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["what", "x", "y", "value"])
-    for name in ("accesses", "writes", "footprint", "touched", "fresh", "missed", "reuse", "density"):
-        for part, value in enumerate(getattr(parts, name).tolist()):
-            writer.writerow([name, part, "", f"{value:.6g}" if isinstance(value, float) else value])
-    for pages, count in enumerate(parts.blocks.tolist()):
-        writer.writerow(["blocks", pages, "", count])
-    for x, y in zip(*np.nonzero(cells), strict=True):
-        writer.writerow(["map", int(x), int(y), int(cells[x, y])])
-    return buffer.getvalue()
-
-
 def patterns_text() -> str:
     """The synthetic patterns: what each does, and its parameters with their defaults."""
     lines = []
     for pattern in PATTERNS.values():
         lines.append(f"{pattern.name}: {pattern.about}")
         for number in pattern.numbers:
-            lines.append(f"    {number.name}={number.default:<10} {number.about} ({number.low} to {number.high})")
+            lines.append(
+                f"    {number.name}={number.default:<10} {number.about} ({number.low} to {number.high})"
+            )
     return "\n".join(lines)

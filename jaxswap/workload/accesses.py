@@ -58,7 +58,9 @@ def workload_of(
         raise InputError(f"{where}: holds no accesses; nothing can be replayed")
     processes = int(accesses.process.max()) + 1
     if processes > MOST_PROCESSES:
-        raise InputError(f"{where}: {processes} processes; a workload has at most {MOST_PROCESSES}: give --pid")
+        raise InputError(
+            f"{where}: {processes} processes; a workload has at most {MOST_PROCESSES}: give --pid"
+        )
     maps = [
         (process, start, end)
         for process in range(processes)
@@ -87,7 +89,7 @@ def workload_of(
                 "keep the first ones"
             )
         meta = {**meta, "cut": f"after {most} operations"}
-    text = {i: "plain" for i in range(forks, min(forks + len(maps), most))}
+    text = dict.fromkeys(range(forks, min(forks + len(maps), most)), "plain")
     kind, v, n, owner = (column[:most] for column in (kind, v, n, owner))
     line = np.arange(2, len(kind) + 2, dtype=np.int32)
     return Workload(

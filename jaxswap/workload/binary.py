@@ -1,4 +1,4 @@
-"""The binary form of a workload: a Parquet file with a row an operation, read whole and checked like the text.
+"""The binary form of a workload: a Parquet file with a row an operation, checked like the text when read.
 
 Columns kind (name of the operation), v, n, process, cpu as in Workload, and text (null where there is none).
 The file's metadata holds under "jaxswap" a JSON object: form, npages, advice, meta.
@@ -51,7 +51,7 @@ def pack(workload: Workload) -> bytes:
         sink,
         compression="zstd",
         compression_level=19,
-        use_dictionary=["kind", "n", "text"],
+        use_dictionary=["kind", "n", "text"],  # pyright: ignore[reportArgumentType]
         column_encoding={"v": "BYTE_STREAM_SPLIT"},
     )
     return sink.getvalue().to_pybytes()
@@ -60,7 +60,7 @@ def pack(workload: Workload) -> bytes:
 def unpack(data: bytes, path: str) -> Workload:
     """The workload of a file's bytes; `path` names it in messages.
 
-    Raises InputError, naming file and operation, for what pack never wrote and for what cannot be replayed."""
+    Raises InputError, naming file and operation, for another file and for what cannot be replayed."""
     table, about = _read(data, path)
     npages, advice, meta = (about.get(name) for name in ("npages", "advice", "meta"))
     if not isinstance(npages, int) or not 1 <= npages <= MOST_PAGES or advice not in ADVICE:
@@ -101,7 +101,9 @@ def _read(data: bytes, path: str) -> tuple[pa.Table, dict[str, Any]]:
     try:
         about = json.loads((table.schema.metadata or {})[_KEY])
         if about.get("form") != FORM:
-            raise InputError(f"{path}: is of form {about.get('form')!r}, not {FORM}; write it with this jaxswap")
+            raise InputError(
+                f"{path}: is of form {about.get('form')!r}, not {FORM}; write it with this jaxswap"
+            )
     except (KeyError, ValueError, AttributeError):
         raise InputError(f"{path}: is a Parquet file but no workload of jaxswap") from None
     for name, kind in {**_COLUMNS, "text": pa.string()}.items():

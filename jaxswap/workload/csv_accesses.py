@@ -32,7 +32,9 @@ def read_csv(lines: Iterable[bytes], where: str, pids: frozenset[int] = frozense
         row = _row(line)
         if row is None:
             shown = line[:60].decode("utf-8", "backslashreplace")
-            raise InputError(f"{where}:{number}: {shown!r} is no access; write t,pid,page,write, as 0.5,17,4096,1")
+            raise InputError(
+                f"{where}:{number}: {shown!r} is no access; write t,pid,page,write, as 0.5,17,4096,1"
+            )
         if not pids or row[1] in pids:
             rows.append(row)
     rows.sort(key=lambda row: row[0])

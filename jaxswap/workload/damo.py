@@ -8,6 +8,7 @@ in which order it does not say; expand() has the rule that makes accesses of it.
 import json
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +44,14 @@ class Snapshot:
 
 
 def read_damo(data: bytes, where: str) -> list[Snapshot]:
-    """The snapshots of all records, by time, then by target. Raises InputError for what damo does not write."""
+    """The snapshots of all records, by time, then by target. Raises InputError for anything else."""
     if data[:1] == b"\x78":
         try:
             data = zlib.decompress(data)
         except zlib.error as error:
-            raise InputError(f"{where}: damaged compressed JSON ({error}); fetch or record it again") from None
+            raise InputError(
+                f"{where}: damaged compressed JSON ({error}); fetch or record it again"
+            ) from None
     try:
         records = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -92,8 +95,8 @@ def expand(snapshots: list[Snapshot], where: str, seed: int) -> Accesses:
             total += count
             if total > MOST_ACCESSES:
                 raise InputError(
-                    f"{where}: its regions come to more than {MOST_ACCESSES} pages over all snapshots; record "
-                    "a smaller target or a shorter time"
+                    f"{where}: its regions come to more than {MOST_ACCESSES} pages over all snapshots; "
+                    "record a smaller target or a shorter time"
                 )
             draws = splitmix64(seed, at, count)
             at += count
@@ -134,7 +137,7 @@ def _region(region: dict[str, Any], most: float) -> Region:
     return Region(start >> 12, -(-end >> 12), min(share, 1.0))
 
 
-def _scaled(value: Any, units: dict[str, float], default: str = "") -> float:
+def _scaled(value: Any, units: Mapping[str, float], default: str = "") -> float:
     """A number, or text as damo formats it: "4,096", "4.000 KiB", "5 ms"."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is no number")

@@ -12,9 +12,9 @@ from jaxswap.workload.text import Kind, Workload
 class Description:
     """Numbers of one workload.
 
-    footprint is the number of different pages accessed, those of processes apart; writes the part of the accesses that are TOUCH or
-    ZERO; vmas the most VMAs at one time (pieces made by UNMAP, not by advice); misses what a 4 KiB LRU
-    memory of half the footprint misses per 1,000 accesses, first touches not counted.
+    footprint is the number of different pages accessed, those of processes apart; writes the part of the
+    accesses that are TOUCH or ZERO; vmas the most VMAs at one time (pieces made by UNMAP, not by advice);
+    misses what a 4 KiB LRU memory of half the footprint misses per 1,000 accesses, first touches not counted.
     """
 
     pages: int

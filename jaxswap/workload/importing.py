@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from typing import BinaryIO, cast
 
@@ -34,7 +34,7 @@ class Options:
     """How a file is read. entries: as import_lackey's, for lackey; pids: the processes to keep, all if empty,
     for csv and perf; seed: of the draws, for damo and masim; rate: accesses a millisecond, for masim."""
 
-    room: Room = Room()
+    room: Room = field(default_factory=Room)
     entries: Sequence[int] = ENTRIES
     pids: frozenset[int] = frozenset()
     seed: int = 0
@@ -42,7 +42,10 @@ class Options:
 
 
 def import_workload(
-    path: str | os.PathLike[str], form: str | None = None, options: Options | None = None, name: str | None = None
+    path: str | os.PathLike[str],
+    form: str | None = None,
+    options: Options | None = None,
+    name: str | None = None,
 ) -> Workload:
     """Read a file of another tool: plain, gzip or zstd.
 
@@ -61,13 +64,15 @@ def import_workload(
 
 
 def form_of(file: BinaryIO, where: str) -> str:
-    """The form of an open file, by its first 64 KiB, which stay unread. Raises InputError if it is not clear."""
+    """The form of an open file, by its first 64 KiB, which stay unread. Raises InputError if unclear."""
     # a packed stream may hand out less at a time; what it holds at once is enough to tell
     start = cast(BufferedReader, file).peek(_LOOK)[:_LOOK]
     found = [form for form, tells in _TELLS.items() if tells(start)]
     if len(found) != 1:
         why = f"it may be {' or '.join(found)}" if found else "it is like none of them"
-        raise InputError(f"{where}: its form cannot be told from its content ({why}); give --form {'|'.join(FORMS)}")
+        raise InputError(
+            f"{where}: its form cannot be told from its content ({why}); give --form {'|'.join(FORMS)}"
+        )
     return found[0]
 
 
@@ -78,9 +83,13 @@ def _first_line(start: bytes) -> bytes:
 
 _TELLS = {
     "lackey": lambda start: bool(_LACKEY.search(start)),
-    "csv": lambda start: _first_line(start).replace(b" ", b"") == HEADER or _first_line(start).count(b",") == 3,
+    "csv": lambda start: (
+        _first_line(start).replace(b" ", b"") == HEADER or _first_line(start).count(b",") == 3
+    ),
     "perf": lambda start: bool(_FAULTS.search(start)),
-    "damo": lambda start: start.lstrip()[:1] == b"[" or start[:2] in (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"),
+    "damo": lambda start: (
+        start.lstrip()[:1] == b"[" or start[:2] in (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+    ),
     "masim": lambda start: bool(_REGION.fullmatch(_first_line(start))),
 }
 
@@ -108,10 +117,8 @@ def _damo(file: BinaryIO, where: str, name: str, options: Options) -> Workload:
 
 def _masim(file: BinaryIO, where: str, name: str, options: Options) -> Workload:
     config = masim.read_masim(file, where)
-    meta = {
-        "program": name,
-        "masim": f"{len(config.phases)} phases, {options.rate} accesses/ms, expanded with seed {options.seed}",
-    }
+    how = f"{options.rate} accesses/ms, expanded with seed {options.seed}"
+    meta = {"program": name, "masim": f"{len(config.phases)} phases, {how}"}
     accesses = masim.expand(config, where, options.rate, options.seed)
     return workload_of(accesses, where, name, meta, options.room, masim.mappings(config))
 

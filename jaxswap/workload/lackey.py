@@ -1,8 +1,8 @@
 """Import a program's memory accesses from a valgrind lackey log, streamed, as a page-granular workload.
 
 The log comes from `valgrind --tool=lackey --trace-mem=yes --trace-syscalls=yes` and may be plain, gzip, zstd
-or a FIFO. Kept are loads, stores and modifies to anonymous private memory (mmap, the brk heap, the main stack)
-and what read and write calls do to their buffers; see docs/workloads.md for every rule.
+or a FIFO. Kept are loads, stores and modifies to anonymous private memory (mmap, the brk heap, the main
+stack) and what read and write calls do to their buffers; see docs/workloads.md for every rule.
 """
 
 import os

@@ -76,13 +76,26 @@ def read_masim(lines: Iterable[bytes], where: str) -> Masim:
 def _phase(lines: list[tuple[int, list[str]]], names: list[str], where: str) -> Phase:
     number = lines[min(1, len(lines) - 1)][0]
     if len(lines) < 3 or len(lines[1][1]) != 1 or not lines[1][1][0].isdigit():
-        raise InputError(f"{where}:{number}: a phase is a line with its name, one with its ms, then its patterns")
+        raise InputError(
+            f"{where}:{number}: a phase is a line with its name, one with its ms, then its patterns"
+        )
     patterns = []
     for number, words in lines[2:]:
         mode = words[4] if len(words) == 5 else "wo"
-        if len(words) not in (4, 5) or words[0] not in names or words[1] not in ("0", "1") or mode not in _MODES:
-            known = f"the regions are {', '.join(names)}" if words[0] not in names else "for example a, 0, 4096, 1, rw"
-            raise InputError(f"{where}:{number}: a pattern is: REGION, 0|1, STRIDE, PROBABILITY, ro|wo|rw; {known}")
+        if (
+            len(words) not in (4, 5)
+            or words[0] not in names
+            or words[1] not in ("0", "1")
+            or mode not in _MODES
+        ):
+            known = (
+                f"the regions are {', '.join(names)}"
+                if words[0] not in names
+                else "for example a, 0, 4096, 1, rw"
+            )
+            raise InputError(
+                f"{where}:{number}: a pattern is: REGION, 0|1, STRIDE, PROBABILITY, ro|wo|rw; {known}"
+            )
         if not all(word.isdigit() and len(word) < 16 for word in words[2:4]):
             raise InputError(f"{where}:{number}: stride and probability are whole numbers")
         patterns.append(Pattern(names.index(words[0]), words[1] == "1", int(words[2]), int(words[3]), mode))

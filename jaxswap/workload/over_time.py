@@ -102,7 +102,10 @@ def _memory(workload: Workload, capacity: int) -> tuple[np.ndarray, np.ndarray, 
     memory: OrderedDict[int, None] = OrderedDict()
     out: set[int] = set()
     fresh, missed, held = (np.zeros(workload.accesses, kind) for kind in (bool, bool, np.int64))
-    rows = zip(*(column.tolist() for column in (workload.kind, workload.v, workload.n, workload.process)), strict=True)
+    rows = zip(
+        *(column.tolist() for column in (workload.kind, workload.v, workload.n, workload.process)),
+        strict=True,
+    )
     at = 0
     for kind, v, n, process in rows:
         base = process * workload.npages

@@ -46,7 +46,9 @@ def read_page_faults(
                 process = files.setdefault(int(mapped[1]), _Files())
                 process.map(int(mapped[2], 16), int(mapped[3], 16), _is_file(mapped[5].strip()))
             elif _LOST.search(line):
-                raise InputError(f"{where}:{number}: events were lost; record again with a larger buffer (-m)")
+                raise InputError(
+                    f"{where}:{number}: events were lost; record again with a larger buffer (-m)"
+                )
             continue
         event, head = EVENT.search(line), _PERF.match(line) or _TRACEFS.match(line)
         try:

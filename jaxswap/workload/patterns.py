@@ -1,4 +1,4 @@
-"""Synthetic workloads by name: simple patterns, the six of the zswap large swap-in posting, an allocator test.
+"""Synthetic workloads by name: simple patterns, six of a posting on large swap-in, an allocator test.
 
 A pattern gives the text of a workload, with generated accesses (jaxswap.workload.generate) where it has any.
 """
@@ -125,7 +125,7 @@ def _phases(x: Mapping[str, int]) -> Iterator[str]:
 
 
 def _filled(x: Mapping[str, int]) -> Iterator[str]:
-    """Fill the target, then write as much elsewhere as pushes it out: what the posting's sparse and seq rows do."""
+    """Fill the target, then write elsewhere to push it out."""
     yield f"REGION {x['target'] + x['pressure']} plain"
     yield f"FILL 0 {x['target']}"
     yield f"FILL {x['target']} {x['pressure']}"
@@ -215,7 +215,13 @@ PATTERNS = {
         Pattern(
             "strided",
             "every step-th page, around the region",
-            (_PAGES, Number("step", 17, 1, _MOST, "pages from one access to the next"), _COUNT, _WRITES, _SEED),
+            (
+                _PAGES,
+                Number("step", 17, 1, _MOST, "pages from one access to the next"),
+                _COUNT,
+                _WRITES,
+                _SEED,
+            ),
             _strided,
         ),
         Pattern("uniform", "pages drawn alike", (_PAGES, _COUNT, _WRITES, _SEED), _uniform),
@@ -272,10 +278,16 @@ PATTERNS = {
         ),
         Pattern("stride64_sparse", f"{_SIX}: one page of each 64 kB, in order", _TARGET, _stride64_sparse),
         Pattern(
-            "random64_sparse", f"{_SIX}: one page of each 64 kB, in random order", (*_TARGET, _SEED), _random64_sparse
+            "random64_sparse",
+            f"{_SIX}: one page of each 64 kB, in random order",
+            (*_TARGET, _SEED),
+            _random64_sparse,
         ),
         Pattern(
-            "random64_full", f"{_SIX}: all pages of each 64 kB, blocks in random order", (*_TARGET, _SEED), _random64_full
+            "random64_full",
+            f"{_SIX}: all pages of each 64 kB, blocks in random order",
+            (*_TARGET, _SEED),
+            _random64_full,
         ),
         Pattern(
             "thp_swap_allocator_test",

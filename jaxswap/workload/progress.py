@@ -11,8 +11,9 @@ _SECONDS, _PLAIN_SECONDS = 0.5, 10.0
 
 @contextmanager
 def recording(name: str, stream: TextIO | None = None) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a recording while the block runs: a line that changes on a terminal, a line now and
-    then elsewhere. How much is left nobody knows. The block calls what it gets with accesses and operations."""
+    """Show the progress of a recording while the block runs: a line that changes on a terminal, a line now
+    and then elsewhere; how much is left nobody knows. The block calls what it gets with accesses, operations.
+    """
     screen = stream or sys.stderr
     terminal = screen.isatty()
     start = last = time.monotonic()

@@ -60,7 +60,14 @@ def record(
             os.close(writer)
         try:
             workload = read_lackey(
-                log, f"log of {name}", entries, room.operations, room.cut, name, piece_bytes=_LOOK, report=report
+                log,
+                f"log of {name}",
+                entries,
+                room.operations,
+                room.cut,
+                name,
+                piece_bytes=_LOOK,
+                report=report,
             )
         except InputError as error:
             # a program that valgrind could not start leaves no accesses, and valgrind says why
@@ -83,7 +90,9 @@ def record(
     return workload
 
 
-def _check(command: Sequence[str], folder: str | os.PathLike[str], environment: Mapping[str, str] | None) -> None:
+def _check(
+    command: Sequence[str], folder: str | os.PathLike[str], environment: Mapping[str, str] | None
+) -> None:
     """Raise InputError for what would not even start."""
     if not shutil.which("valgrind"):
         raise InputError(

@@ -24,7 +24,13 @@ from jaxswap.workload.files import open_checked, write_atomic
 FORM = 1
 PAGE = 4096
 _KEY = b"jaxswap-snapshot"
-_COLUMNS = {"page": pa.int64(), "slot": pa.int64(), "device": pa.int8(), "vma": pa.int32(), "shared": pa.bool_()}
+_COLUMNS = {
+    "page": pa.int64(),
+    "slot": pa.int64(),
+    "device": pa.int8(),
+    "vma": pa.int32(),
+    "shared": pa.bool_(),
+}
 _PRESENT, _SWAPPED, _SHARED = (np.uint64(1 << bit) for bit in (63, 62, 61))
 _DEVICE, _SLOT, _SLOT_SHIFT = np.uint64(0x1F), np.uint64((1 << 50) - 1), np.uint64(5)
 _CAP_SYS_ADMIN = 1 << 21
@@ -73,7 +79,12 @@ class Snapshot:
 
 def decode(
     words: UInt64[np.ndarray, "pages"],
-) -> tuple[Bool[np.ndarray, "pages"], Int64[np.ndarray, "pages"], Int8[np.ndarray, "pages"], Bool[np.ndarray, "pages"]]:
+) -> tuple[
+    Bool[np.ndarray, "pages"],
+    Int64[np.ndarray, "pages"],
+    Int8[np.ndarray, "pages"],
+    Bool[np.ndarray, "pages"],
+]:
     """Words of pagemap -> (is the page present or swapped, its slot, its device, is it shared).
 
     Slot and device are -1 but for swapped pages."""
@@ -132,7 +143,9 @@ def _pages(descriptor: int, index: int, vma: Vma) -> tuple[np.ndarray, ...]:
         words = np.frombuffer(data[: len(data) // 8 * 8], np.uint64)
         there, slot, device, shared = decode(words)
         kept = np.flatnonzero(there)
-        parts.append((start + kept, slot[kept], device[kept], np.full(len(kept), index, np.int32), shared[kept]))
+        parts.append(
+            (start + kept, slot[kept], device[kept], np.full(len(kept), index, np.int32), shared[kept])
+        )
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
@@ -190,16 +203,22 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
         if any(column.null_count for column in columns):
             raise ValueError("holes in a column")
         page, slot, device, vma, shared = (column.to_numpy() for column in columns)
-        vmas = tuple(Vma(int(start), int(end), str(perms), str(title)) for start, end, perms, title in about["vmas"])
+        vmas = tuple(
+            Vma(int(start), int(end), str(perms), str(title)) for start, end, perms, title in about["vmas"]
+        )
         rest = (dict(about["about"]), tuple(about["swaps"]), dict(about["counters"]), dict(about["settings"]))
         _check(page, slot, device, vma, vmas)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         first = str(error).splitlines()[:1]
-        raise InputError(f"{name}: is no snapshot ({''.join(first)[:80]}); jaxswap snapshot PID writes one") from None
+        raise InputError(
+            f"{name}: is no snapshot ({''.join(first)[:80]}); jaxswap snapshot PID writes one"
+        ) from None
     return Snapshot(page, slot, device, vma, shared, vmas, *rest)
 
 
-def _check(page: np.ndarray, slot: np.ndarray, device: np.ndarray, vma: np.ndarray, vmas: tuple[Vma, ...]) -> None:
+def _check(
+    page: np.ndarray, slot: np.ndarray, device: np.ndarray, vma: np.ndarray, vmas: tuple[Vma, ...]
+) -> None:
     """Raise ValueError for rows that contradict each other."""
     if (np.diff(page) <= 0).any():
         raise ValueError("pages are not ascending")

@@ -28,7 +28,9 @@ from jaxswap.workload.snapshot import (
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-def word(present: int = 0, swapped: int = 0, shared: int = 0, device: int = 0, slot: int = 0, other: int = 0) -> int:
+def word(
+    present: int = 0, swapped: int = 0, shared: int = 0, device: int = 0, slot: int = 0, other: int = 0
+) -> int:
     """A word as Documentation/admin-guide/mm/pagemap.rst lays it out; other: bits 55 to 58."""
     return present << 63 | swapped << 62 | shared << 61 | other << 55 | (slot << 5 | device if swapped else 0)
 
@@ -63,9 +65,13 @@ def made(pages: dict[int, tuple[int, int]], vmas: tuple[Vma, ...]) -> Snapshot:
     """A snapshot of page -> (device, slot)."""
     page = np.array(sorted(pages), np.int64)
     device, slot = (np.array([pages[int(p)][i] for p in page]) for i in (0, 1))
-    vma = np.array([next(i for i, one in enumerate(vmas) if one.start <= p < one.end) for p in page], np.int32)
+    vma = np.array(
+        [next(i for i, one in enumerate(vmas) if one.start <= p < one.end) for p in page], np.int32
+    )
     rest = (slot.astype(np.int64), device.astype(np.int8), vma, np.zeros(len(page), bool), vmas)
-    return Snapshot(page, *rest, {"pid": "1"}, ("/dev/zram0 partition 1 0 -2",), {"hugepages-64kB/swpin": 3}, {})
+    return Snapshot(
+        page, *rest, {"pid": "1"}, ("/dev/zram0 partition 1 0 -2",), {"hugepages-64kB/swpin": 3}, {}
+    )
 
 
 VMAS = (Vma(0, 100, "rw-p", ""), Vma(128, 512, "rw-p", "[heap]"))
@@ -95,7 +101,7 @@ def test_whole_blocks() -> None:
 
 @needs_root
 def test_a_real_process(tmp_path: Path) -> None:
-    """Of 64 pages of a mapping the even ones are touched: those are there, in the right VMA, and no others."""
+    """Of 64 pages of a mapping the even ones are touched: those are there, and no others."""
     code = """
 import mmap, sys, ctypes
 m = mmap.mmap(-1, 64 * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -123,7 +129,9 @@ def test_swapped_words_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A /proc with a pagemap of made words: what take_snapshot makes of swapped pages."""
     folder = tmp_path / "77"
     folder.mkdir()
-    (folder / "maps").write_text("10000-14000 rw-p 00000000 00:00 0 \n20000-22000 r--p 00001000 fe:00 5    /bin/a b\n")
+    (folder / "maps").write_text(
+        "10000-14000 rw-p 00000000 00:00 0 \n20000-22000 r--p 00001000 fe:00 5    /bin/a b\n"
+    )
     (folder / "comm").write_text("a\n")
     words = np.zeros(0x22, np.uint64)
     words[0x10], words[0x12] = word(swapped=1, device=2, slot=9), word(present=1, shared=1)
@@ -144,7 +152,8 @@ def test_swapped_words_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_mappings_above_user_addresses_are_left_out() -> None:
-    text = "1000-2000 rw-p 00000000 00:00 0\nffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]\n"
+    text = "1000-2000 rw-p 00000000 00:00 0\n"
+    text += "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]\n"
     assert parse_maps(text) == (Vma(1, 2, "rw-p", ""),)
     with pytest.raises(InputError, match="not a mapping"):
         parse_maps("nonsense")

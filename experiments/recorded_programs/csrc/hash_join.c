@@ -1,10 +1,10 @@
-/* Hash join: chained buckets over 120,000 rows of a build table, probed by 150,000 rows in random order. */
+/* Hash join: chained buckets over 120,000 rows of a build table, probed by 120,000 rows in random order. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define BUILD 120000
-#define PROBE 150000
+#define PROBE 120000
 #define BUCKETS (1 << 17)
 
 struct row {

@@ -19,7 +19,7 @@ def _table() -> dict[str, bool]:
 def recorded_names(held_out: bool | None = None) -> list[str]:
     """Names of the recorded workloads, sorted.
 
-    held_out: True for those on which no heuristic may be made or tuned, False for the others, None for all."""
+    held_out: True for those on which no heuristic may be made or tuned, False for the others."""
     return sorted(name for name, held in _table().items() if held_out in (None, held))
 
 
