@@ -117,7 +117,7 @@ def _samples(intervals: dict[str, Any] | None) -> float:
         return _SAMPLES
     sample, total = (_scaled(intervals[key], _TIMES, "us") for key in ("sample_us", "aggr_us"))
     if not 0 < sample <= total:
-        raise ValueError(f"intervals of {sample:g} and {total:g} us")
+        raise ValueError(f"intervals of {sample / 1e3:g} and {total / 1e3:g} us")
     return total / sample
 
 

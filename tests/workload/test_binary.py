@@ -96,8 +96,14 @@ BAD = {
     "holes": (lambda: changed(v=pa.array([0, 1, None, 0, 0], pa.int32())), "column v is not all int32"),
     "another type": (lambda: changed(n=["a"] * 5), "column n is not all int32"),
     "unknown operation": (lambda: changed(kind=[*KINDS[:4], "NAP"]), "unknown operation 'NAP'"),
-    "outside": (lambda: changed(v=pages(0, 1, 0, 1020, 0)), "operation 4: TOUCH: page 1027 is outside REGION"),
-    "not mapped": (lambda: changed(v=pages(0, 1, 0, 510, 0)), "operation 4: TOUCH: pages 510..517 not wholly"),
+    "outside": (
+        lambda: changed(v=pages(0, 1, 0, 1020, 0)),
+        "operation 4: TOUCH: page 1027 is outside REGION",
+    ),
+    "not mapped": (
+        lambda: changed(v=pages(0, 1, 0, 510, 0)),
+        "operation 4: TOUCH: pages 510..517 not wholly",
+    ),
     "negative": (lambda: changed(v=pages(-1, 1, 0, 0, 0)), "operation 1: pages, process or CPU out of range"),
     "no pages": (lambda: changed(n=pages(512, 0, 0, 0, 0)), "operation 4: pages, process or CPU"),
     "a process": (lambda: changed(process=small(0, 0, 1, 2, 1)), "process p2 does not exist yet"),

@@ -80,7 +80,10 @@ def _child_of(pid: int) -> str:
         (["--out", "x.t", "--", "./data"], "./data: is no program (chmod +x?)"),
         (["--out", "x.t", "--", "false"], "false: ended with status 1 under valgrind"),
         (["--out", "x.t", "--", "sh", "-c", "kill -9 $$"], "was ended by signal 9"),
-        (["--out", "x.t", "--", "sh", "-c", "echo why >&2; exit 3"], "ended with status 3 under valgrind: why"),
+        (
+            ["--out", "x.t", "--", "sh", "-c", "echo why >&2; exit 3"],
+            "ended with status 3 under valgrind: why",
+        ),
         (["--out", "x.t", "--operations", "3", "--", "true"], "more than 3 operations"),
     ],
 )
