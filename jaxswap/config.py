@@ -450,7 +450,7 @@ def _policy(
 
 def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoice, ...]:
     if not table.values:
-        name = (recorded_names() or ["name"])[0]
+        name = (recorded_names(held_out=False) or ["name"])[0]
         raise InputError(
             f'{table.file}: workloads: is missing; add a table such as [workloads.{name}] with limit = "50%"'
         )
@@ -463,7 +463,7 @@ def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoic
                 "put its path under trace =",
             )
         entry = table.table(name, 'a table such as { limit = "50%" }')
-        trace = entry.get("trace", str, "a recorded workload's name or the path of a .t or .t.gz file", name)
+        trace = entry.get("trace", str, "a recorded workload's name or the path of a workload's file", name)
         limit = _limit(entry, largest)
         entry.finish()
         if trace in recorded_names():

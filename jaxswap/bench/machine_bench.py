@@ -28,7 +28,7 @@ from jaxswap.bench.timing import available_cores, cpu_name
 from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.lane import Lane
 from jaxswap.sweep.footprint import footprint
-from jaxswap.workload import Kind, Workload, parse_workload, read_workload, recorded, recorded_names
+from jaxswap.workload import Kind, Workload, parse_workload, read_workload, recorded
 
 FULL = {"lanes": (1, 64, 512), "repeats": (5, 5, 3), "longest": (1 << 20, 1 << 20, 30_000)}
 QUICK = {"lanes": (1, 16), "repeats": (3, 3), "longest": (10_000, 4_000)}
@@ -37,6 +37,9 @@ QUICK = {"lanes": (1, 16), "repeats": (3, 3), "longest": (10_000, 4_000)}
 ACCESSES = 100_000  # of the rows replay/fault-rate, after their region was filled
 RATES = {0.0: 1.1, 0.01: 0.9955, 0.1: 0.905}
 """Major faults an access: the limit, as a share of the region, under which random accesses make so many."""
+
+PROGRAMS = ("python", "sort", "sqlite")
+"""The recorded programs that are timed; always these, so that rows of different times compare."""
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 PAGE = 4096
@@ -110,7 +113,7 @@ def measure(quick: bool) -> list[dict]:
 
 def cases(quick: bool, longest: int) -> Iterator[Case]:
     """The recorded programs at half their footprint, mixed operations without a limit, a crowded device."""
-    for name in recorded_names()[:1] if quick else recorded_names():
+    for name in PROGRAMS[:1] if quick else PROGRAMS:
         workload = first_operations(read_workload(recorded(name)), longest)
         size = footprint(workload)
         yield Case(name, workload, size // 2 // PAGE * PAGE, max(2 * size, 8 << 20))

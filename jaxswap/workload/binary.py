@@ -1,7 +1,7 @@
 """The binary form of a workload: a Parquet file with a row an operation, checked like the text when read.
 
 Columns kind (name of the operation), v, n, process, cpu as in Workload, and text (null where there is none).
-The file's metadata holds under "jaxswap" a JSON object: form, npages, advice, meta.
+The file's metadata holds under "jaxswap-workload" a JSON object: form, npages, advice, meta.
 """
 
 import json
@@ -19,7 +19,7 @@ from jaxswap.workload.text import ADVICE, MOST_PAGES, Fail, Kind, Workload, chec
 MAGIC = b"PAR1"
 SUFFIX = ".parquet"
 FORM = 1
-_KEY = b"jaxswap"
+_KEY = b"jaxswap-workload"
 _COLUMNS = {"kind": pa.string(), "v": pa.int32(), "n": pa.int32(), "process": pa.uint8(), "cpu": pa.uint8()}
 _NAMES = [kind.name for kind in Kind]
 _WORDS = {Kind.MAP: (1,), Kind.SET: (2,), Kind.CGROUP: (1,)} | dict.fromkeys(

@@ -1,8 +1,9 @@
 """Files of other tools as workloads: which form a file has, and the reader of each form."""
 
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
 from typing import BinaryIO, cast
@@ -24,6 +25,7 @@ FORMS = {
     "masim": "configuration of masim",
 }
 _LOOK = 1 << 16  # bytes from which the form is told
+_MOST_JSON = 1 << 30
 _LACKEY = re.compile(rb"^(I  |  ?[LSM] )[0-9a-f]{8,16},\d+\s*$|^==\d+== Lackey|^SYSCALL\[\d+,", re.MULTILINE)
 _FAULTS = re.compile(rb"^# tracer: |PERF_RECORD_MMAP|" + EVENT.pattern, re.MULTILINE)
 _REGION = re.compile(rb"[^,]+,\s*\d+\s*(,[^,]*)?")
@@ -99,24 +101,38 @@ def _lackey(file: BinaryIO, where: str, name: str, options: Options) -> Workload
     return read_lackey(file, where, options.entries, room.operations, room.cut, name)
 
 
+def _lines(file: BinaryIO, where: str) -> Iterator[bytes]:
+    """The lines of a file. Raises InputError for one of more than 64 KiB: then it is no text."""
+    for number in itertools.count(1):
+        line = file.readline(_LOOK)
+        if not line:
+            return
+        if len(line) == _LOOK:
+            raise InputError(f"{where}:{number}: a line of more than {_LOOK} bytes; is the file text?")
+        yield line
+
+
 def _csv(file: BinaryIO, where: str, name: str, options: Options) -> Workload:
-    accesses = read_csv(file, where, options.pids)
+    accesses = read_csv(_lines(file, where), where, options.pids)
     return workload_of(accesses, where, name, {"program": name}, options.room)
 
 
 def _perf(file: BinaryIO, where: str, name: str, options: Options) -> Workload:
-    accesses, meta = read_page_faults(file, where, options.pids)
+    accesses, meta = read_page_faults(_lines(file, where), where, options.pids)
     return workload_of(accesses, where, name, {"program": name, **meta}, options.room)
 
 
 def _damo(file: BinaryIO, where: str, name: str, options: Options) -> Workload:
-    snapshots = damo.read_damo(file.read(), where)
+    data = file.read(_MOST_JSON + 1)
+    if len(data) > _MOST_JSON:
+        raise InputError(f"{where}: is larger than {_MOST_JSON >> 20} MiB; record a shorter time")
+    snapshots = damo.read_damo(data, where)
     meta = {"program": name, "damo": f"{len(snapshots)} snapshots, expanded with seed {options.seed}"}
     return workload_of(damo.expand(snapshots, where, options.seed), where, name, meta, options.room)
 
 
 def _masim(file: BinaryIO, where: str, name: str, options: Options) -> Workload:
-    config = masim.read_masim(file, where)
+    config = masim.read_masim(_lines(file, where), where)
     how = f"{options.rate} accesses/ms, expanded with seed {options.seed}"
     meta = {"program": name, "masim": f"{len(config.phases)} phases, {how}"}
     accesses = masim.expand(config, where, options.rate, options.seed)

@@ -85,6 +85,18 @@ class Place:
     def replay(self, *more: str) -> list[str]:
         return ["replay", self.path("one.t"), *more]
 
+    def record(self, *program: str, out: str = "x.t", options: tuple[str, ...] = ()) -> list[str]:
+        return ["record", "--out", self.path(out), *options, "--", *program]
+
+    def imported(self, file: str, *more: str) -> list[str]:
+        return ["import", self.path(file), "--out", self.path("x.t"), *more]
+
+    def generate(self, pattern: str, out: str = "x.t") -> list[str]:
+        return ["generate", pattern, "--out", self.path(out)]
+
+    def snapshot(self, pid: str, out: str = "s.parquet") -> list[str]:
+        return ["snapshot", pid, "--out", self.path(out)]
+
     def full_disk(self, where: str) -> None:
         """From now on the disk is full for files whose path has `where` in it."""
 
@@ -507,6 +519,138 @@ CASES: dict[str, tuple[Case, str]] = {
         "r.txt: the gzip data ends in the middle",
     ),
     "validate nothing": (lambda p: ["validate", p.path("whole")], "whole"),
+    # record
+    "record nothing": (lambda p: ["record", "--out", p.path("x.t")], "required: PROGRAM"),
+    "record without out": (lambda p: ["record", "--", "true"], "required: --out"),
+    "record a missing program": (
+        lambda p: p.record("nosuch"),
+        "nosuch: no such program; for one in a folder",
+    ),
+    "record a folder": (lambda p: p.record(p.path("whole")), "whole: is no program"),
+    "record a program with a NUL": (lambda p: p.record("true", "a\0b"), "hold no zero bytes"),
+    "record into no folder": (lambda p: p.record("true", out="no/x.t"), "no/x.t: cannot be written there"),
+    "record into a folder": (lambda p: p.record("true", out="whole"), "whole: cannot be written there"),
+    "record a number of words": (
+        lambda p: p.record("true", options=("--operations", "many")),
+        "--operations many: write a whole number from 1",
+    ),
+    "record no operations": (
+        lambda p: p.record("true", options=("--operations", "0")),
+        "--operations 0: write a whole number from 1",
+    ),
+    "record without valgrind": (
+        lambda p: then(p.stack.enter_context(mock.patch.dict(os.environ, PATH="/nowhere")), p.record("true")),
+        "valgrind is not installed; install it",
+    ),
+    # import
+    "import nothing": (lambda p: p.imported("no.csv"), "no.csv: no such trace file"),
+    "import a folder": (lambda p: p.imported("whole"), "whole: is a directory, not a trace file"),
+    "import a device": (lambda p: ["import", "/dev/zero", "--out", p.path("x.t")], "/dev/zero: is a device"),
+    "import an empty file": (lambda p: then(p.write("a", ""), p.imported("a")), "a: the file is empty"),
+    "import of no form": (lambda p: then(p.write("a", "hello"), p.imported("a")), "its form cannot be told"),
+    "import of an unknown form": (
+        lambda p: p.imported("one.t", "--form", "tape"),
+        "--form tape: no such form",
+    ),
+    "import another form": (lambda p: p.imported("one.t", "--form", "lackey"), "one.t: no accesses found"),
+    "import binary as csv": (
+        lambda p: then(p.write("a", b"\0\xff" * 99), p.imported("a", "--form", "csv")),
+        "a:1: ",
+    ),
+    "import a line without end": (
+        lambda p: then(p.write("a", b"1" * 200_000), p.imported("a", "--form", "csv")),
+        "a:1: a line of more than 65536 bytes",
+    ),
+    "import half a gzip": (
+        lambda p: then(p.write("a", b"\x1f\x8b\x08\0"), p.imported("a", "--form", "csv")),
+        "a: the gzip data ends in the middle",
+    ),
+    "import half a zst": (
+        lambda p: then(p.write("a", b"\x28\xb5\x2f\xfd\0"), p.imported("a", "--form", "csv")),
+        "a: cannot be read (Truncated compressed stream)",
+    ),
+    "import a csv with a hole": (
+        lambda p: then(p.write("a", "0,1,2,1\n0,1,,1\n"), p.imported("a")),
+        "a:2: '0,1,,1' is no access; write t,pid,page,write",
+    ),
+    "import of no process": (
+        lambda p: then(p.write("a", "0,1,2,1\n"), p.imported("a", "--pid", "2")),
+        "a: holds no accesses",
+    ),
+    "import a process of words": (lambda p: p.imported("one.t", "--pid", "me"), "--pid me: write a whole"),
+    "import damaged faults": (
+        lambda p: then(p.write("a", "x 1 [0] 1.0: page_fault_user: addr"), p.imported("a", "--form", "perf")),
+        "a:1: damaged event",
+    ),
+    "import json of something else": (
+        lambda p: then(p.write("a", "[3]"), p.imported("a")),
+        "a: record 0: ",
+    ),
+    "import nested json": (
+        lambda p: then(p.write("a", "[" * 99999), p.imported("a")),
+        "a: is not JSON",
+    ),
+    "import a masim config without phases": (
+        lambda p: then(p.write("a", "a, 100\n"), p.imported("a")),
+        "a: has no phases",
+    ),
+    "import with a seed too large": (
+        lambda p: p.imported("one.t", "--seed", str(2**64)),
+        "--seed 18446744073",
+    ),
+    "import at no rate": (
+        lambda p: p.imported("one.t", "--rate", "0"),
+        "--rate 0: write a whole number from 1",
+    ),
+    "import too much": (
+        lambda p: then(p.write("a", "0,1,2,1\n0,1,9,1\n"), p.imported("a", "--operations", "2")),
+        "a: 3 operations, more than 2; give a higher --operations",
+    ),
+    "import into no room": (
+        lambda p: then(p.write("a", "0,1,2,1\n"), p.full_disk("x.t"), p.imported("a")),
+        "x.t: the workload cannot be written (No space left on device)",
+    ),
+    # generate, describe
+    "generate an unknown pattern": (lambda p: p.generate("spiral"), "no pattern 'spiral'; there are: "),
+    "generate with an unknown key": (lambda p: p.generate("uniform:x=1"), "uniform has no parameter 'x=1'"),
+    "generate beyond": (lambda p: p.generate("uniform:pages=0"), "pages is 0; it must be 1 to"),
+    "generate digits": (lambda p: p.generate(f"uniform:pages={'9' * 5000}"), "it must be 1 to 16777216"),
+    "generate too much": (
+        lambda p: p.generate("sequential:pages=16777216,passes=20000000"),
+        "sequential:6: SEQ: 335544320000000 accesses in one operation",
+    ),
+    "generate without out": (lambda p: ["generate", "uniform"], "a pattern needs --out FILE"),
+    "generate nothing into a file": (lambda p: ["generate", "--out", p.path("x.t")], "--out needs a pattern"),
+    "generate into no folder": (lambda p: p.generate("uniform", out="no/x.t"), "no/x.t: cannot be written"),
+    "describe nothing": (lambda p: ["describe", p.path("no.t")], "no.t: no such workload file"),
+    "describe a cut binary": (
+        lambda p: then(p.write("a.parquet", b"PAR1\0\0"), ["describe", p.path("a.parquet")]),
+        "a.parquet: is not a whole Parquet file",
+    ),
+    "describe another parquet": (
+        lambda p: ["describe", p.path("whole/results/one.parquet")],
+        "one.parquet: is a Parquet file but no workload of jaxswap",
+    ),
+    "describe bytes": (
+        lambda p: then(p.write("a.t", b"\0\1\2"), ["describe", p.path("a.t")]),
+        "a.t:1: not a text file",
+    ),
+    "describe into no folder": (
+        lambda p: ["describe", p.path("one.t"), "--figure", p.path("no/f")],
+        "no/f: no folder ",
+    ),
+    "figure of nothing": (lambda p: ["describe", "--figure", p.path("f")], "--figure needs a workload"),
+    # snapshot
+    "snapshot of words": (lambda p: p.snapshot("me"), "PID me: write a whole number from 1"),
+    "snapshot of nobody": (lambda p: p.snapshot("2147483647"), "2147483647: no such process"),
+    "snapshot into no folder": (lambda p: p.snapshot("1", out="no/s"), "no/s: cannot be written there"),
+    "snapshot without root": (
+        lambda p: then(
+            p.stack.enter_context(mock.patch("jaxswap.workload.snapshot._may_see_slots", lambda proc: False)),
+            p.snapshot(str(os.getpid())),
+        ),
+        "swap slots are shown only with CAP_SYS_ADMIN; give the command as root",
+    ),
 }
 
 

@@ -75,9 +75,9 @@ def changed(**columns: object) -> bytes:
 
 def about(**values: object) -> bytes:
     table = pq.read_table(pa.BufferReader(pack(parse_workload(PROCESSES))))
-    found = json.loads(table.schema.metadata[b"jaxswap"]) | values
+    found = json.loads(table.schema.metadata[b"jaxswap-workload"]) | values
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"jaxswap": json.dumps(found)}), sink)
+    pq.write_table(table.replace_schema_metadata({"jaxswap-workload": json.dumps(found)}), sink)
     return sink.getvalue().to_pybytes()
 
 
