@@ -92,11 +92,11 @@ def jq_input(folder: Path) -> None:
 
 
 def zstd_input(folder: Path) -> None:
-    """3 MB of text: words of a list of 4,000, the first most often."""
+    """2 MB of text: words of a list of 4,000, the first most often."""
     words = [f"{word:x}" for word in splitmix64(3, 0, 4_000).tolist()]
-    draws = splitmix64(4, 0, 195_000)
+    draws = splitmix64(4, 0, 130_000)
     ranks = ((draws & 0xFFF) * (draws >> 12 & 0xFFF) * 4000 >> 24).tolist()
-    (folder / "text").write_text(" ".join(words[rank] for rank in ranks)[: 3 << 20])
+    (folder / "text").write_text(" ".join(words[rank] for rank in ranks)[: 2 << 20])
 
 
 def compile_input(folder: Path) -> None:
@@ -206,7 +206,7 @@ PROGRAMS = {
         compile_input,
     ),
     "zstd": Program(
-        "zstd -6 of a 3 MB text: a window read forwards, hash tables and chains hit at random",
+        "zstd -6 of a 2 MB text: a window read forwards, hash tables and chains hit at random",
         ("zstd", "-q", "-f", "-6", "--single-thread", "text", "-o", "text.zst"),
         zstd_input,
     ),

@@ -1,8 +1,10 @@
 """Snapshots: words of pagemap by their documented bits, a real process, and files that are none."""
 
+import gzip
 import mmap
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,7 @@ from jaxswap.workload.snapshot import (
     write_snapshot,
 )
 
+DATA = Path(__file__).parent.parent / "data" / "imports"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -149,6 +152,36 @@ def test_swapped_words_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert taken.slot.tolist() == [9, -1, (1 << 50) - 1] and taken.device.tolist() == [2, -1, 0]
     assert taken.shared.tolist() == [False, True, True]
     assert taken.vmas[1] == Vma(0x20, 0x22, "r--p", "/bin/a b") and len(taken.swaps) == 1
+
+
+def test_swapped_pages_of_a_real_kernel(tmp_path: Path) -> None:
+    """tests/data/imports/pagemap.c on Linux 7.3.4: of 448 pages written the first 256 were paged out in folios
+    of 64 kB; every fifth of the first 64 was written again, which swapped its folio in; 100 to 119 thrown away."""
+    text = gzip.decompress((DATA / "pagemap-7.3.4.txt.gz").read_bytes()).decode()
+    files = dict(re.findall(r"^FILE /proc/(\S+)\n(.*?)^END$", text, re.MULTILINE | re.DOTALL))
+    start, listed = re.findall(r"^WORDS (\w+)\n(.*?)^END$", text, re.MULTILINE | re.DOTALL)[0]
+    words = np.array([int(word, 16) for word in listed.split()], np.uint64)
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / "maps").write_text(files["self/maps"])
+    (tmp_path / "9" / "comm").write_text(files["self/comm"])
+    (tmp_path / "swaps").write_text(files["swaps"])
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text("CapEff:\t000001ffffffffff\n")
+    with open(tmp_path / "9" / "pagemap", "wb") as file:  # sparse: the other pages read as none
+        file.seek(8 * int(start, 16))
+        file.write(words.tobytes())
+        file.truncate(8 << 36)
+    taken = take_snapshot(9, tmp_path)
+    page = taken.page - int(start, 16)
+    thrown_away = set(range(100, 120))
+    assert page.tolist() == [p for p in range(448) if p not in thrown_away]
+    assert page[taken.swapped].tolist() == [p for p in range(64, 256) if p not in thrown_away]
+    assert set(taken.device[taken.swapped].tolist()) == {0}
+    used = int(taken.swaps[0].split()[3])  # kB, of /proc/swaps at that moment
+    assert 4 * int(taken.swapped.sum()) == used
+    # twelve folios of 64 kB, of which two lost pages; each in an aligned block of slots
+    assert whole_blocks(taken, 0, 4) == 10
+    assert not taken.shared.any() and taken.vmas[int(taken.vma[0])].permissions == "rw-p"
 
 
 def test_mappings_above_user_addresses_are_left_out() -> None:
