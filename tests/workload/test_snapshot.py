@@ -155,8 +155,9 @@ def test_swapped_words_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_swapped_pages_of_a_real_kernel(tmp_path: Path) -> None:
-    """tests/data/imports/pagemap.c on Linux 7.3.4: of 448 pages written the first 256 were paged out in folios
-    of 64 kB; every fifth of the first 64 was written again, which swapped its folio in; 100 to 119 thrown away."""
+    """tests/data/imports/pagemap.c on Linux 7.3.4: of 448 pages written the first 256 were paged out in
+    folios of 64 kB; every fifth of the first 64 was written again, which swapped its folio in; then 100 to
+    119 were thrown away."""
     text = gzip.decompress((DATA / "pagemap-7.3.4.txt.gz").read_bytes()).decode()
     files = dict(re.findall(r"^FILE /proc/(\S+)\n(.*?)^END$", text, re.MULTILINE | re.DOTALL))
     start, listed = re.findall(r"^WORDS (\w+)\n(.*?)^END$", text, re.MULTILINE | re.DOTALL)[0]
