@@ -33,7 +33,7 @@ _REGION = re.compile(rb"[^,]+,\s*\d+\s*(,[^,]*)?")
 
 @dataclass(frozen=True)
 class Options:
-    """How a file is read. entries: as import_lackey's, for lackey; pids: the processes to keep, all if empty,
+    """How a file is read. entries: as read_lackey's, for lackey; pids: the processes to keep, all if empty,
     for csv and perf; seed: of the draws, for damo and masim; rate: accesses a millisecond, for masim."""
 
     room: Room = field(default_factory=Room)

@@ -5,7 +5,6 @@ or a FIFO. Kept are loads, stores and modifies to anonymous private memory (mmap
 stack) and what read and write calls do to their buffers; see docs/workloads.md for every rule.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import BinaryIO
@@ -15,7 +14,6 @@ import numpy as np
 from jaxswap.errors import InputError
 from jaxswap.workload.accesses import BLOCK, OPERATIONS, place_blocks
 from jaxswap.workload.address_space import AddressSpace, Change, Vma
-from jaxswap.workload.files import open_checked, stem
 from jaxswap.workload.lackey_lines import PIECE, read_pieces
 from jaxswap.workload.page_filter import SMALLEST, PageFilter, collapse, drop_repeats
 from jaxswap.workload.syscalls import (
@@ -38,29 +36,6 @@ STACK_MOST = (16 << 20) >> 12  # its largest size there
 STACK_FIRST = (132 << 10) >> 12  # pages a stack has from the start (fs/exec.c, setup_arg_pages; 7.3)
 
 
-def import_lackey(
-    path: str | os.PathLike[str],
-    entries: int | Sequence[int] = ENTRIES[0],
-    operations: int = OPERATIONS,
-    cut: bool = False,
-    name: str | None = None,
-    advice: str = "plain",
-    piece_bytes: int = PIECE,
-) -> Workload:
-    """Read a lackey log (plain, gzip, zstd or FIFO) into a Workload.
-
-    entries      pages in the repeat filter's list; of several, the smallest that fits `operations` is taken
-    operations   most operations of the result
-    cut          if even the largest filter gives more: True keeps the first ones, False raises InputError
-    advice       advice of every mapping that the program gives none ("plain", "huge" or "nohuge")
-
-    Raises InputError for a file that is no lackey log or is damaged, with its line.
-    """
-    with open_checked(path, "lackey log") as file:
-        where = os.fspath(path)
-        return read_lackey(file, where, entries, operations, cut, name or stem(path), advice, piece_bytes)
-
-
 def read_lackey(
     file: BinaryIO,
     where: str,
@@ -72,9 +47,16 @@ def read_lackey(
     piece_bytes: int = PIECE,
     report: Callable[[int, int], None] = lambda accesses, operations: None,
 ) -> Workload:
-    """import_lackey from an open binary file; `where` names it in messages.
+    """Read an open lackey log into a Workload; `where` names it in messages.
 
-    report: called now and then with the accesses of the log and the operations so far."""
+    entries      pages in the repeat filter's list; of several, the smallest that fits `operations` is taken
+    operations   most operations of the result
+    cut          if even the largest filter gives more: True keeps the first ones, False raises InputError
+    advice       advice of every mapping that the program gives none ("plain", "huge" or "nohuge")
+    report       called now and then with the accesses of the log and the operations so far
+
+    Raises InputError for a file that is no lackey log or is damaged, with its line.
+    """
     sizes = sorted({entries} if isinstance(entries, int) else set(entries))
     if not sizes or sizes[0] < SMALLEST:
         raise InputError(f"the repeat filter needs at least {SMALLEST} entries; given: {entries}")

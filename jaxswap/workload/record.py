@@ -36,7 +36,7 @@ def record(
     """Run `command` in `folder` under lackey and import its log as it comes; nothing large touches the disk.
 
     The program reads the caller's standard input; what it prints is thrown away. name: of the workload; the
-    program's without folders if not given. entries: as import_lackey's. report: called now and then with the
+    program's without folders if not given. entries: as read_lackey's. report: called now and then with the
     accesses and operations so far. With room.cut the program is ended when there is no more room. Raises
     InputError if valgrind or the program is missing, the program fails, or its log does not fit.
     """

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.errors import InputError
-from jaxswap.workload import Kind, format_workload, parse_workload
-from jaxswap.workload.lackey import import_lackey, read_lackey
+from jaxswap.workload import Kind, Workload, format_workload, parse_workload
+from jaxswap.workload.files import open_checked, stem
+from jaxswap.workload.lackey import read_lackey
 from tests.workload.lackey_twin import Twin
+
+
+def import_lackey(path: Path, *entries: int | list[int], **options: Any) -> Workload:
+    """The workload of a log's file."""
+    with open_checked(path, "lackey log") as file:
+        return read_lackey(file, str(path), *entries, name=stem(path), **options)
+
 
 HEAD = """\
 ==7== Lackey, an example Valgrind tool
