@@ -1,4 +1,5 @@
-"""DAMON's results as damo writes them (`damo report raw --json`, `damo record` with json or json_compressed).
+"""DAMON's results as damo writes them (`damo report access --json`, `damo record` with json or
+json_compressed; older: `damo report raw --json`).
 
 A list of records, one a monitoring target, each with snapshots: an interval of time and regions with
 nr_accesses, the number of samples in the interval that found the region accessed. Which page, how often and
@@ -21,6 +22,8 @@ from jaxswap.workload.generate import splitmix64
 MOST_ACCESSES = 20_000_000
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 _TIMES = {"": 1, "ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
+_PART = re.compile(r"([\d,]{1,40}(?:\.\d{1,20})?) *([a-zA-Z]*)")
+_PARTS = re.compile(rf"{_PART.pattern}(?: +{_PART.pattern})*")
 _SAMPLES = 20
 """Samples in an interval where the file names no intervals: DAMON's default, 5 ms in 100 ms."""
 
@@ -55,9 +58,9 @@ def read_damo(data: bytes, where: str) -> list[Snapshot]:
     try:
         records = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is not JSON ({error}); write it by: damo report raw --json") from None
+        raise InputError(f"{where}: is not JSON ({error}); write it by: damo report access --json") from None
     if not isinstance(records, list) or not records:
-        raise InputError(f"{where}: is no list of damo's records; write it by: damo report raw --json")
+        raise InputError(f"{where}: is no list of damo's records; write it by: damo report access --json")
     found = []
     for target, record in enumerate(records):
         place = f"record {target}"
@@ -70,7 +73,7 @@ def read_damo(data: bytes, where: str) -> list[Snapshot]:
                 found.append(Snapshot(_scaled(snapshot["start_time"], _TIMES), target, regions))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             why = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{where}: {place}: {why}; write it by: damo report raw --json") from None
+            raise InputError(f"{where}: {place}: {why}; write it by: damo report access --json") from None
     return sorted(found, key=lambda snapshot: (snapshot.time, snapshot.target))
 
 
@@ -138,16 +141,19 @@ def _region(region: dict[str, Any], most: float) -> Region:
 
 
 def _scaled(value: Any, units: Mapping[str, float], default: str = "") -> float:
-    """A number, or text as damo formats it: "4,096", "4.000 KiB", "5 ms"."""
+    """A number, or text as damo formats it: "4,096", "4.000 KiB", "16 m 40 s 100 ms"."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is no number")
     if not isinstance(value, str):
         return value * units[default]
-    match = re.fullmatch(r"(-?[\d,]+(?:\.\d+)?) *([a-zA-Z]*)", value.strip())
-    unit = match[2] if match else ""
-    if units is _UNITS:
-        unit = unit.removesuffix("iB") if unit.endswith("iB") else unit
-    if not match or unit not in units:
-        raise ValueError(f"{value!r} is no number")
-    number = match[1].replace(",", "")
-    return (float(number) if "." in number else int(number)) * units[unit or default]
+    parts = value.strip()
+    if not _PARTS.fullmatch(parts):
+        raise ValueError(f"{value[:40]!r} is no number")
+    total = 0
+    for number, unit in _PART.findall(parts):
+        unit = (unit or default).removesuffix("iB")
+        if unit not in units:
+            raise ValueError(f"{value[:40]!r} is no number")
+        digits = number.replace(",", "")
+        total += (float(digits) if "." in digits else int(digits)) * units[unit]
+    return total

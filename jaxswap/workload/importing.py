@@ -21,7 +21,7 @@ FORMS = {
     "lackey": "log of valgrind --tool=lackey --trace-mem=yes --trace-syscalls=yes",
     "csv": "lines t,pid,page,write",
     "perf": "perf script or the trace file of tracefs, event exceptions:page_fault_user",
-    "damo": "damo report raw --json, damo record in json or json_compressed",
+    "damo": "damo report access --json, damo record in json or json_compressed",
     "masim": "configuration of masim",
 }
 _LOOK = 1 << 16  # bytes from which the form is told

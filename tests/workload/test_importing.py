@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,14 +193,14 @@ def test_faults_damaged() -> None:
 # damo
 
 
-def region(start: object, end: object, samples: object = None, percent: object = None) -> dict[str, object]:
+def region(start: object, end: object, samples: object = None, percent: object = None) -> dict[str, Any]:
     age = {"usec": None, "aggr_intervals": 3}
     return {"start": start, "end": end, "nr_accesses": {"samples": samples, "percent": percent}, "age": age}
 
 
 def damo_record(
-    *snapshots: tuple[object, list[dict[str, object]]], intervals: object = None
-) -> dict[str, object]:
+    *snapshots: tuple[object, list[dict[str, Any]]], intervals: object = None
+) -> dict[str, Any]:
     made = [
         {"start_time": t, "end_time": t, "regions": regions, "total_bytes": None} for t, regions in snapshots
     ]
@@ -248,6 +249,20 @@ def test_damo(seed: int, data: st.DataObject) -> None:
     assert list(zip(*columns, strict=True)) == plain_damo(read, seed)
 
 
+def test_files_that_damo_wrote() -> None:
+    """Raw numbers, numbers for people, compressed: the same snapshots."""
+    raw, people, packed = (
+        read_damo((DATA / name).read_bytes(), name)
+        for name in ("damo-raw.json", "damo.json", "damo.json_compressed")
+    )
+    assert raw == people == packed
+    assert [one.time for one in raw] == [1e12 + i * 1e8 for i in range(4)]
+    assert [region.share for region in raw[1].regions] == [0.75, 0.05, 0.3]
+    assert (raw[0].regions[0].start, raw[0].regions[0].end) == (0x7F0000000, 0x7F0000040)
+    first = expand_damo(raw[:1], "x", 0)
+    assert set(range(0x7F0000000, 0x7F0000040)) <= set(first.page.tolist())
+
+
 def test_damo_numbers_as_damo_formats_them() -> None:
     """Raw numbers, numbers with commas, sizes, percents; older files with a bare nr_accesses."""
     regions = [
@@ -256,7 +271,7 @@ def test_damo_numbers_as_damo_formats_them() -> None:
         region(65536, 65537, 20),
     ]
     bare = {"start": 0, "end": 8192, "nr_accesses": 10, "age": 1}
-    records = [damo_record(("1690134099856513792", regions)), damo_record(("1 s", [bare]))]
+    records = [damo_record(("1690134099856513792", regions)), damo_record(("1 m 2.5 s 3 ms", [bare]))]
     for data in (json.dumps(records).encode(), zlib.compress(json.dumps(records).encode())):
         older, newer = read_damo(data, "x")
         assert [(one.start, one.end, one.share) for one in newer.regions] == [
@@ -264,7 +279,7 @@ def test_damo_numbers_as_damo_formats_them() -> None:
             (4, 8, 0.5),
             (16, 17, 1.0),
         ]
-        assert (older.time, older.target, older.regions[0].share) == (1e9, 1, 0.5)
+        assert (older.time, older.target, older.regions[0].share) == (62.503e9, 1, 0.5)
 
 
 @pytest.mark.parametrize(

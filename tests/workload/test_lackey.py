@@ -20,7 +20,7 @@ from jaxswap.workload.lackey import read_lackey
 from tests.workload.lackey_twin import Twin
 
 
-def import_lackey(path: Path, *entries: int | list[int], **options: Any) -> Workload:
+def import_lackey(path: Path, *entries: Any, **options: Any) -> Workload:
     """The workload of a log's file."""
     with open_checked(path, "lackey log") as file:
         return read_lackey(file, str(path), *entries, name=stem(path), **options)
