@@ -111,23 +111,13 @@ def compile_input(folder: Path) -> None:
     (folder / "many.c").write_text("".join(parts))
 
 
-def numpy_input(folder: Path) -> None:
-    """Array expressions on 600 x 600 doubles: each temporary is a mapping, some are read by columns."""
-    (folder / "arrays.py").write_text(
-        """\
-import numpy
-
-a = numpy.arange(360_000, dtype=float).reshape(600, 600) / 360_000
-b = a.T.copy()
-for step in range(3):
-    c = a * 0.5 + b
-    b = c.T - a
-    a = numpy.where(c > b, c, a)[:, ::-1].copy()
-    rows = numpy.argsort(a[:, step])
-    a = a[rows]
-print(a.sum(), b.sum())
-"""
-    )
+def tsort_input(folder: Path) -> None:
+    """30,000 pairs of names, the first before the second, of 24,000 names in random order."""
+    draws = splitmix64(7, 0, 30_000)
+    first, second = (draws % 24_000).tolist(), (draws // 24_000 % 24_000).tolist()
+    pairs = [(min(a, b), max(a, b)) for a, b in zip(first, second, strict=True) if a != b]
+    names = [f"{name:016x}" for name in splitmix64(8, 0, 24_000).tolist()]
+    (folder / "pairs.txt").write_text("".join(f"{names[a]} {names[b]}\n" for a, b in pairs))
 
 
 def redis_input(folder: Path) -> None:
@@ -215,9 +205,9 @@ PROGRAMS = {
         ("./page_rank",),
         c_input("page_rank"),
     ),
-    "numpy": Program(
-        "NumPy expressions on matrices of 3 MB: temporaries mapped and unmapped, rows and columns",
-        ("/usr/bin/python3", "arrays.py"),
-        numpy_input,
+    "tsort": Program(
+        "GNU tsort of 30,000 pairs: a balanced tree of small nodes and names, then walked by its edges",
+        ("tsort", "pairs.txt"),
+        tsort_input,
     ),
 }

@@ -28,12 +28,13 @@ def recorded_text() -> str:
     rows = []
     for name in recorded_names():
         workload = read_workload(recorded(name))
-        operations, accesses = f"{len(workload):,}", f"{workload.accesses:,}"
-        use = "held out" if is_held_out(name) else "tuning"
-        rows.append([name, use, operations, accesses, workload.meta.get("about", "")])
-    table = text_table(["name", "for", "operations", "accesses", ""], rows, 2)
-    # the last column is prose
-    return "\n".join(line.rstrip() for line in table.splitlines())
+        sizes = [f"{len(workload):,}", f"{workload.accesses:,}"]
+        rows.append([name, _use(name), workload.meta.get("about", ""), *sizes])
+    return text_table(["name", "for", "what", "operations", "accesses"], rows, 3)
+
+
+def _use(name: str) -> str:
+    return "held out" if is_held_out(name) else "tuning"
 
 
 def _numbers(workload: Workload, seen: Description) -> list[str]:
@@ -46,7 +47,7 @@ def _numbers(workload: Workload, seen: Description) -> list[str]:
         "misses": f"{seen.misses:.1f} per 1,000 accesses in an LRU memory of half the pages accessed",
     }
     if workload.path and (names := [one for one in recorded_names() if str(recorded(one)) == workload.path]):
-        found["recorded for"] = "judging (held out)" if is_held_out(names[0]) else "tuning and judging"
+        found["for"] = _use(names[0])
     return [f"{key:<13}{value}" for key, value in found.items()]
 
 
