@@ -15,7 +15,7 @@ from jaxswap.errors import InputError
 from jaxswap.workload.accesses import BLOCK, OPERATIONS, place_blocks
 from jaxswap.workload.address_space import AddressSpace, Change, Vma
 from jaxswap.workload.lackey_lines import PIECE, read_pieces
-from jaxswap.workload.page_filter import SMALLEST, PageFilter, collapse, drop_repeats
+from jaxswap.workload.page_filter import SMALLEST, PageFilters, collapse, drop_repeats
 from jaxswap.workload.syscalls import (
     APART_FLAGS,
     BUFFERS,
@@ -76,26 +76,18 @@ class _Output:
     number."""
 
     def __init__(self, entries: int) -> None:
-        self.filter = PageFilter(entries)
+        self.entries = entries
         self.parts: list[np.ndarray] = []  # int64 [4, m]: kind, first page, pages, advice of a MAP
         self.count = 0
         self.passed = 0
 
-    def accesses(self, key: np.ndarray) -> list[int]:
-        """Filter the keys, store what passes, and return it."""
-        passed = self.filter.passed(key)
+    def accesses(self, passed: list[int]) -> None:
+        """Keys that passed the filter."""
         self.passed += len(passed)
         if passed:
             keys = np.array(passed, np.int64)
             kind = np.where(keys & 1, Kind.TOUCH, Kind.READ)
             self.add(merge_operations(np.stack([kind, keys >> 1, np.ones_like(keys), np.zeros_like(keys)])))
-        return passed
-
-    def operation(self, kind: Kind, start: int, end: int, advice: str = "") -> None:
-        if kind in (Kind.UNMAP, Kind.DONTNEED, Kind.PAGEOUT):
-            self.filter.forget(start, end)
-        code = ADVICE.index(advice) if advice else 0
-        self.add(np.array([[kind], [start], [end - start], [code]], np.int64))
 
     def add(self, part: np.ndarray) -> None:
         self.parts.append(part)
@@ -114,7 +106,8 @@ def merge_operations(runs: np.ndarray) -> np.ndarray:
 class _Importer:
     def __init__(self, where: str, sizes: list[int], operations: int, cut: bool, advice: str) -> None:
         self.where, self.limit, self.cut, self.advice = where, operations, cut, advice
-        self.outputs = [_Output(size) for size in sizes]
+        self.filters = PageFilters(sizes)
+        self.outputs = [_Output(size) for size in sizes]  # the first ones go when they are full
         self.space = AddressSpace()
         self.reserved = (
             AddressSpace()
@@ -179,7 +172,7 @@ class _Importer:
             if self.cut:
                 self.full = True
                 return
-            entries = last.filter.entries
+            entries = last.entries
             message = f"more than {self.limit} operations with a repeat filter of {entries} entries"
             raise InputError(
                 f"{self.where}: {message}; give a smaller input, a higher --operations, or --cut to keep the "
@@ -218,9 +211,10 @@ class _Importer:
         if not len(key):
             return
         key = collapse(key)
-        for output in self.outputs:
-            passed = output.accesses(key)
-        self.touched.update(one >> 1 for one in passed)
+        passed = self.filters.passed(key)
+        for output, keys in zip(self.outputs, passed[-len(self.outputs) :], strict=True):
+            output.accesses(keys)
+        self.touched.update(one >> 1 for one in passed[-1])
 
     def find_stack(self, page: int) -> None:
         """A program's first data access is a push: it shows the main stack if it is not where valgrind puts
@@ -241,8 +235,7 @@ class _Importer:
                 self.blocks.update(range(start // BLOCK, (end - 1) // BLOCK + 1))
             else:
                 self.untouch(start, end)
-            for output in self.outputs:
-                output.operation(kind, start, end, advice)
+            self.operation(kind, start, end, advice)
 
     def buffer(self, call: Call) -> None:
         """What the kernel reads or writes in the caller's buffer: as many bytes as the result says."""
@@ -313,8 +306,7 @@ class _Importer:
             for low, high in self.space.inside(start, end):
                 if what == "DONTNEED":
                     self.untouch(low, high)
-                for output in self.outputs:
-                    output.operation(Kind[what], low, high)
+                self.operation(Kind[what], low, high)
 
     def remap(self, old: int, old_length: int, new_length: int, new: int) -> None:
         """mremap. A moved mapping keeps its contents; the text form has no word for it, so its touched
@@ -347,6 +339,13 @@ class _Importer:
         else:
             self.touched = {page for page in self.touched if not start <= page < end}
 
+    def operation(self, kind: Kind, start: int, end: int, advice: str = "") -> None:
+        if kind in (Kind.UNMAP, Kind.DONTNEED, Kind.PAGEOUT):
+            self.filters.forget(start, end)
+        code = ADVICE.index(advice) if advice else 0
+        for output in self.outputs:
+            output.add(np.array([[kind], [start], [end - start], [code]], np.int64))
+
     # -- the result
 
     def finish(self, name: str) -> Workload:
@@ -378,7 +377,7 @@ class _Importer:
         meta["kernel-side"] = (
             f"pages read or written by system calls {self.by_calls}, moved by mremap {self.moved}"
         )
-        meta["filter"] = f"{output.filter.entries} entries, passed {output.passed}"
+        meta["filter"] = f"{output.entries} entries, passed {output.passed}"
         if self.full:
             meta["cut"] = f"after {self.limit} operations"
         elif not self.finished:

@@ -6,7 +6,9 @@ not, makes its page the most recent. So an access that would miss in a memory of
 under LRU always passes.
 """
 
+import itertools
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -53,34 +55,82 @@ def collapse(key: Keys, periods: tuple[int, ...] = (2, 3, 4)) -> Keys:
     return key
 
 
-class PageFilter:
-    """The filter's list and what passed it so far."""
+class PageFilters:
+    """Filters of several sizes over the same keys, for little more than the smallest costs.
 
-    def __init__(self, entries: int) -> None:
-        self.entries = entries
-        self._written: OrderedDict[int, bool] = OrderedDict()  # page -> has a write passed; oldest first
+    An LRU list of pages begins with every shorter one, so only what misses in one list can miss in the next,
+    and a page comes to the part that a list has beyond the shorter one when that pushes it out.
+    """
 
-    def passed(self, key: Keys) -> list[int]:
-        """The keys that pass, in order. Equal keys in a row may have been dropped before (drop_repeats,
-        collapse)."""
-        written, entries = self._written, self.entries
-        touch, oldest_out = written.move_to_end, written.popitem
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """sizes: entries of the lists, ascending."""
+        self._entries = sizes[0]
+        # page -> has a write passed since it entered the list; oldest first
+        self._first: OrderedDict[int, bool] = OrderedDict()
+        self._longer = [_Longer(size - shorter) for shorter, size in itertools.pairwise(sizes)]
+
+    def passed(self, key: Keys) -> list[list[int]]:
+        """The keys that pass each filter, in order. Equal keys in a row may have been dropped before
+        (drop_repeats, collapse)."""
+        first, entries, longer = self._first, self._entries, self._longer
+        touch, oldest_out = first.move_to_end, first.popitem
         out: list[int] = []
+        found = [out, *([] for _ in longer)]
         for page, write in zip((key >> 1).tolist(), (key & 1).tolist(), strict=True):
             try:
                 touch(page)
             except KeyError:
-                written[page] = bool(write)
+                first[page] = bool(write)
                 out.append(page << 1 | write)
-                if len(written) > entries:
-                    oldest_out(last=False)
+                pushed = oldest_out(last=False)[0] if len(first) > entries else None
+                for level, part in enumerate(longer, 1):
+                    known = page in part.pages
+                    if known:
+                        del part.pages[page]
+                    else:
+                        part.written[page] = bool(write)
+                        found[level].append(page << 1 | write)
+                    if pushed is not None:
+                        part.pages[pushed] = None
+                    if known:
+                        if write:
+                            self._first_write(page, level, found)
+                        break
+                    pushed = None
+                    if len(part.pages) > part.entries:
+                        pushed = part.pages.popitem(last=False)[0]
+                        del part.written[pushed]
                 continue
-            if write and not written[page]:
-                written[page] = True
+            if write and not first[page]:
+                first[page] = True
                 out.append(page << 1 | 1)
-        return out
+                self._first_write(page, 1, found)
+        return found
+
+    def _first_write(self, page: int, level: int, found: list[list[int]]) -> None:
+        """A write to a page that is in the list of `level` and all longer ones: it passes where none has."""
+        for part, its in zip(self._longer[level - 1 :], found[level:], strict=True):
+            # where one has passed one has in every longer list, in which the page has been for longer
+            if part.written[page]:
+                return
+            part.written[page] = True
+            its.append(page << 1 | 1)
 
     def forget(self, start: int, end: int) -> None:
         """Drop pages [start, end): they were unmapped or thrown away, so their next access must pass."""
-        for page in [page for page in self._written if start <= page < end]:
-            del self._written[page]
+        for page in [page for page in self._first if start <= page < end]:
+            del self._first[page]
+        for part in self._longer:
+            for page in [page for page in part.written if start <= page < end]:
+                del part.written[page]
+                part.pages.pop(page, None)
+
+
+class _Longer:
+    """What a list has beyond the next shorter one: `pages`, at most `entries`, oldest first. written: as of
+    the first list, for all pages of this one."""
+
+    def __init__(self, entries: int) -> None:
+        self.entries = entries
+        self.pages: OrderedDict[int, None] = OrderedDict()
+        self.written: dict[int, bool] = {}

@@ -198,9 +198,7 @@ def region(start: object, end: object, samples: object = None, percent: object =
     return {"start": start, "end": end, "nr_accesses": {"samples": samples, "percent": percent}, "age": age}
 
 
-def damo_record(
-    *snapshots: tuple[object, list[dict[str, Any]]], intervals: object = None
-) -> dict[str, Any]:
+def damo_record(*snapshots: tuple[object, list[dict[str, Any]]], intervals: object = None) -> dict[str, Any]:
     made = [
         {"start_time": t, "end_time": t, "regions": regions, "total_bytes": None} for t, regions in snapshots
     ]
