@@ -120,6 +120,14 @@ def tsort_input(folder: Path) -> None:
     (folder / "pairs.txt").write_text("".join(f"{names[a]} {names[b]}\n" for a, b in pairs))
 
 
+def shuf_input(folder: Path) -> None:
+    """45,000 lines of 100 to 300 bytes (9 MB), and bytes for their order."""
+    draws = splitmix64(9, 0, 45_000)
+    filler = " ".join(f"{i:x}" for i in range(200))
+    (folder / "lines.txt").write_text("".join(f"{d:x} {filler[: 84 + d % 200]}\n" for d in draws.tolist()))
+    (folder / "random").write_bytes(splitmix64(10, 0, 100_000).tobytes())
+
+
 def redis_input(folder: Path) -> None:
     """A redis configuration and an append-only file, whose commands redis-server runs when it starts: 12,000
     values of 600 to 1,200 bytes set, 20,000 gets of which some keys are most often, sets among them,
@@ -204,6 +212,11 @@ PROGRAMS = {
         "a graph in C: CSR built from random edges, searched in breadth, two rounds of PageRank",
         ("./page_rank",),
         c_input("page_rank"),
+    ),
+    "shuf": Program(
+        "GNU shuf of a 9 MB text: read into a buffer that doubles, written line by line in random order",
+        ("shuf", "--random-source=random", "lines.txt"),
+        shuf_input,
     ),
     "tsort": Program(
         "GNU tsort of 30,000 pairs: a balanced tree of small nodes and names, then walked by its edges",

@@ -47,9 +47,10 @@ class Workload:
     """A checked list of memory operations on a space of `npages` 4 KiB pages, aligned to 2 MiB.
 
     kind, v, n, line have one entry an operation, in order: what it does, first page, number of pages (0 for
-    operations without a range), 1-based line in the file; FORK has the child's number in v. process, cpu: who
-    does it and where, 0 if nothing is said. `text` maps the index of an operation to its label (DUMP, FOLIOS,
-    STATS, ECHO), its advice (MAP), "path value" (SET) or name (CGROUP). `meta` holds the "# key value"
+    operations without a range), 1-based line in the file (of a binary one the operation's number); FORK has
+    the child's number in v. process, cpu: who does it and where, 0 if nothing is said. `text` maps the index
+    of an operation to its label (DUMP, FOLIOS, STATS, ECHO), its advice (MAP), "path value" (SET) or name
+    (CGROUP). `meta` holds the "# key value"
     comments that stand before REGION.
     """
 
