@@ -214,7 +214,7 @@ PROGRAMS = {
         c_input("page_rank"),
     ),
     "shuf": Program(
-        "GNU shuf of a 9 MB text: read into a buffer that doubles, written line by line in random order",
+        "GNU shuf of a 9 MB text: read into one buffer, written line by line in random order",
         ("shuf", "--random-source=random", "lines.txt"),
         shuf_input,
     ),
