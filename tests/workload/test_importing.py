@@ -227,6 +227,7 @@ def plain_damo(snapshots: list, seed: int) -> list[Step]:
     return found
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**64 - 1), st.data())
 def test_damo(seed: int, data: st.DataObject) -> None:
     records = []

@@ -52,10 +52,11 @@ def test_what_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
         [*command, "record", "--out", str(tmp_path / "w.t"), "--", "sleep", "60"], stderr=-1, text=True
     )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not _child_of(process.pid):
+    while time.monotonic() < deadline and not _valgrind_of(process.pid):
         time.sleep(0.05)
-    child = _child_of(process.pid)
+    child = _valgrind_of(process.pid)
     assert child
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     assert process.stderr
     assert "nothing was written" in process.stderr.read()
@@ -63,9 +64,11 @@ def test_what_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
     assert not Path(f"/proc/{child}").exists()
 
 
-def _child_of(pid: int) -> str:
+def _valgrind_of(pid: int) -> str:
+    """The child of a process, once it runs valgrind."""
     try:
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
+        child = Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
+        return child if b"lackey" in Path(f"/proc/{child}/cmdline").read_bytes() else ""
     except FileNotFoundError:
         return ""
 
