@@ -1,5 +1,6 @@
 """The programs whose recordings come with jaxswap: what each shows, its command, and its input files."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,6 +81,28 @@ select count(*) from t where length(body) = 1800;
     (folder / "rows.sql").write_text(fill + look_up.format(1, 4000) + change + look_up.format(5, 3000))
 
 
+def jq_input(folder: Path) -> None:
+    """A JSON list of 6,000 orders in random order of their keys."""
+    draws = splitmix64(2, 0, 6_000).tolist()
+    orders = [
+        {"id": i, "customer": f"c{d % 400}", "items": [{"sku": d >> s & 4095, "n": s} for s in range(1, 6)]}
+        for i, d in enumerate(draws)
+    ]
+    (folder / "orders.json").write_text(json.dumps(orders))
+
+
+def compile_input(folder: Path) -> None:
+    """A C file of 16 functions that call each other, with loops, switches and arrays."""
+    parts = ["typedef struct { int a[16]; double d; struct { char *s; unsigned u; } in; } rec;\n"]
+    for i in range(16):
+        cases = "".join(f"  case {c}: r->a[{c}] += x * {i + c}; break;\n" for c in range(8))
+        loop = f" for (int i = 0; i < x; i++) {{\n  switch (i & 7) {{\n{cases}  }}\n"
+        rest = f"  s += r->a[i & 15] ^ (int)r->d;\n  if (s > {i}) r->in.u += s;\n }}\n"
+        last = f" return s + f{i * 7 % i}(r, s >> 3);\n}}\n" if i else " return s;\n}\n"
+        parts.append(f"int f{i}(rec *r, int x)\n{{\n int s = 0;\n{loop}{rest}{last}")
+    (folder / "many.c").write_text("".join(parts))
+
+
 def tsort_input(folder: Path) -> None:
     """30,000 pairs of names, the first before the second, of 24,000 names in random order."""
     draws = splitmix64(7, 0, 30_000)
@@ -157,10 +180,20 @@ PROGRAMS = {
         ("./hash_join",),
         c_input("hash_join"),
     ),
+    "jq": Program(
+        "jq grouping a list of orders: a tree of small reference-counted values, built, sorted, printed",
+        ("jq", "[group_by(.customer)[] | {c: .[0].customer, n: map(.items[].n) | add}]", "orders.json"),
+        jq_input,
+    ),
     "redis": Program(
         "redis-server running its append-only file: values of many sizes set, read by skewed keys, replaced",
         ("redis-server", "redis.conf"),
         redis_input,
+    ),
+    "compile": Program(
+        "GCC's cc1 compiling a C file with -O1: pools and obstacks that grow, trees walked in many passes",
+        ("/usr/lib/gcc/x86_64-linux-gnu/12/cc1", "-quiet", "-O1", "many.c", "-o", "many.s"),
+        compile_input,
     ),
     "graph": Program(
         "a graph in C: CSR built from random edges, searched in breadth, two rounds of PageRank",
