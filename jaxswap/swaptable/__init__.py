@@ -12,12 +12,16 @@ from jaxswap.swaptable.alloc import (
 )
 from jaxswap.swaptable.check import SecondCheck, add_check, add_check_second, check_kept, check_table
 from jaxswap.swaptable.entry import Entry, SwapTable, decode, encode, make_table
+from jaxswap.swaptable.forms import FORMS, MERGED, Form, form_named
 from jaxswap.swaptable.planes import CheckPlanes, Planes, keep, pyramid, suits, table_planes
 
 __all__ = [
+    "FORMS",
+    "MERGED",
     "REASONS",
     "CheckPlanes",
     "Entry",
+    "Form",
     "Outcome",
     "Planes",
     "Queues",
@@ -32,6 +36,7 @@ __all__ = [
     "check_table",
     "decode",
     "encode",
+    "form_named",
     "keep",
     "make_queues",
     "make_requests",

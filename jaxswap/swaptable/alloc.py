@@ -2,8 +2,8 @@
 
 Rules: mm/swap_state.c, Linux 7.2 / 7.3, ``__swap_cache_alloc`` (one order: check, frame, check again with
 memcg ids, insert, charge) and ``swap_cache_alloc_folio`` (from the highest order of the mask down; -EBUSY and
--ENOMEM step down, -EEXIST and -ENOENT end it, order 0 is the last). The result of a batch is that of its
-requests one after the other.
+-ENOMEM step down, -EEXIST and -ENOENT end it, order 0 is the last); other forms of the path are switches of
+:class:`jaxswap.swaptable.forms.Form`. The result of a batch is that of its requests one after the other.
 
 How it is done side by side. Within a batch slots only ever enter the cache; counts, zero flags, memcg ids and
 bad slots stay. So nearly everything a request meets is known beforehand from the table, as one reach (orders
@@ -13,17 +13,19 @@ affect each other, so every cluster has its queue and all queues advance in lock
 step over the clusters that still have requests.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int8, Int32, UInt8, UInt16, UInt32
+from jaxtyping import Array, Bool, Int8, Int32, UInt8, UInt16, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.swaptable.check import checked_integers
 from jaxswap.swaptable.entry import COUNT_SHIFT, FLAG_BITS, FOLIO, SHADOW, VALUE_MAX, VALUE_SHIFT, SwapTable
+from jaxswap.swaptable.forms import MERGED, Form, form_named
 from jaxswap.swaptable.geometry import (
     ALL_ORDERS,
     CLUSTER,
@@ -49,6 +51,11 @@ _WIDE, _NARROW = 2048, 32
 """Clusters a step advances together: while many queues are left, and for the tail of a few long ones."""
 _EVENTS = 256
 """Failed charges looked up together."""
+_LIMIT = CLUSTER_SHIFT + MAX_ORDER + 1
+"""Where the limit of an add is packed."""
+_EXTRA, _BEFOREHAND = 30, 31
+"""Spare bits of the words of masks: in the first, the request never returns; in the second, it goes on with
+order -1; in the third, the add threw a folio away, and memcg ids were looked at before the allocation."""
 
 
 class Requests(NamedTuple):
@@ -71,7 +78,8 @@ class Outcome(NamedTuple):
     """
 
     errno: Int32[Array, "n"]
-    """0, or the error of the last order tried: -ENOENT, -ENOMEM, -EBUSY, -EEXIST; -EINVAL for a bad mask."""
+    """0, or the error of the last order tried: -ENOENT, -ENOMEM, -EBUSY, -EEXIST; -EINVAL for a bad mask.
+    Where the request would not have returned, the error at which it should have."""
     order: Int8[Array, "n"]
     """Order of the folio now in the cache, -1 if none."""
     masks: tuple[UInt32[Array, "n"], UInt32[Array, "n"], UInt32[Array, "n"]]
@@ -90,8 +98,18 @@ class Outcome(NamedTuple):
         return self._mask(len(REASONS))
 
     @property
+    def never_returns(self) -> Bool[Array, "n"]:
+        """The form tries order 0 again for ever, as long as no frame or no charge can be had."""
+        return self.masks[0] >> _EXTRA != 0
+
+    @property
+    def order_below_0(self) -> Bool[Array, "n"]:
+        """The form goes on with order -1 after the last order of the mask."""
+        return self.masks[1] >> _EXTRA != 0
+
+    @property
     def first_check(self) -> UInt16[Array, "n"]:
-        """Orders refused by the check before the allocation."""
+        """Orders refused by the check before the allocation (before phase IV also by the one after it)."""
         no_table, bad, cached, count, zero = (self.refused(reason) for reason in REASONS[:5])
         return no_table | bad | cached | count | zero
 
@@ -102,8 +120,11 @@ class Outcome(NamedTuple):
 
     @property
     def thrown(self) -> UInt8[Array, "n"]:
-        """Folios allocated and given back."""
-        return lax.population_count(self.refused("memcg") | self.refused("charge")).astype(jnp.uint8)
+        """Folios allocated and given back (where the request never returns: in the first round)."""
+        beforehand = self.masks[2] >> _BEFOREHAND != 0
+        late = jnp.where(beforehand, 0, self.refused("memcg")) | self.refused("charge")
+        by_add = self.masks[2] >> _EXTRA & 1
+        return (lax.population_count(late) + by_add).astype(jnp.uint8)
 
 
 class Queues(NamedTuple):
@@ -226,12 +247,15 @@ def _insert(
     return rows | jnp.where(in_block != 0, bits[None, :], 0)
 
 
-def _lock_step(packed: UInt32[Array, "places"], queues: Queues, lanes: int) -> UInt32[Array, "places"]:
+def _lock_step(
+    packed: UInt32[Array, "places"], queues: Queues, lanes: int, one_add: bool = False
+) -> UInt32[Array, "places"]:
     """Per place: orders from 0 up around the target that are free of folios of this batch when its turn
     comes.
 
     packed: target's slot in its cluster (9 bits), then the mask of orders that would succeed but for such
-    folios.
+    folios (10 bits). one_add: only the highest of them is added, and fails at or above an order that follows
+    (4 bits).
     """
 
     def advance(width: int):
@@ -243,6 +267,9 @@ def _lock_step(packed: UInt32[Array, "places"], queues: Queues, lanes: int) -> U
             slot = taken & (CLUSTER - 1)
             free = lax.optimization_barrier(_reach_in_rows(block, slot))
             able = (taken >> CLUSTER_SHIFT) & ~_orders_up(free)
+            if one_add:
+                able = able & ALL_ORDERS
+                able = jnp.where(able & _orders_up(taken >> _LIMIT) != 0, 0, able)
             rows = lax.dynamic_update_slice(rows, _insert(block, slot, able), (0, first))
             # past the step's width queues are over, and the next step overwrites what is put out here
             out = lax.dynamic_update_slice(out, free, (at,))
@@ -288,7 +315,7 @@ def _enter(words: UInt32[Array, "clusters 512"], requests: Requests, order: Int3
 
 
 def _charge_shadows(
-    table: SwapTable, requests: Requests, queues: Queues, charge: UInt32[Array, "n"]
+    table: SwapTable, requests: Requests, queues: Queues, charge: UInt32[Array, "n"], form: Form
 ) -> UInt32[Array, "clusters 512"]:
     """Slot words after the failed charges: the block of each gets the shadow its target had at that moment.
 
@@ -348,103 +375,238 @@ def _charge_shadows(
     root = lax.while_loop(more, lambda root: root[root], root)
     flat = table.words.reshape(-1)
     value = jnp.pad(flat[requests.slots] & (VALUE_MAX << VALUE_SHIFT), (1, 0))[root]
+    if not form.undo_keeps_shadow:
+        value = jnp.zeros_like(value)
     latest = _spread_nodes(heap.reshape(lanes, 2 * CLUSTER))
     return jnp.where(latest != 0, (table.words & FLAG_BITS) | value[latest] | SHADOW, table.words)
 
 
-@jax.jit
-def alloc_queued(table: SwapTable, requests: Requests, queues: Queues) -> tuple[SwapTable, Outcome]:
-    """:func:`cache_alloc` with queues made before, for use inside jitted code. Inputs are not tested."""
-    slots, offered = requests.slots, requests.orders
+class _Target(NamedTuple):
+    """What is known of a request's target before the batch: each reach is a count of orders from 0 up that
+    pass.
+    """
+
+    has_table: Bool[Array, "n"]
+    bad: UInt32[Array, "n"]
+    cached: UInt32[Array, "n"]
+    count: UInt32[Array, "n"]
+    zero: UInt32[Array, "n"]
+    memcg: UInt32[Array, "n"]
+
+
+class _Decided(NamedTuple):
+    """What became of the requests, before it is packed. Masks of orders, as in :class:`Outcome`."""
+
+    errno: Array
+    order: Int32[Array, "n"]
+    refused: dict[str, UInt32[Array, "n"]]
+    stepped: UInt32[Array, "n"]
+    extra: tuple[Bool[Array, "n"] | bool, Bool[Array, "n"] | bool, Bool[Array, "n"] | bool]
+    """Never returns; goes on with order -1; the add threw a folio away."""
+
+
+def _targets(table: SwapTable, slots: UInt32[Array, "n"], form: Form) -> _Target:
     planes = lax.optimization_barrier(planes_of(table.words, table.memcg, table.has_table))
     kinds = {
         "bad": any_in_block(planes.bad),
         "cached": any_in_block(planes.cached),
         "count": any_in_block(~planes.counted & ~planes.bad),
-        "zero": mixed_zero(planes),
-        "memcg": mixed_ids(planes.id_edge),
+        "zero": mixed_zero(planes) if form.compares_zero else None,
+        "memcg": mixed_ids(planes.id_edge) if form.compares_memcg and form.second_check else None,
     }
-    levels = lax.optimization_barrier([reach(kinds[name]) for name in _KINDS])
+    compared = {name: kind for name, kind in kinds.items() if kind is not None}
+    levels = lax.optimization_barrier([reach(kind) for kind in compared.values()])
     has = table.has_table[slots >> CLUSTER_SHIFT]
     # one word a request for all that is known of its target beforehand, so that it is gathered and kept once
     known = has.astype(jnp.uint32) << (4 * len(_KINDS))
     together = lax.optimization_barrier(jnp.stack(levels, axis=-1)).reshape(-1)
-    for place in range(len(_KINDS)):
-        word = together.at[(slots >> 3) * len(_KINDS) + place].get(mode="promise_in_bounds")
+    for place in range(len(compared)):
+        word = together.at[(slots >> 3) * len(compared) + place].get(mode="promise_in_bounds")
         known = known | (((word >> ((slots & 7) << 2)) & 15) << (4 * place))
     known = lax.optimization_barrier(known)
-    has = known >> (4 * len(_KINDS)) != 0
-    orders_ok = {name: (known >> (4 * place)) & 15 for place, name in enumerate(_KINDS)}
+    passes = {name: jnp.full_like(known, len(ORDERS)) for name in kinds}
+    passes |= {name: (known >> (4 * place)) & 15 for place, name in enumerate(compared)}
+    return _Target(known >> (4 * len(_KINDS)) != 0, **passes)
 
-    valid = (offered != 0) & (offered <= ALL_ORDERS)
-    target_bad = has & (orders_ok["bad"] == 0)
-    no_count = has & (orders_ok["count"] == 0)
-    checked = jnp.minimum(
-        jnp.minimum(orders_ok["bad"], orders_ok["cached"]), jnp.minimum(orders_ok["count"], orders_ok["zero"])
-    )
-    both = jnp.minimum(checked, orders_ok["memcg"])
+
+def _free_orders(
+    slots: UInt32[Array, "n"], able: UInt32[Array, "n"], queues: Queues, clusters: int, limit: Array | None
+) -> UInt32[Array, "n"]:
+    """:func:`_lock_step` in the order of the requests. limit: that of one add."""
+    packed = (slots & (CLUSTER - 1)) | (able << CLUSTER_SHIFT)
+    if limit is not None:
+        packed = packed | (limit << _LIMIT)
+    packed = lax.optimization_barrier(packed)[queues.request]
+    packed = jnp.pad(packed, (0, min(_WIDE, clusters)))
+    free = _lock_step(packed, queues, clusters, one_add=limit is not None)
+    return lax.optimization_barrier(free[queues.place])
+
+
+def _offered(requests: Requests, form: Form) -> tuple[UInt32[Array, "n"], Bool[Array, "n"]]:
+    """The mask that the loop sees, and whether there is a loop at all."""
+    offered = requests.orders
+    valid = offered <= ALL_ORDERS if form.thp else jnp.ones_like(offered, bool)
+    if form.adds_order_0:
+        offered = offered | 1
+    else:
+        valid = (offered != 0) & valid
+    return (offered if form.thp else jnp.ones_like(offered)), valid
+
+
+def _below(order: Int32[Array, "n"]) -> UInt32[Array, "n"]:
+    """Mask of the orders up to ``order``, none for -1."""
+    below = (jnp.uint32(1) << (order + 1).astype(jnp.uint32)) - 1
+    return jnp.where(order >= 0, below, 0)
+
+
+def _decide_checked(
+    requests: Requests, queues: Queues, target: _Target, clusters: int, form: Form
+) -> _Decided:
+    """Check, frame, check again, insert, charge, order after order (phase IV)."""
+    offered, valid = _offered(requests, form)
+    has = target.has_table
+    target_bad = has & (target.bad == 0)
+    no_count = has & (target.count == 0)
+    checked = jnp.minimum(jnp.minimum(target.bad, target.cached), jnp.minimum(target.count, target.zero))
+    both = jnp.minimum(checked, target.memcg)
     able = offered & requests.frames & requests.charges & ~_orders_up(both)
     able = jnp.where(valid & has, able, 0)
 
-    packed = lax.optimization_barrier((slots & (CLUSTER - 1)) | (able << CLUSTER_SHIFT))[queues.request]
-    packed = jnp.pad(packed, (0, min(_WIDE, table.clusters)))
-    free = lax.optimization_barrier(_lock_step(packed, queues, table.clusters)[queues.place])
+    free = _free_orders(requests.slots, able, queues, clusters, None)
 
     able = able & ~_orders_up(free)
     order = highest_order(able)
-    cached_ok = jnp.minimum(orders_ok["cached"], free)
+    cached_ok = jnp.minimum(target.cached, free)
     exists = has & ~target_bad & (cached_ok == 0)
     absent = ~has | (no_count & ~exists)
     ends = exists | absent
     top = jnp.uint32(1) << jnp.maximum(highest_order(offered), 0).astype(jnp.uint32)
-    below = (jnp.uint32(1) << (order + 1).astype(jnp.uint32)) - 1
-    failed = jnp.where(ends, top, offered & ~jnp.where(order >= 0, below, 0))
+    failed = jnp.where(ends, top, offered & ~_below(order))
     failed = jnp.where(valid, failed, 0)
     # a target refused for itself is refused before any other slot is read
-    whole = ~(ends | target_bad)
-    read = jnp.where(whole, failed, 0)
-    cached = jnp.where(exists, failed, read & _orders_up(cached_ok))
-    count = jnp.where(absent & has, failed, read & _orders_up(orders_ok["count"]))
-    bad = jnp.where(target_bad, failed, read & _orders_up(orders_ok["bad"]))
-    zero = read & _orders_up(orders_ok["zero"])
+    read = jnp.where(ends | target_bad, 0, failed)
     passed = read & ~_orders_up(jnp.minimum(checked, free))
-    frame = passed & ~requests.frames
     framed = passed & requests.frames
-    memcg = framed & _orders_up(orders_ok["memcg"])
-    charge = framed & ~memcg & ~requests.charges
+    memcg = framed & _orders_up(target.memcg)
+    refused = {
+        "no_table": jnp.where(has, 0, failed),
+        "bad": jnp.where(target_bad, failed, read & _orders_up(target.bad)),
+        "cached": jnp.where(exists, failed, read & _orders_up(cached_ok)),
+        "count": jnp.where(absent & has, failed, read & _orders_up(target.count)),
+        "zero": read & _orders_up(target.zero),
+        "memcg": memcg,
+        "frame": passed & ~requests.frames,
+        "charge": framed & ~memcg & ~requests.charges,
+    }
     lowest = failed & (~failed + 1)
-    error = jnp.where((frame | charge) & lowest != 0, -ENOMEM, -EBUSY)
+    error = jnp.where((refused["frame"] | refused["charge"]) & lowest != 0, -ENOMEM, -EBUSY)
     error = jnp.where(exists, -EEXIST, jnp.where(absent, -ENOENT, error))
     error = jnp.where(order >= 0, 0, jnp.where(valid, error, -EINVAL))
-    stepped = jnp.where(ends, 0, failed & ~jnp.uint32(1))
+    stepped = jnp.where(absent if form.counts_eexist else ends, 0, failed & ~jnp.uint32(1))
 
-    masks = [jnp.where(has, 0, failed), bad, cached, count, zero, memcg, frame, charge, stepped]
+    spent = valid & (order < 0) & ~ends
+    tried_0 = offered & 1 != 0
+    never = below_0 = False
+    if not form.thp and not form.ends_at_order_0:
+        never = spent
+    elif not form.ends_at_empty_mask:
+        below_0 = spent & ~tried_0 if form.ends_at_order_0 else spent
+    return _Decided(error, order, refused, stepped, (never, below_0, False))
+
+
+def _decide_before_phase4(
+    requests: Requests, queues: Queues, target: _Target, clusters: int, form: Form
+) -> _Decided:
+    """Orders taken out by looking, then frame and charge, order after order, then one add."""
+    offered, valid = _offered(requests, form)
+    has = target.has_table
+    # ids of a cluster without table read as 0
+    memcg_ok = jnp.where(has, target.memcg, len(ORDERS))
+    suits = jnp.minimum(jnp.minimum(target.bad, target.cached), jnp.minimum(target.zero, memcg_ok))
+    had = requests.frames & requests.charges
+    able = jnp.where(valid & has, offered & had & ~_orders_up(suits), 0)
+
+    free = _free_orders(requests.slots, able, queues, clusters, target.count)
+
+    removed = offered & _orders_up(jnp.minimum(suits, free)) & ~jnp.uint32(1)
+    cached_ok = jnp.minimum(target.cached, free)
+    left = offered & ~removed
+    order = highest_order(left & had)
+    failed = left & ~_below(order)
+    added = jnp.where(order >= 0, jnp.uint32(1) << jnp.maximum(order, 0).astype(jnp.uint32), 0)
+    target_bad = has & (target.bad == 0)
+    exists = has & ~target_bad & (cached_ok == 0)
+    absent = ~(target_bad | exists) & (~has | (added & _orders_up(target.count) != 0))
+    thrown = valid & (order >= 0) & (target_bad | exists | absent)
+    by_add = jnp.where(thrown, added, 0)
+    refused = {
+        "no_table": jnp.where(has, 0, by_add),
+        "bad": removed & _orders_up(target.bad) | jnp.where(target_bad, by_add, 0),
+        "cached": removed & _orders_up(cached_ok) | jnp.where(exists, by_add, 0),
+        "count": jnp.where(absent & has, by_add, 0),
+        "zero": removed & _orders_up(target.zero),
+        "memcg": removed & _orders_up(memcg_ok),
+        "frame": failed & ~requests.frames,
+        "charge": failed & requests.frames & ~requests.charges,
+    }
+    refused = {reason: jnp.where(valid, mask, 0) for reason, mask in refused.items()}
+    error = jnp.where(target_bad, -EBUSY, jnp.where(exists, -EEXIST, -ENOENT))
+    error = jnp.where(thrown, error, jnp.where(order >= 0, 0, -ENOMEM))
+    error = jnp.where(valid, error, -EINVAL)
+    stepped = jnp.where(valid, failed & ~jnp.uint32(1), 0)
+    order = jnp.where(valid & ~thrown, order, -1)
+    return _Decided(error, order, refused, stepped, (False, False, thrown))
+
+
+@partial(jax.jit, static_argnames="form")
+def alloc_queued(
+    table: SwapTable, requests: Requests, queues: Queues, form: Form = MERGED
+) -> tuple[SwapTable, Outcome]:
+    """:func:`cache_alloc` with queues made before, for use inside jitted code. Inputs are not tested."""
+    slots = requests.slots
+    target = _targets(table, slots, form)
+    decide = _decide_checked if form.checks_under_lock else _decide_before_phase4
+    made = decide(requests, queues, target, table.clusters, form)
+    masks = [*(made.refused[reason] for reason in REASONS), made.stepped]
     packs = [masks[n] | (masks[n + 1] << 10) | (masks[n + 2] << 20) for n in range(0, 9, 3)]
-    outcome = Outcome(error.astype(jnp.int32), order.astype(jnp.int8), (packs[0], packs[1], packs[2]))
-    order, charge = lax.optimization_barrier((order, charge))
+    packs = [
+        pack if given is False else pack | (jnp.asarray(given).astype(jnp.uint32) << _EXTRA)
+        for pack, given in zip(packs, made.extra, strict=True)
+    ]
+    charge = masks[REASONS.index("charge")]
+    if not form.checks_under_lock:
+        packs[2] = packs[2] | jnp.uint32(1 << _BEFOREHAND)
+        charge = jnp.zeros_like(charge)  # charged before it is added: there is nothing to undo
+    outcome = Outcome(
+        made.errno.astype(jnp.int32), made.order.astype(jnp.int8), (packs[0], packs[1], packs[2])
+    )
+    order, charge = lax.optimization_barrier((made.order, charge))
     words = table.words
     if slots.shape[0]:
         words = lax.cond(
             jnp.any(charge != 0),
-            lambda: _charge_shadows(table, requests, queues, charge),
+            lambda: _charge_shadows(table, requests, queues, charge, form),
             lambda: table.words,
         )
     return SwapTable(_enter(words, requests, order), table.memcg, table.has_table), outcome
 
 
-def cache_alloc(table: SwapTable, requests: Requests) -> tuple[SwapTable, Outcome]:
+def cache_alloc(table: SwapTable, requests: Requests, form: Form | str = MERGED) -> tuple[SwapTable, Outcome]:
     """The table and outcomes after all requests, as if made one after the other in index order.
 
     Slots of a folio get its number and keep count and zero flag. After a failed charge the slots of the block
-    hold the target's shadow, or an empty one if it had none. InputError if the requests were made for a
-    larger table.
+    hold the target's shadow, or an empty one if it had none. form: which version of the path, or its name in
+    :data:`jaxswap.swaptable.forms.FORMS`; each is compiled once. InputError if the requests were made for a
+    larger table, or there is no such form.
     """
     if not isinstance(table, SwapTable) or not isinstance(requests, Requests):
         raise InputError("cache_alloc: need a SwapTable (make_table) and Requests (make_requests)")
+    if isinstance(form, str):
+        form = form_named(form)
     n = requests.slots.shape[0]
     host = np.asarray(requests.slots)
     if n and int(host.max()) >= table.slots:
         raise InputError(
             f"slots: entry {int(host.argmax())} is {int(host.max())}, the table has {table.slots} slots"
         )
-    return alloc_queued(table, requests, make_queues(host, table.clusters))
+    return alloc_queued(table, requests, make_queues(host, table.clusters), form)

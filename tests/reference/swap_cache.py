@@ -7,6 +7,7 @@ here imports the code it judges. A bad slot inside a checked range never happens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SLOTS = 512
@@ -67,9 +68,11 @@ class Checked:
     reasons: set[str] = field(default_factory=set)
 
 
-def swap_cache_add_check(cluster: Cluster, offset: int, nr: int, second: bool) -> Checked:
+def swap_cache_add_check(
+    cluster: Cluster, offset: int, nr: int, second: bool, compared: Sequence[str] = ("zero", "memcg")
+) -> Checked:
     """``second``: the form used after the folio exists, which also hands out shadow and memcg id and compares
-    ids.
+    ids. ``compared``: what must be the same over the range.
     """
     if cluster.slots is None:
         return Checked(ENOENT, reasons={"no_table"})
@@ -97,9 +100,9 @@ def swap_cache_add_check(cluster: Cluster, offset: int, nr: int, second: bool) -
             result.reasons.add("cached")
         if slot.count == 0:
             result.reasons.add("count")
-        if slot.zero != target.zero:
+        if "zero" in compared and slot.zero != target.zero:
             result.reasons.add("zero")
-        if second and slot.memcg != target.memcg:
+        if "memcg" in compared and second and slot.memcg != target.memcg:
             result.reasons.add("memcg")
     if result.reasons:
         result.error = EBUSY
@@ -127,11 +130,17 @@ class Outcome:
         self.refused[reason] = self.refused.get(reason, 0) | (1 << order)
 
 
-def swap_cache_alloc_order(table: Table, request: Request, order: int, outcome: Outcome) -> int:
+def swap_cache_alloc_order(
+    table: Table,
+    request: Request,
+    order: int,
+    outcome: Outcome,
+    compared: Sequence[str] = ("zero", "memcg"),
+) -> int:
     """One attempt: check, frame, check again, insert, charge."""
     nr = 1 << order
     cluster, offset = table.find(request.entry)
-    checked = swap_cache_add_check(cluster, offset, nr, second=False)
+    checked = swap_cache_add_check(cluster, offset, nr, False, compared)
     if checked.error:
         for reason in checked.reasons:
             outcome.refuse(reason, order)
@@ -139,7 +148,7 @@ def swap_cache_alloc_order(table: Table, request: Request, order: int, outcome: 
     if not (request.frames >> order) & 1:
         outcome.refuse("frame", order)
         return ENOMEM
-    checked = swap_cache_add_check(cluster, offset, nr, second=True)
+    checked = swap_cache_add_check(cluster, offset, nr, True, compared)
     if checked.error:
         for reason in checked.reasons:
             outcome.refuse(reason, order)
