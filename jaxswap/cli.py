@@ -226,6 +226,30 @@ def _parser() -> argparse.ArgumentParser:
     held.add_argument("--figure", metavar="OUT", help="draw the pressure cells: OUT.png, OUT.pdf and OUT.csv")
     held.set_defaults(run=_validate)
 
+    race = commands.add_parser("race", help="several CPUs on one block of swap slots")
+    what = race.add_subparsers(metavar="WHAT", required=True, parser_class=_Parser)
+    every = what.add_parser(
+        "explore", help="every interleaving, and the shortest way to each thing that is wrong"
+    )
+    every.add_argument(
+        "--variant",
+        metavar="NAME",
+        required=True,
+        help="form of the path: pre-phase4, v3, v4, v4-squash or merged; with -nothp without huge pages",
+    )
+    every.add_argument("--cpus", type=int, default=2, metavar="N", help="faulting CPUs (default 2)")
+    every.add_argument(
+        "--actors",
+        default="each",
+        metavar="KINDS",
+        help="who else: readahead, zswap, shmem, freeing, swapout, several with commas; none; "
+        "each: one of every kind in turn (default)",
+    )
+    every.add_argument("--slots", type=int, default=4, metavar="N", help="1, 2, 4, 8 or 16 (default 4)")
+    every.add_argument("--orders", metavar="ORDERS", help="such as 0..2 or 0,2 (default: all that fit)")
+    every.add_argument("--json", action="store_true", help="print JSON")
+    every.set_defaults(run=_race_explore)
+
     bench = commands.add_parser("bench", help="time the bulk kernels and the replay beside plain C")
     bench.add_argument("--json", action="store_true", help="print one JSON object a row")
     bench.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats")
@@ -669,6 +693,26 @@ def _validate_cells(todo: list[Any]) -> tuple[list[Any], int]:
 def _progress(number: int, total: int, what: object) -> None:
     if sys.stderr.isatty():
         print(f"{number}/{total} {what}", end="\r", file=sys.stderr, flush=True)
+
+
+def _race_explore(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap import origin
+    from jaxswap.race.request import request_of
+    from jaxswap.report.provenance import said
+    from jaxswap.report.race import Progress, explored_parts, race_json, race_text
+
+    asked = (arguments.variant, arguments.cpus, arguments.actors, arguments.slots, arguments.orders)
+    request = request_of(*asked)
+    with Progress(sys.stderr) as report:
+        parts = explored_parts(request, report)
+    numpy = {"count": 1, "kind": f"{platform.machine()} core (NumPy)"}
+    form = (f"form {request.variant}", "every interleaving, no seed")
+    made = said(form, origin.versions(), origin.commit(), numpy, shlex.join(command))
+    if arguments.json:
+        print(json.dumps(race_json(request, parts, made), indent=2))
+    else:
+        print(race_text(request, parts, made))
+    return 0
 
 
 def _bench(arguments: argparse.Namespace, command: list[str]) -> int:

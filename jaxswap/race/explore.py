@@ -122,7 +122,6 @@ class _Search:
             return [one for one in found if one], (nothing, states.take(nothing))
         matrix = np.concatenate(after, axis=1)
         sources, movers, flaw = map(np.concatenate, (before, actor, flaws))
-        # the numbers of states do not depend on the order of actors and steps in which they are made
         numbers, new = self.reached.add(States(states.layout, matrix).pack())
         self.edges.append(_Edges(sources, numbers, movers, np.concatenate(transient)))
         self.parents.append(sources[new])

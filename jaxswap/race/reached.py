@@ -1,7 +1,7 @@
 """States found so far, each with the number it was given: a hash table of whole arrays at a time."""
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt64
+from jaxtyping import Int, UInt64
 
 Keys = UInt64[np.ndarray, "n words"]
 
@@ -48,7 +48,7 @@ class Reached:
         while left.size:
             held = self.table[place[left]]
             left, held = left[held >= 0], held[held >= 0]
-            same: Bool[np.ndarray, "m"] = (self.keys[held] == keys[left]).all(1)
+            same = (self.keys[held] == keys[left]).all(1)
             numbers[left[same]] = held[same]
             left = left[~same]
             place[left] = (place[left] + 1) & (len(self.table) - 1)

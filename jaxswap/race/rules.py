@@ -1,8 +1,8 @@
 """What must hold in every state.
 
 A slot belongs to the folio that says so (mm/swap_table.h, ``folio->swap``); its count is the number of swap
-entries in page tables that name it; a folio has a reference for each slot of the cache, for each page table entry
-and for each actor that holds it; who has put a folio over a range has all of it until the read is done.
+entries in page tables that name it; a folio has a reference for each slot of the cache, for each page table
+entry and for each actor that holds it; who has put a folio over a range has all of it until the read is done.
 """
 
 import numpy as np

@@ -2,8 +2,8 @@
 
 Actors and the kernel functions they walk, Linux 7.2 / 7.3: ``fault`` mm/memory.c ``do_swap_page`` with
 mm/swap_state.c ``swapin_sync``; ``readahead`` mm/swap_state.c ``swap_cache_read_folio``; ``zswap`` mm/zswap.c
-``zswap_writeback_entry``; ``shmem`` ``swapin_sync`` with one order bit, as mm/shmem.c ``shmem_swapin_folio`` calls
-it; ``freeing`` mm/memory.c ``zap_pte_range`` (exit, MADV_DONTNEED) with mm/swapfile.c ``swap_put_entries_direct``;
+``zswap_writeback_entry``; ``shmem`` ``swapin_sync`` with one order bit, as mm/shmem.c calls it; ``freeing``
+mm/memory.c ``zap_pte_range`` (exit, MADV_DONTNEED) with mm/swapfile.c ``swap_put_entries_direct``;
 ``swapout`` mm/swapfile.c ``folio_alloc_swap`` to mm/vmscan.c ``__remove_mapping``.
 """
 
@@ -51,7 +51,7 @@ def check_size(kinds: Sequence[str], slots: int, orders: int) -> None:
         raise InputError(f"actors: {len(kinds)} with the faulting CPUs; give 1 to {MOST_ACTORS}")
     if slots not in (1, 2, 4, 8, 16):
         raise InputError(f"slots: {slots} is none of 1, 2, 4, 8, {MOST_SLOTS}")
-    if not orders & 1 or orders >= 2 * slots << 1 or 1 << (orders.bit_length() - 1) > slots:
+    if not orders & 1 or orders.bit_length() > slots.bit_length():
         raise InputError(f"orders: need order 0 and none of more than {slots} slots")
 
 

@@ -1,11 +1,13 @@
 """Many states of one block and its actors at once, and each packed into a few 64-bit words.
 
-A state is a column of small numbers: what every slot's word says (mm/swap_table.h), its count, every page table
-entry, what each actor is at and holds, every folio, whether memory is gone for good, who holds the page-table
-lock.
+A state is a column of small numbers: what every slot's word says (mm/swap_table.h), its count, every page
+table entry, what each actor is at and holds, every folio, whether memory is gone for good, who holds the
+page-table lock.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt64
@@ -77,7 +79,13 @@ class Layout:
             3,
         ]
 
-    @property
+    @cached_property
+    def parts(self) -> list[slice]:
+        """Rows of each attribute of :class:`States` but the last two."""
+        edges = accumulate([self.slots] * 3 + [self.actors] * 11, initial=0)
+        return [slice(first, last) for first, last in pairwise(edges)]
+
+    @cached_property
     def places(self) -> list[tuple[int, int, int]]:
         """(word, shift, mask) of each row."""
         places, word, used = [], 0, 0
@@ -98,10 +106,7 @@ class States:
 
     def __init__(self, layout: Layout, matrix: Rows) -> None:
         self.layout, self.matrix = layout, matrix
-        slots, actors = layout.slots, layout.actors
-        sizes = [slots] * 3 + [actors] * 11
-        edges = np.cumsum([0, *sizes])
-        parts = [matrix[first:last] for first, last in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [matrix[rows] for rows in layout.parts]
         self.slots, self.counts, self.ptes = parts[:3]
         self.pc, self.order, self.mask, self.shadow, self.found, self.whole = parts[3:9]
         """Of actors: next step; order in hand; mask; shadow of the target; folio held + 1; see

@@ -19,8 +19,21 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from jaxswap.race.start import Start
-from jaxswap.race.state import FREE, IN_FOLIO, MAPPED, MAPPING, NONE, OUT, PC, PCS, SHADOW, SWAP, ZAPPING
-from jaxswap.race.state import Layout, States
+from jaxswap.race.state import (
+    FREE,
+    IN_FOLIO,
+    MAPPED,
+    MAPPING,
+    NONE,
+    OUT,
+    PC,
+    PCS,
+    SHADOW,
+    SWAP,
+    ZAPPING,
+    Layout,
+    States,
+)
 from jaxswap.swaptable.forms import Form
 from jaxswap.swaptable.geometry import EBUSY, EEXIST, ENOENT, ENOMEM
 
@@ -168,7 +181,7 @@ class Steps:
         s.pc[a][down] = PC["CHECK" if self.form.checks_under_lock else "FRAME"]
         return flaw
 
-    def _add_check(self, s: States, a: int) -> Int[np.ndarray, "n"]:
+    def add_check(self, s: States, a: int) -> Int[np.ndarray, "n"]:
         """``__swap_cache_add_check`` for the target and the order in hand; all zero flags and memcg ids are
         the same."""
         target = self.start[a].target
@@ -249,7 +262,7 @@ class Steps:
     def CHECK(self, states: States, a: int) -> list[Way]:
         """Lock, ``__swap_cache_add_check``, unlock."""
         s = states.copy()
-        error = self._add_check(s, a)
+        error = self.add_check(s, a)
         s.pc[a][error == 0] = PC["FRAME"]
         return [Way(np.arange(s.n), s, self._failed(s, a, error))]
 
@@ -267,7 +280,7 @@ class Steps:
     def INSERT(self, states: States, a: int) -> list[Way]:
         """Lock, ``__swap_cache_add_check`` again, put the folio in the cache, unlock; or free the folio."""
         s = states.copy()
-        error = self._add_check(s, a) if self.form.second_check else np.zeros(s.n, np.int64)
+        error = self.add_check(s, a) if self.form.second_check else np.zeros(s.n, np.int64)
         bad = error != 0
         good = ~bad
         self._put(s, s.found[a] - 1, 1, bad)

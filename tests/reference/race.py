@@ -1,16 +1,16 @@
-"""Every interleaving of a few CPUs on one block of swap slots, one state at a time: the oracle of jaxswap.race.
+"""Every interleaving of a few CPUs on one block of slots, one state at a time: the oracle of jaxswap.race.
 
-Each actor makes one request. What a lock covers is one step. Page i of the block was swapped out to slot i, with
-count 1; all pages share one page-table lock. Names follow mm/memory.c do_swap_page, mm/swap_state.c swapin_sync,
-swap_cache_alloc_folio, __swap_cache_add_check, folio_free_swap, mm/swapfile.c swap_put_entries_direct (7.2 / 7.3;
-7.0 / 7.1 where the form checks without lock). Written for reading, not for speed.
+Each actor makes one request. What a lock covers is one step. Page i of the block was swapped out to slot i,
+with count 1; all pages share one page-table lock. Names follow mm/memory.c do_swap_page, mm/swap_state.c
+swapin_sync, swap_cache_alloc_folio, __swap_cache_add_check, folio_free_swap, mm/swapfile.c
+swap_put_entries_direct (7.2 / 7.3; 7.0 / 7.1 where the form checks without lock). Written for reading, not
+for speed.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,17 @@ class State:
     folios: list[Folio | None]
     no_memory: bool = False
     ptl: int | None = None
+
+    def copy(self) -> State:
+        return State(
+            list(self.slots),
+            list(self.counts),
+            list(self.ptes),
+            [Local(**vars(one)) for one in self.actors],
+            [one and Folio(**vars(one)) for one in self.folios],
+            self.no_memory,
+            self.ptl,
+        )
 
     def key(self) -> tuple:
         return (
@@ -195,7 +206,7 @@ class Model:
                 yield from getattr(self, one.pc)(s, a)
 
     def one_step(self, s: State, a: int) -> tuple[State, Local]:
-        after = deepcopy(s)
+        after = s.copy()
         return after, after.actors[a]
 
     def look(self, s: State, a: int) -> Iterator[Step]:
@@ -551,10 +562,10 @@ class Model:
         """The first rule that the state breaks."""
         for number, folio in enumerate(s.folios):
             its = [i for i, slot in enumerate(s.slots) if slot == number]
-            cached = folio is not None and folio.cached
-            if cached and len(its) != 1 << folio.order:
-                return "slot in two folios"
-            if its and not cached:
+            if folio is not None and folio.cached:
+                if len(its) != 1 << folio.order:
+                    return "slot in two folios"
+            elif its:
                 return "slot of a folio that is gone"
         for i, slot in enumerate(s.slots):
             swapped = s.ptes[i] in ("swap", "zapping")
