@@ -54,7 +54,7 @@ def explore(
     """All states that can be reached from each start, and the violations.
 
     A state that breaks a rule is not gone on from. report: called with the starts done and the states so far,
-    often. Memory: about 100 bytes a state of one start.
+    often. Memory: about 300 bytes a state of one start.
     """
     explored = Explored()
     for number, start in enumerate(starts):

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from jaxswap.errors import InputError
-from jaxswap.race.start import KINDS, MOST_ACTORS, MOST_SLOTS, check_size
+from jaxswap.race.start import KINDS, MOST_ACTORS, MOST_SLOTS
 from jaxswap.swaptable.forms import FORMS
 
 OTHERS = tuple(kind for kind in KINDS if kind != "fault")
@@ -43,10 +43,7 @@ def request_of(variant: str, cpus: int, actors: str, slots: int, orders: str | N
         raise InputError(f"--cpus {cpus}: with the other actors there may be 1 to {MOST_ACTORS}")
     if cpus + min(map(len, sets)) < 1:
         raise InputError("--cpus 0 --actors none: nobody would do anything")
-    kinds = tuple(("fault",) * cpus + tuple(one) for one in sets)
-    for one in kinds:
-        check_size(one, slots, mask)
-    return Request(variant, kinds, slots, mask)
+    return Request(variant, tuple(("fault",) * cpus + tuple(one) for one in sets), slots, mask)
 
 
 def _order_mask(text: str) -> int:

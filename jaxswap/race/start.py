@@ -42,8 +42,7 @@ class Actor:
 Start = tuple[Actor, ...]
 
 
-def check_size(kinds: Sequence[str], slots: int, orders: int) -> None:
-    """InputError on what cannot be explored. orders: mask."""
+def _check_size(kinds: Sequence[str], slots: int, orders: int) -> None:
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(f"actor: {kind!r} is none of {', '.join(KINDS)}")
@@ -60,9 +59,9 @@ def starts(kinds: Sequence[str], slots: int, orders: int) -> list[Start]:
 
     Only how targets lie to each other matters: which half of an aligned block is left and which right does
     not, nor which of two actors of a kind comes first. So of starts that are the same in that sense one is
-    kept. InputError as :func:`check_size`.
+    kept. kinds: 1 to 4 of :data:`KINDS`. slots: 1, 2, 4, 8 or 16. orders: mask with order 0. InputError.
     """
-    check_size(kinds, slots, orders)
+    _check_size(kinds, slots, orders)
     seen: dict[tuple, Start] = {}
     for start in product(*(_choices(kind, slots, orders) for kind in kinds)):
         seen.setdefault(likeness(start), start)

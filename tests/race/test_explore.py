@@ -1,4 +1,4 @@
-"""Exploration equals the plain explorer, state for state in number, and finds what is wrong and nothing else."""
+"""Exploration reaches as many states as the plain explorer, and finds what is wrong and nothing else."""
 
 from __future__ import annotations
 

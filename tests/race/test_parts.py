@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jaxswap.race
 from jaxswap.errors import InputError
 from jaxswap.race import Actor, explore, likeness, starts
 from jaxswap.race.reached import Reached
@@ -111,6 +115,21 @@ def test_the_number_of_a_cpu_does_not_matter():
     other = (Actor("freeing", 2, 1), Actor("fault", 3, 0b11), Actor("fault", 0, 0b11))
     assert likeness(one) == likeness(other)
     assert explore(MERGED, [one], 4).states == explore(MERGED, [other], 4).states
+
+
+def test_race_imports_the_swap_table_and_nothing_else_of_ours():
+    rooms = set()
+    for path in Path(jaxswap.race.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("jaxswap."):
+                rooms.add(str(node.module).split(".")[1])
+    assert rooms == {"race", "swaptable", "errors"}
+
+
+def test_kinds_and_orders_that_cannot_be_explored():
+    for wrong in ((("swapon",), 4, 1), (("fault",) * 5, 4, 1), (("fault",), 3, 1), (("fault",), 4, 0b1000)):
+        with pytest.raises(InputError):
+            starts(*wrong)
 
 
 def test_starts_are_all_that_differ():
