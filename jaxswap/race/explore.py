@@ -58,7 +58,7 @@ def explore(
     """
     explored = Explored()
     for number, start in enumerate(starts):
-        search = _Search(Steps(form, start, slots))
+        search = Search(Steps(form, start, slots))
         done = explored.states
 
         def told(states: int, number: int = number, done: int = done) -> None:
@@ -80,7 +80,9 @@ class _Edges:
     transient: Bool[np.ndarray, "n"]
 
 
-class _Search:
+class Search:
+    """The states reached from one start: number, packed words, the state and the actor it was reached by."""
+
     def __init__(self, steps: Steps) -> None:
         self.steps = steps
         self.reached = Reached(steps.layout.words)
@@ -89,6 +91,7 @@ class _Search:
         self.edges: list[_Edges] = []
 
     def run(self, told: Callable[[int], None]) -> Iterable[Violation]:
+        """Go through them all, a level at a time; ``told`` hears how many there are so far."""
         first = self.steps.first()
         self.reached.add(first.pack())
         level, states = np.array([0]), first

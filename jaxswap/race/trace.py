@@ -5,7 +5,7 @@ from jaxswap.race.start import RANGES, Actor, Start
 from jaxswap.race.state import FREE, IN_FOLIO, MAPPED, MAPPING, NONE, PC, PCS, SHADOW, SWAP, ZAPPING, States
 from jaxswap.race.steps import Steps
 from jaxswap.swaptable.forms import Form
-from jaxswap.swaptable.geometry import ENOMEM, ERRNO_NAMES, size_name
+from jaxswap.swaptable.geometry import EBUSY, ENOMEM, ERRNO_NAMES, size_name
 
 LEGEND = (
     "slots: 0-3 shadow of that number, . free, A B ... in folio (small letter: count 0)",
@@ -120,7 +120,7 @@ def _after_error(steps: Steps, before: States, after: States, a: int, error: int
         return (counted if steps.form.counts_eexist else "") + "look-up again"
     if then != "DONE":
         return f"{counted}on with order {int(after.order[a, 0])}"
-    spent = error in (-ENOMEM, -16)
+    spent = error in (-ENOMEM, -EBUSY)
     left = int(before.mask[a, 0]) & ((1 << order) - 1)
     if spent and steps.form.thp and not left and not steps.form.ends_at_empty_mask and order:
         return f"{counted}on with order -1"
