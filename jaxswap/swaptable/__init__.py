@@ -1,8 +1,6 @@
 """Tables of swap slots and bulk kernels over millions of them. See docs/swaptable.md."""
 
 from jaxswap.swaptable.alloc import (
-    REASONS,
-    Outcome,
     Queues,
     Requests,
     alloc_queued,
@@ -13,6 +11,7 @@ from jaxswap.swaptable.alloc import (
 from jaxswap.swaptable.check import SecondCheck, add_check, add_check_second, check_kept, check_table
 from jaxswap.swaptable.entry import Entry, SwapTable, decode, encode, make_table
 from jaxswap.swaptable.forms import FORMS, MERGED, Form, form_named
+from jaxswap.swaptable.outcome import REASONS, Outcome
 from jaxswap.swaptable.planes import CheckPlanes, Planes, keep, pyramid, suits, table_planes
 
 __all__ = [

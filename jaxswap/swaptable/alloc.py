@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int8, Int32, UInt8, UInt16, UInt32
+from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.swaptable.check import checked_integers
@@ -40,11 +40,8 @@ from jaxswap.swaptable.geometry import (
     WORDS,
     highest_order,
 )
+from jaxswap.swaptable.outcome import BEFOREHAND, EXTRA, REASONS, Outcome
 from jaxswap.swaptable.planes import any_in_block, mixed_ids, mixed_zero, planes_of, reach
-
-REASONS = ("no_table", "bad", "cached", "count", "zero", "memcg", "frame", "charge")
-"""Why an order was not used. The first five are found by the first check, before anything is allocated;
-``memcg`` by the second check and ``charge`` after it, both at the cost of a folio thrown away."""
 
 _KINDS = ("bad", "cached", "count", "zero", "memcg")
 _WIDE, _NARROW = 2048, 32
@@ -53,9 +50,6 @@ _EVENTS = 256
 """Failed charges looked up together."""
 _LIMIT = CLUSTER_SHIFT + MAX_ORDER + 1
 """Where the limit of an add is packed."""
-_EXTRA, _BEFOREHAND = 30, 31
-"""Spare bits of the words of masks: in the first, the request never returns; in the second, it goes on with
-order -1; in the third, the add threw a folio away, and memcg ids were looked at before the allocation."""
 
 
 class Requests(NamedTuple):
@@ -66,65 +60,6 @@ class Requests(NamedTuple):
     frames: UInt32[Array, "n"]
     charges: UInt32[Array, "n"]
     folios: UInt32[Array, "n"]
-
-
-class Outcome(NamedTuple):
-    """What became of every request. Masks have bit ``o`` for order ``o``; three are packed in a word of
-    ``masks``.
-
-    An order can be refused for several reasons at once, all reported: each test of the check counts if any
-    slot of the block fails it (a bad slot fails only ``bad``; a target refused for itself reports that reason
-    alone).
-    """
-
-    errno: Int32[Array, "n"]
-    """0, or the error of the last order tried: -ENOENT, -ENOMEM, -EBUSY, -EEXIST; -EINVAL for a bad mask.
-    Where the request would not have returned, the error at which it should have."""
-    order: Int8[Array, "n"]
-    """Order of the folio now in the cache, -1 if none."""
-    masks: tuple[UInt32[Array, "n"], UInt32[Array, "n"], UInt32[Array, "n"]]
-
-    def _mask(self, number: int) -> UInt16[Array, "n"]:
-        word, place = divmod(number, 3)
-        return ((self.masks[word] >> (10 * place)) & ALL_ORDERS).astype(jnp.uint16)
-
-    def refused(self, reason: str) -> UInt16[Array, "n"]:
-        """Orders refused for one of :data:`REASONS`."""
-        return self._mask(REASONS.index(reason))
-
-    @property
-    def stepped(self) -> UInt16[Array, "n"]:
-        """Orders given up and counted as swpin_fallback (order 0 is never counted)."""
-        return self._mask(len(REASONS))
-
-    @property
-    def never_returns(self) -> Bool[Array, "n"]:
-        """The form tries order 0 again for ever, as long as no frame or no charge can be had."""
-        return self.masks[0] >> _EXTRA != 0
-
-    @property
-    def order_below_0(self) -> Bool[Array, "n"]:
-        """The form goes on with order -1 after the last order of the mask."""
-        return self.masks[1] >> _EXTRA != 0
-
-    @property
-    def first_check(self) -> UInt16[Array, "n"]:
-        """Orders refused by the check before the allocation (before phase IV also by the one after it)."""
-        no_table, bad, cached, count, zero = (self.refused(reason) for reason in REASONS[:5])
-        return no_table | bad | cached | count | zero
-
-    @property
-    def second_check(self) -> UInt16[Array, "n"]:
-        """Orders refused by the check after the allocation."""
-        return self.refused("memcg")
-
-    @property
-    def thrown(self) -> UInt8[Array, "n"]:
-        """Folios allocated and given back (where the request never returns: in the first round)."""
-        beforehand = self.masks[2] >> _BEFOREHAND != 0
-        late = jnp.where(beforehand, 0, self.refused("memcg")) | self.refused("charge")
-        by_add = self.masks[2] >> _EXTRA & 1
-        return (lax.population_count(late) + by_add).astype(jnp.uint8)
 
 
 class Queues(NamedTuple):
@@ -570,12 +505,12 @@ def alloc_queued(
     masks = [*(made.refused[reason] for reason in REASONS), made.stepped]
     packs = [masks[n] | (masks[n + 1] << 10) | (masks[n + 2] << 20) for n in range(0, 9, 3)]
     packs = [
-        pack if given is False else pack | (jnp.asarray(given).astype(jnp.uint32) << _EXTRA)
+        pack if given is False else pack | (jnp.asarray(given).astype(jnp.uint32) << EXTRA)
         for pack, given in zip(packs, made.extra, strict=True)
     ]
     charge = masks[REASONS.index("charge")]
     if not form.checks_under_lock:
-        packs[2] = packs[2] | jnp.uint32(1 << _BEFOREHAND)
+        packs[2] = packs[2] | jnp.uint32(1 << BEFOREHAND)
         charge = jnp.zeros_like(charge)  # charged before it is added: there is nothing to undo
     outcome = Outcome(
         made.errno.astype(jnp.int32), made.order.astype(jnp.int8), (packs[0], packs[1], packs[2])

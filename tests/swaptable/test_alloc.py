@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from jaxswap.errors import InputError
 from jaxswap.swaptable import alloc
-from jaxswap.swaptable.alloc import REASONS, Outcome, alloc_queued, cache_alloc, make_queues, make_requests
+from jaxswap.swaptable.alloc import alloc_queued, cache_alloc, make_queues, make_requests
 from jaxswap.swaptable.entry import SwapTable, encode, make_table
+from jaxswap.swaptable.outcome import REASONS, Outcome
 from tests.reference import swap_cache as reference
 from tests.swaptable.tables import CLUSTERS, compilations, random_table
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.errors import InputError
-from jaxswap.swaptable.alloc import REASONS, Outcome, alloc_queued, cache_alloc, make_requests
+from jaxswap.swaptable.alloc import alloc_queued, cache_alloc, make_requests
 from jaxswap.swaptable.entry import SwapTable, encode, make_table
 from jaxswap.swaptable.forms import FORMS, MERGED, Form
+from jaxswap.swaptable.outcome import REASONS, Outcome
 from tests.reference import swap_cache as reference
 from tests.reference.swap_cache_forms import BELOW_0, LOOPS, NEVER, alloc_batch
 from tests.swaptable.tables import compilations, random_table
