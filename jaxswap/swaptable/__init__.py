@@ -1,12 +1,16 @@
 """Tables of swap slots and bulk kernels over millions of them. See docs/swaptable.md."""
 
 from jaxswap.swaptable.alloc import (
+    Levels,
     Queues,
     Requests,
+    alloc_alone,
     alloc_queued,
     cache_alloc,
+    levels_of,
     make_queues,
     make_requests,
+    passing,
 )
 from jaxswap.swaptable.check import SecondCheck, add_check, add_check_second, check_kept, check_table
 from jaxswap.swaptable.entry import Entry, SwapTable, decode, encode, make_table
@@ -21,6 +25,7 @@ __all__ = [
     "CheckPlanes",
     "Entry",
     "Form",
+    "Levels",
     "Outcome",
     "Planes",
     "Queues",
@@ -29,6 +34,7 @@ __all__ = [
     "SwapTable",
     "add_check",
     "add_check_second",
+    "alloc_alone",
     "alloc_queued",
     "cache_alloc",
     "check_kept",
@@ -37,9 +43,11 @@ __all__ = [
     "encode",
     "form_named",
     "keep",
+    "levels_of",
     "make_queues",
     "make_requests",
     "make_table",
+    "passing",
     "pyramid",
     "suits",
     "table_planes",

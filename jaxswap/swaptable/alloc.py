@@ -340,34 +340,69 @@ class _Decided(NamedTuple):
     """Never returns; goes on with order -1; the add threw a folio away."""
 
 
-def _targets(table: SwapTable, slots: UInt32[Array, "n"], form: Form) -> _Target:
+class Levels(NamedTuple):
+    """What a table says beforehand of every slot as a target. Made by :func:`levels_of` for one form; valid
+    until the table changes.
+    """
+
+    reaches: UInt32[Array, "words"]
+    """Orders from 0 up that pass each of the form's ``k`` tests: word ``k w + i`` has test ``i`` for the slots
+    ``8 w`` to ``8 w + 7``, four bits a slot."""
+    has_table: Bool[Array, "clusters"]
+
+
+def _compared(form: Form) -> tuple[str, ...]:
+    """Those of ``_KINDS`` that a form tests."""
+    left_out = set() if form.compares_zero else {"zero"}
+    if not (form.compares_memcg and form.second_check):
+        left_out.add("memcg")
+    return tuple(name for name in _KINDS if name not in left_out)
+
+
+@partial(jax.jit, static_argnames="form")
+def levels_of(table: SwapTable, form: Form = MERGED) -> Levels:
+    """The tests of a table that no request can change, for :func:`alloc_alone` and :func:`passing`."""
     planes = lax.optimization_barrier(planes_of(table.words, table.memcg, table.has_table))
     kinds = {
-        "bad": any_in_block(planes.bad),
-        "cached": any_in_block(planes.cached),
-        "count": any_in_block(~planes.counted & ~planes.bad),
-        "zero": mixed_zero(planes) if form.compares_zero else None,
-        "memcg": mixed_ids(planes.id_edge) if form.compares_memcg and form.second_check else None,
+        "bad": lambda: any_in_block(planes.bad),
+        "cached": lambda: any_in_block(planes.cached),
+        "count": lambda: any_in_block(~planes.counted & ~planes.bad),
+        "zero": lambda: mixed_zero(planes),
+        "memcg": lambda: mixed_ids(planes.id_edge),
     }
-    compared = {name: kind for name, kind in kinds.items() if kind is not None}
-    levels = lax.optimization_barrier([reach(kind) for kind in compared.values()])
-    has = table.has_table[slots >> CLUSTER_SHIFT]
+    levels = lax.optimization_barrier([reach(kinds[name]()) for name in _compared(form)])
+    return Levels(lax.optimization_barrier(jnp.stack(levels, axis=-1)).reshape(-1), table.has_table)
+
+
+def _targets(levels: Levels, slots: UInt32[Array, "n"], form: Form) -> _Target:
+    compared = _compared(form)
+    has = levels.has_table[slots >> CLUSTER_SHIFT]
     # one word a request for all that is known of its target beforehand, so that it is gathered and kept once
     known = has.astype(jnp.uint32) << (4 * len(_KINDS))
-    together = lax.optimization_barrier(jnp.stack(levels, axis=-1)).reshape(-1)
     for place in range(len(compared)):
-        word = together.at[(slots >> 3) * len(compared) + place].get(mode="promise_in_bounds")
+        word = levels.reaches.at[(slots >> 3) * len(compared) + place].get(mode="promise_in_bounds")
         known = known | (((word >> ((slots & 7) << 2)) & 15) << (4 * place))
     known = lax.optimization_barrier(known)
-    passes = {name: jnp.full_like(known, len(ORDERS)) for name in kinds}
+    passes = {name: jnp.full_like(known, len(ORDERS)) for name in _KINDS}
     passes |= {name: (known >> (4 * place)) & 15 for place, name in enumerate(compared)}
     return _Target(known >> (4 * len(_KINDS)) != 0, **passes)
 
 
+def _first_check(target: _Target) -> UInt32[Array, "n"]:
+    """Orders from 0 up that pass the check before the allocation, were no folio of the batch in the way."""
+    return jnp.minimum(jnp.minimum(target.bad, target.cached), jnp.minimum(target.count, target.zero))
+
+
 def _free_orders(
-    slots: UInt32[Array, "n"], able: UInt32[Array, "n"], queues: Queues, clusters: int, limit: Array | None
+    slots: UInt32[Array, "n"],
+    able: UInt32[Array, "n"],
+    queues: Queues | None,
+    clusters: int,
+    limit: Array | None,
 ) -> UInt32[Array, "n"]:
-    """:func:`_lock_step` in the order of the requests. limit: that of one add."""
+    """:func:`_lock_step` in the order of the requests; all where each is alone. limit: that of one add."""
+    if queues is None:
+        return jnp.full_like(slots, len(ORDERS))
     packed = (slots & (CLUSTER - 1)) | (able << CLUSTER_SHIFT)
     if limit is not None:
         packed = packed | (limit << _LIMIT)
@@ -395,14 +430,14 @@ def _below(order: Int32[Array, "n"]) -> UInt32[Array, "n"]:
 
 
 def _decide_checked(
-    requests: Requests, queues: Queues, target: _Target, clusters: int, form: Form
+    requests: Requests, queues: Queues | None, target: _Target, clusters: int, form: Form
 ) -> _Decided:
     """Check, frame, check again, insert, charge, order after order (phase IV)."""
     offered, valid = _offered(requests, form)
     has = target.has_table
     target_bad = has & (target.bad == 0)
     no_count = has & (target.count == 0)
-    checked = jnp.minimum(jnp.minimum(target.bad, target.cached), jnp.minimum(target.count, target.zero))
+    checked = _first_check(target)
     both = jnp.minimum(checked, target.memcg)
     able = offered & requests.frames & requests.charges & ~_orders_up(both)
     able = jnp.where(valid & has, able, 0)
@@ -450,7 +485,7 @@ def _decide_checked(
 
 
 def _decide_before_phase4(
-    requests: Requests, queues: Queues, target: _Target, clusters: int, form: Form
+    requests: Requests, queues: Queues | None, target: _Target, clusters: int, form: Form
 ) -> _Decided:
     """Orders taken out by looking, then frame and charge, order after order, then one add."""
     offered, valid = _offered(requests, form)
@@ -493,15 +528,13 @@ def _decide_before_phase4(
     return _Decided(error, order, refused, stepped, (False, False, thrown))
 
 
-@partial(jax.jit, static_argnames="form")
-def alloc_queued(
-    table: SwapTable, requests: Requests, queues: Queues, form: Form = MERGED
-) -> tuple[SwapTable, Outcome]:
-    """:func:`cache_alloc` with queues made before, for use inside jitted code. Inputs are not tested."""
-    slots = requests.slots
-    target = _targets(table, slots, form)
+def _decide(
+    requests: Requests, queues: Queues | None, levels: Levels, form: Form
+) -> tuple[Outcome, Int32[Array, "n"], UInt32[Array, "n"]]:
+    """What became of the requests, the order of each, and the orders whose charge failed and was undone."""
+    target = _targets(levels, requests.slots, form)
     decide = _decide_checked if form.checks_under_lock else _decide_before_phase4
-    made = decide(requests, queues, target, table.clusters, form)
+    made = decide(requests, queues, target, levels.has_table.shape[0], form)
     masks = [*(made.refused[reason] for reason in REASONS), made.stepped]
     packs = [masks[n] | (masks[n + 1] << 10) | (masks[n + 2] << 20) for n in range(0, 9, 3)]
     packs = [
@@ -515,9 +548,35 @@ def alloc_queued(
     outcome = Outcome(
         made.errno.astype(jnp.int32), made.order.astype(jnp.int8), (packs[0], packs[1], packs[2])
     )
-    order, charge = lax.optimization_barrier((made.order, charge))
+    return outcome, made.order, charge
+
+
+@jax.jit
+def passing(levels: Levels, slots: UInt32[Array, "n"]) -> UInt32[Array, "n"]:
+    """Mask of the orders 0 to 9 that pass the merged form's check before the allocation now, of each target
+    slot.
+    """
+    target = _targets(levels, slots, MERGED)
+    return jnp.where(target.has_table, ALL_ORDERS & ~_orders_up(_first_check(target)), 0)
+
+
+@partial(jax.jit, static_argnames="form")
+def alloc_alone(levels: Levels, requests: Requests, form: Form = MERGED) -> Outcome:
+    """The outcome of each request as if it were the only one: none meets a folio of another. Inputs are not
+    tested.
+    """
+    return _decide(requests, None, levels, form)[0]
+
+
+@partial(jax.jit, static_argnames="form")
+def alloc_queued(
+    table: SwapTable, requests: Requests, queues: Queues, form: Form = MERGED
+) -> tuple[SwapTable, Outcome]:
+    """:func:`cache_alloc` with queues made before, for use inside jitted code. Inputs are not tested."""
+    outcome, order, charge = _decide(requests, queues, levels_of(table, form), form)
+    order, charge = lax.optimization_barrier((order, charge))
     words = table.words
-    if slots.shape[0]:
+    if requests.slots.shape[0]:
         words = lax.cond(
             jnp.any(charge != 0),
             lambda: _charge_shadows(table, requests, queues, charge, form),

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from jaxswap.errors import InputError
 from jaxswap.swaptable import alloc
-from jaxswap.swaptable.alloc import alloc_queued, cache_alloc, make_queues, make_requests
+from jaxswap.swaptable.alloc import (
+    alloc_alone,
+    alloc_queued,
+    cache_alloc,
+    levels_of,
+    make_queues,
+    make_requests,
+)
 from jaxswap.swaptable.entry import SwapTable, encode, make_table
 from jaxswap.swaptable.outcome import REASONS, Outcome
 from tests.reference import swap_cache as reference
@@ -241,3 +248,21 @@ def test_lowers_for_cuda():
     arguments = (table, requests, make_queues(np.asarray(requests.slots), CLUSTERS))
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
     jax.export.export(alloc_queued, platforms=["cuda"])(*shapes)
+
+
+def test_alone_every_request_meets_the_table_as_it_was():
+    """Each as the first request of a batch of its own."""
+
+    @settings(max_examples=20, deadline=None, derandomize=True)
+    @given(st.integers(0, 2**32 - 1))
+    def run(seed):
+        table, requests = random_table(seed), random_requests(seed)
+        outcome = alloc_alone(levels_of(table), make_requests(table.slots, **requests))
+        for at in range(0, N, 7):
+            _, (expected,) = twin(table, {key: value[at : at + 1] for key, value in requests.items()})
+            assert outcome.errno[at] == expected.error and outcome.order[at] == expected.order
+            assert outcome.stepped[at] == expected.swpin_fallback
+            found = {why: int(outcome.refused(why)[at]) for why in REASONS}
+            assert {why: mask for why, mask in found.items() if mask} == expected.refused
+
+    run()
