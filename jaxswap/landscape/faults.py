@@ -103,9 +103,7 @@ def make_snapshot(
     outside = (low > pages) | (high <= pages)
     if outside.any():
         at = int(np.argmax(outside))
-        raise InputError(
-            f"start, stop: entry {at} is {low[at]} to {high[at]}, which is not around {pages[at]}"
-        )
+        raise InputError(f"start, stop: entry {at} is {low[at]} to {high[at]}, not around page {pages[at]}")
 
     def within(x: np.ndarray) -> Array:
         return jnp.asarray(np.clip(x - block, 0, CLUSTER).astype(np.int32))
