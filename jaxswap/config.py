@@ -1,30 +1,28 @@
 """A sweep's configuration: TOML in, frozen and checked dataclasses out; errors name the file, key and fix."""
 
-import difflib
 import itertools
 import math
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxswap.errors import InputError, reason
+from jaxswap.errors import InputError
 from jaxswap.frames import Frames, frames_text, parse_frames
 from jaxswap.machine import PROFILES, Lane, lane
 from jaxswap.machine.lane import DEFRAG, LRUS, SWAPPINESS
 from jaxswap.policy import POLICIES, Policy
 from jaxswap.policy.own import Own, load_own
 from jaxswap.sweep.objective import Objective, parse_objective
+from jaxswap.toml import Table, read_toml, show, suggest
 from jaxswap.workload import recorded, recorded_names
 
 SIZES = tuple(lane.SIZES)
 """The mTHP sizes that the machine has, kB."""
 MODES = ("always", "madvise")
 MOST_CANDIDATES = 5_000
-_MOST_BYTES = 1 << 20
 _MOST_NAME = 100  # characters; a workload's name is that of files
 _PAGE = 4096
 _CLUSTER = 2 << 20
@@ -124,27 +122,7 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
     Raises InputError with one line that names the file, the key and the fix.
     """
-    name = os.fspath(path)
-    try:
-        with open(name, "rb") as file:
-            text = file.read(_MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise InputError(
-            f"{name}: no such config file; the one to start from is configs/quickstart.toml"
-        ) from None
-    except IsADirectoryError:
-        raise InputError(f"{name}: is a directory; name a TOML file in it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: cannot be read ({reason(error)})") from None
-    if len(text) > _MOST_BYTES:
-        raise InputError(f"{name}: is larger than {format_size(_MOST_BYTES)}; a config is some lines of TOML")
-    try:
-        table = tomllib.loads(text.decode())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: is not TOML: {error}") from None
-    for override in overrides:
-        _override(table, override)
-    return _config(Path(name), _Table(name, "", table))
+    return _config(Path(path), read_toml(path, overrides, "configs/quickstart.toml"))
 
 
 def parse_size(text: str) -> int | None:
@@ -190,67 +168,7 @@ def parse_policy(text: str, where: str = "--policy") -> PolicyChoice:
     return choice
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """ "did you mean X?" where a known word is near, else the list of the known words."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-
-
-class _Table:
-    """A TOML table that knows where it stands, which of its keys were asked for, and how to complain."""
-
-    def __init__(self, file: str, prefix: str, values: Mapping[str, Any]) -> None:
-        self.file, self.prefix, self.values = file, prefix, values
-        self.asked: list[str] = []
-
-    def error(self, key: str, message: str) -> InputError:
-        return InputError(f"{self.file}: {self.prefix}{key}: {message}")
-
-    def get(self, key: str, kind: type | tuple[type, ...], expected: str, default: Any = None) -> Any:
-        """The value of `key` if it is of the type; `default` if absent. bool is not taken for a number."""
-        self.asked.append(key)
-        if key not in self.values:
-            return default
-        value = self.values[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise self.error(key, f"expected {expected}, got {_show(value)}")
-        return value
-
-    def table(self, key: str, expected: str) -> "_Table":
-        return _Table(self.file, f"{self.prefix}{key}.", self.get(key, dict, expected, {}))
-
-    def finish(self) -> None:
-        """Refuse keys nobody asked for."""
-        for key in self.values:
-            if key not in self.asked:
-                raise self.error(key, f"unknown key; {suggest(key, self.asked)}")
-
-
-def _show(value: Any) -> str:
-    return f"{value!r}" if not isinstance(value, dict) else "a table"
-
-
-def _override(table: dict[str, Any], text: str) -> None:
-    """Put "a.b=value" into the raw TOML table."""
-    key, equals, value = text.partition("=")
-    parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts):
-        raise InputError(
-            f"--set {text}: write it as key=value, for example --set seed=1 or --set space.sizes=[16,64]"
-        )
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
-        parsed = value.strip()
-    for depth, part in enumerate(parts[:-1]):
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise InputError(f"--set {text}: {'.'.join(parts[: depth + 1])} is a value, not a table of keys")
-    table[parts[-1]] = parsed
-
-
-def _config(path: Path, top: _Table) -> Config:
+def _config(path: Path, top: Table) -> Config:
     seed = top.get("seed", int, "a whole number", 0)
     if not 0 <= seed < 2**32:
         raise top.error("seed", f"{seed} is out of range; take 0 to {2**32 - 1}")
@@ -269,7 +187,7 @@ def _config(path: Path, top: _Table) -> Config:
     sizes = _sizes(space)
     modes = _modes(space)
     space.finish()
-    policies, own = _policies(path, top.table("policies", "a table [policies]"))
+    policies, own = read_policies(path, top.table("policies", "a table [policies]"))
     masks = 1 + len(modes) * (2 ** len(sizes) - 1)
     if masks * len(policies) > MOST_CANDIDATES:
         raise space.error(
@@ -310,7 +228,7 @@ def _config(path: Path, top: _Table) -> Config:
 _SIZE_HELP = "the sizes are " + ", ".join(map(str, SIZES))
 
 
-def _machine(table: _Table) -> tuple[str, int | None]:
+def _machine(table: Table) -> tuple[str, int | None]:
     kernel = table.get("kernel", str, 'a string such as "7.3"', "7.3")
     if kernel not in PROFILES:
         raise table.error("kernel", f"no profile of kernel {kernel!r}; {suggest(kernel, PROFILES)}")
@@ -330,7 +248,7 @@ def _machine(table: _Table) -> tuple[str, int | None]:
     return kernel, size
 
 
-def _lane(table: _Table) -> Lane:
+def _lane(table: Table) -> Lane:
     """What the lanes of all candidates have in common."""
     lru = table.get("lru", str, f"one of {', '.join(LRUS)}", "classic")
     if lru not in LRUS:
@@ -344,7 +262,7 @@ def _lane(table: _Table) -> Lane:
     return Lane(lru=lru, swappiness=swappiness, defrag=defrag, frames=_frames(table))
 
 
-def _frames(table: _Table) -> Frames | None:
+def _frames(table: Table) -> Frames | None:
     text = table.get("frames", str, 'a string such as "64M unmovable 30% seed 1"')
     if text is None:
         return None
@@ -356,7 +274,7 @@ def _frames(table: _Table) -> Frames | None:
     return found
 
 
-def _sizes(space: _Table) -> tuple[int, ...]:
+def _sizes(space: Table) -> tuple[int, ...]:
     sizes = space.get("sizes", list, "a list of sizes in kB such as [16, 32, 64]")
     if sizes is None:
         raise space.error("sizes", "is missing; say which mTHP sizes to try, for example [16, 32, 64]")
@@ -365,7 +283,7 @@ def _sizes(space: _Table) -> tuple[int, ...]:
     for size in sizes:
         if not isinstance(size, int) or isinstance(size, bool):
             raise space.error(
-                "sizes", f"{_show(size)} is not a number; write sizes in kB, for example [16, 64]"
+                "sizes", f"{show(size)} is not a number; write sizes in kB, for example [16, 64]"
             )
         if size not in SIZES:
             why = "exists for shmem only" if size == 8 else "is no mTHP size"
@@ -375,17 +293,17 @@ def _sizes(space: _Table) -> tuple[int, ...]:
     return tuple(sorted(sizes))
 
 
-def _modes(space: _Table) -> tuple[str, ...]:
+def _modes(space: Table) -> tuple[str, ...]:
     modes = space.get("modes", list, 'a list such as ["always"]', ["always"])
     for mode in modes:
         if mode not in MODES:
-            raise space.error("modes", f"{_show(mode)} is no mode; take always, madvise or both")
+            raise space.error("modes", f"{show(mode)} is no mode; take always, madvise or both")
     if not modes or len(set(modes)) < len(modes):
         raise space.error("modes", f"{modes} must name always, madvise or both, each once")
     return tuple(modes)
 
 
-def _policies(config: Path, table: _Table) -> tuple[tuple[PolicyChoice, ...], tuple[Own, ...]]:
+def read_policies(config: Path, table: Table) -> tuple[tuple[PolicyChoice, ...], tuple[Own, ...]]:
     """Every heuristic with every combination of its values, the kernel's rule first; and the user's own."""
     found = [PolicyChoice("kernel")]
     own = []
@@ -403,12 +321,12 @@ def _policies(config: Path, table: _Table) -> tuple[tuple[PolicyChoice, ...], tu
     return tuple(dict.fromkeys(found)), tuple(own)
 
 
-def _own(config: Path, table: _Table, name: str, file: Any) -> Own:
+def _own(config: Path, table: Table, name: str, file: Any) -> Own:
     """The user's own heuristic of this name, in a file that is looked for beside the config."""
     where = f"{name}.file"
     if not isinstance(file, str) or not file:
         raise table.error(
-            where, f'expected the path of a Python file such as "my_policy.py", got {_show(file)}'
+            where, f'expected the path of a Python file such as "my_policy.py", got {show(file)}'
         )
     if name in POLICIES:
         raise table.error(where, f"{name} is the name of a heuristic of jaxswap; give yours another")
@@ -439,7 +357,7 @@ def _policy(
             raise error(f"{name}.{key}", "is an empty list; give a number or a list of numbers")
         for one in values:
             if not isinstance(one, int) or isinstance(one, bool):
-                raise error(f"{name}.{key}", f"expected a whole number or a list of them, got {_show(one)}")
+                raise error(f"{name}.{key}", f"expected a whole number or a list of them, got {show(one)}")
             if not param.low <= one <= param.high:
                 raise error(f"{name}.{key}", f"{one} is out of range; take {param.low} to {param.high}")
         axes.append([(key, one) for one in dict.fromkeys(values)])
@@ -448,7 +366,7 @@ def _policy(
     return [PolicyChoice(name, combination, rule) for combination in itertools.product(*axes)]
 
 
-def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoice, ...]:
+def _workloads(config: Path, table: Table, largest: int) -> tuple[WorkloadChoice, ...]:
     if not table.values:
         name = (recorded_names(held_out=False) or ["name"])[0]
         raise InputError(
@@ -480,7 +398,7 @@ def _workloads(config: Path, table: _Table, largest: int) -> tuple[WorkloadChoic
     return tuple(found)
 
 
-def _limit(entry: _Table, largest: int) -> Limit:
+def _limit(entry: Table, largest: int) -> Limit:
     text = entry.get("limit", (str, int), 'a string such as "50%" of the footprint or "24M"')
     if text is None:
         raise entry.error(

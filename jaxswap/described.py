@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jaxswap.config import parse_count, parse_mthp, parse_policy, parse_size, suggest
+from jaxswap.config import parse_count, parse_mthp, parse_policy, parse_size
 from jaxswap.errors import InputError, NotModelled
 from jaxswap.frames import Frames, parse_buddyinfo, parse_frames
 from jaxswap.machine import PROFILES, Lane
@@ -11,6 +11,7 @@ from jaxswap.machine.lane import DEFRAG, LIMITS, LRUS, PAGE, PAGE_CLUSTERS, SWAP
 from jaxswap.machine.replay import LATER
 from jaxswap.swaptable.clusters import CPUS, Device
 from jaxswap.swaptable.swapon import KINDS
+from jaxswap.toml import suggest
 from jaxswap.workload import Recording
 from jaxswap.workload.processes import split_limits
 

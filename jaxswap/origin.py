@@ -1,8 +1,10 @@
 """What runs: versions, commit, device; for manifests and the provenance of figures."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -33,6 +35,17 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def code_hash(rooms: Iterable[str]) -> str:
+    """A hash of the code of some rooms of the package, those that results depend on."""
+    package = Path(jaxswap.__file__).parent
+    state = hashlib.sha256()
+    for room in rooms:
+        for path in sorted((package / room).rglob("*.py")):
+            text = path.read_bytes()
+            state.update(f"{path.relative_to(package)} {len(text)}\n".encode() + text)
+    return state.hexdigest()
 
 
 def device() -> dict[str, str | int]:

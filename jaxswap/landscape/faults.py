@@ -35,27 +35,39 @@ SWAPIN_ORDERS = tuple(range(2, 9))
 Mask = UInt32[Array, "n"]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+class Faults(NamedTuple):
+    """Pages that are faulted on. Made by :meth:`Snapshot.faults`.
+
+    slot: of each page. at: the page within its aligned 2 MiB block. Around it, cut to that block: first, end:
+    pages with consecutive slots; start, stop: its VMA.
+    """
+
+    slot: UInt32[Array, "n"]
+    at: Int32[Array, "n"]
+    first: Int32[Array, "n"]
+    end: Int32[Array, "n"]
+    start: Int32[Array, "n"]
+    stop: Int32[Array, "n"]
+
+
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """Pages in swap, ascending. Made by :func:`make_snapshot`.
 
-    slot: of each page. at: the page within its aligned 2 MiB block. Around it, cut to that block: first, end:
-    pages with consecutive slots; start, stop: its VMA. levels: what the swap table says of every slot.
+    columns: of every page those of Faults, as numpy. levels: what the swap table says of every slot.
     """
 
-    slot: UInt32[Array, "pages"]
-    at: Int32[Array, "pages"]
-    first: Int32[Array, "pages"]
-    end: Int32[Array, "pages"]
-    start: Int32[Array, "pages"]
-    stop: Int32[Array, "pages"]
+    columns: tuple[np.ndarray, ...]
     levels: Levels
 
     @property
     def pages(self) -> int:
         """How many are in swap."""
-        return self.slot.shape[0]
+        return self.columns[0].shape[0]
+
+    def faults(self, which: Int32[np.ndarray, "n"]) -> Faults:
+        """Faults on some pages, by their number in the snapshot."""
+        return Faults(*(jnp.asarray(column[which]) for column in self.columns))
 
 
 def make_snapshot(
@@ -105,12 +117,8 @@ def make_snapshot(
         at = int(np.argmax(outside))
         raise InputError(f"start, stop: entry {at} is {low[at]} to {high[at]}, not around page {pages[at]}")
 
-    def within(x: np.ndarray) -> Array:
-        return jnp.asarray(np.clip(x - block, 0, CLUSTER).astype(np.int32))
-
-    levels = levels_of(make_table(words))
-    where = jnp.asarray(places.astype(np.uint32))
-    return Snapshot(where, within(pages), within(first), within(end), within(low), within(high), levels)
+    cut = (np.clip(x - block, 0, CLUSTER).astype(np.int32) for x in (pages, first, end, low, high))
+    return Snapshot((places.astype(np.uint32), *cut), levels_of(make_table(words)))
 
 
 def _integers(name: str, values: ArrayLike, length: int | None, high: int) -> np.ndarray:
@@ -174,15 +182,14 @@ class _Tests(NamedTuple):
     candidates: Mask
 
 
-def _tests(snapshot: Snapshot, faults: Int32[Array, "n"], sysfs: UInt32[Array, ""]) -> _Tests:
-    at, slot = snapshot.at[faults], snapshot.slot[faults].astype(jnp.int32)
-    edges = sysfs & _between(at, snapshot.start[faults], snapshot.stop[faults])
-    differ = (at ^ slot) & (CLUSTER - 1)
+def _tests(faults: Faults, sysfs: UInt32[Array, ""]) -> _Tests:
+    edges = sysfs & _between(faults.at, faults.start, faults.stop)
+    differ = (faults.at ^ faults.slot.astype(jnp.int32)) & (CLUSTER - 1)
     agree = jnp.uint32(0)
     for order in ORDERS:
         agree = agree | ((differ & ((1 << order) - 1) == 0).astype(jnp.uint32) << order)
     aligned = edges & agree
-    return _Tests(edges, aligned, aligned & _between(at, snapshot.first[faults], snapshot.end[faults]))
+    return _Tests(edges, aligned, aligned & _between(faults.at, faults.first, faults.end))
 
 
 def _requests(slot: UInt32[Array, "n"], orders: Mask) -> Requests:
@@ -197,8 +204,8 @@ def needs_history(policy: Policy) -> bool:
 
 @jax.jit(static_argnames="policy")
 def answer(
-    snapshot: Snapshot,
-    faults: Int32[Array, "n"],
+    levels: Levels,
+    faults: Faults,
     sysfs: UInt32[Array, ""],
     params: Int32[Array, "params"],
     *,
@@ -206,17 +213,17 @@ def answer(
 ) -> Answer:
     """What a heuristic gets at each fault.
 
-    faults: numbers of pages of the snapshot, 0 to pages - 1 (not tested). sysfs: mask of the orders that are
-    enabled; those that a fault may bring in count. params: of the heuristic, MOST_PARAMS of them.
+    levels, faults: of one snapshot. sysfs: mask of the orders that are enabled; those that a fault may bring
+    in count. params: of the heuristic, MOST_PARAMS of them.
     """
     mask = sysfs & np.uint32(sum(1 << order for order in SWAPIN_ORDERS))
-    slot = snapshot.slot[faults]
-    tests = lax.optimization_barrier(_tests(snapshot, faults, mask))
+    slot = faults.slot
+    tests = lax.optimization_barrier(_tests(faults, mask))
     n = slot.shape[0]
     seen = Features(
         jnp.zeros(n, bool),
         tests.candidates,
-        tests.candidates & passing(snapshot.levels, slot),
+        tests.candidates & passing(levels, slot),
         jnp.full(n, ALL_ORDERS, jnp.uint32),
     )
     given = jnp.broadcast_to(params[:, None], (MOST_PARAMS, n))
@@ -228,25 +235,25 @@ def answer(
         alignment=tests.edges & ~tests.aligned,
         pte_gap=tests.aligned & ~tests.candidates,
         policy=tests.candidates & ~orders,
-        outcome=alloc_alone(snapshot.levels, _requests(slot, orders | 1)),
+        outcome=alloc_alone(levels, _requests(slot, orders | 1)),
         ptes=jnp.where(asked, decision.ptes, 0),
         slots=jnp.where(asked, decision.slots, 0),
     )
 
 
 @jax.jit
-def each_order(snapshot: Snapshot, faults: Int32[Array, "n"]) -> Int32[Array, "orders outcomes"]:
+def each_order(levels: Levels, faults: Faults) -> Int32[Array, "orders outcomes"]:
     """How many of the faults would get each order if it were the only one enabled, and why not.
 
     A row for each order of SWAPIN_ORDERS; columns: got, then :data:`REASONS`, the first of the reasons of a
-    fault counting. faults: as for :func:`answer`.
+    fault counting. levels, faults: of one snapshot.
     """
-    slot = snapshot.slot[faults]
+    slot = faults.slot
     rows = []
     for order in SWAPIN_ORDERS:
         bit = jnp.uint32(1 << order)
-        tests = _tests(snapshot, faults, bit)
-        outcome = alloc_alone(snapshot.levels, _requests(slot, jnp.full_like(slot, bit)))
+        tests = _tests(faults, bit)
+        outcome = alloc_alone(levels, _requests(slot, jnp.full_like(slot, bit)))
         fails = [bit & ~tests.edges, tests.edges & ~tests.aligned, tests.aligned & ~tests.candidates]
         fails += [jnp.zeros_like(slot), *(outcome.refused(reason) & bit for reason in alloc.REASONS)]
         left, counts = jnp.ones(slot.shape, bool), []

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jaxswap
 from jaxswap.config import Config
 from jaxswap.errors import InputError, reason
 from jaxswap.machine import model_version
-from jaxswap.origin import commit, device, versions
+from jaxswap.origin import code_hash, commit, device, versions
 from jaxswap.sweep.shards import WHOLE, Shard, parse_shard
 
 FILE = "manifest.json"
@@ -57,7 +56,7 @@ def manifest_of(
         "device": device(),
         "versions": versions(),
         "git": commit(),
-        "code": _code(),
+        "code": code_hash(_ROOMS),
         "config": config.as_dict(),
         "config_file": str(config.path),
         "candidates": candidates,
@@ -149,17 +148,6 @@ def _flat(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append(("model", manifest["model"]))
     found += [(f"version of {name}", version) for name, version in manifest["versions"].items()]
     return [*found, ("content of jaxswap's code", manifest["code"][:12])]
-
-
-def _code() -> str:
-    """A hash of the code that results depend on."""
-    package = Path(jaxswap.__file__).parent
-    state = hashlib.sha256()
-    for room in _ROOMS:
-        for path in sorted((package / room).rglob("*.py")):
-            text = path.read_bytes()
-            state.update(f"{path.relative_to(package)} {len(text)}\n".encode() + text)
-    return state.hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -16,6 +16,7 @@ from jaxswap.errors import InputError
 from jaxswap.landscape.faults import (
     REASONS,
     SWAPIN_ORDERS,
+    Answer,
     Snapshot,
     answer,
     each_order,
@@ -112,7 +113,7 @@ class Twin:
         return swap_cache.swap_cache_alloc_folio(self.table(slot), swap_cache.Request(slot % 512, orders))
 
     def fault(self, i: int, sysfs: int, name: str) -> dict[str, Any]:
-        refused = dict.fromkeys(REASONS, 0)
+        refused: dict[str, int] = dict.fromkeys(REASONS, 0)
         candidates = 0
         for order in SWAPIN_ORDERS:
             if sysfs >> order & 1:
@@ -138,21 +139,10 @@ class Twin:
         return {"refused": refused, "errno": outcome.error, "order": outcome.order, "slots": slots}
 
 
-def asked(snapshot: Snapshot, faults: np.ndarray, sysfs: int, name: str):
+def asked(snapshot: Snapshot, which: np.ndarray, sysfs: int, name: str) -> Answer:
     params = jnp.array([*POLICY_PARAMS[name], *[0] * MOST_PARAMS][:MOST_PARAMS], jnp.int32)
-    at = jnp.asarray(faults, jnp.int32)
-    return answer(snapshot, at, jnp.uint32(sysfs), params, policy=POLICIES[name])
-
-
-def padded(memory: Memory) -> Snapshot:
-    """The snapshot with as many entries whatever the memory, so that one program serves all of them."""
-    made = make_snapshot(*memory)
-
-    def fill(x):
-        return jnp.asarray(np.pad(np.asarray(x), (0, SLOTS - x.shape[0])))
-
-    named = {key: fill(getattr(made, key)) for key in ("slot", "at", "first", "end", "start", "stop")}
-    return Snapshot(**named, levels=made.levels)
+    faults = snapshot.faults(which)
+    return answer(snapshot.levels, faults, jnp.uint32(sysfs), params, policy=POLICIES[name])
 
 
 def test_answers_equal_the_twin_and_meet_every_reason() -> None:
@@ -163,8 +153,8 @@ def test_answers_equal_the_twin_and_meet_every_reason() -> None:
     def run(seed: int, sysfs: int, name: str) -> None:
         memory = random_memory(seed)
         faults = np.random.default_rng(seed).integers(0, memory.page.size, N)
-        sysfs = sysfs if seed % 3 else 0x1FC
-        found = asked(padded(memory), faults, sysfs, name)
+        sysfs = 0x1FC if seed % 3 else sysfs
+        found = asked(make_snapshot(*memory), faults, sysfs, name)
         masks = {reason: np.asarray(found.refused(reason)) for reason in REASONS}
         twin = Twin(memory)
         for k, i in enumerate(faults.tolist()):
@@ -187,10 +177,11 @@ def test_answers_equal_the_twin_and_meet_every_reason() -> None:
 def test_each_order_alone_is_refused_for_its_first_reason(seed: int) -> None:
     memory = random_memory(seed)
     faults = np.random.default_rng(seed).integers(0, memory.page.size, N)
-    counts = np.asarray(each_order(padded(memory), jnp.asarray(faults, jnp.int32)))
+    snapshot = make_snapshot(*memory)
+    counts = np.asarray(each_order(snapshot.levels, snapshot.faults(faults)))
     twin = Twin(memory)
     for row, order in enumerate(SWAPIN_ORDERS):
-        wanted = dict.fromkeys(("got", *REASONS), 0)
+        wanted: dict[str, int] = dict.fromkeys(("got", *REASONS), 0)
         for i in faults.tolist():
             why = twin.refusal(i, order)
             if not why:
@@ -204,7 +195,8 @@ def test_heuristics_that_go_by_history_are_known() -> None:
     assert [name for name, policy in POLICIES.items() if needs_history(policy)] == ["backoff"]
 
 
-GOOD = Memory(*(np.arange(4) + 7,) * 2, 64, *(np.full(4, k) for k in (0, 99)), *(np.zeros(4, bool),) * 2)
+FALSE = np.zeros(4, bool)
+GOOD = Memory(np.arange(4) + 7, np.arange(4) + 7, 64, np.zeros(4, int), np.full(4, 99), FALSE, FALSE)
 BAD = [
     ({"page": np.array([1.0, 2, 3, 4])}, "page: need an integer dtype, got float64"),
     ({"page": np.arange(4)[::-1]}, "page: entry 1 is 2 after 3"),
@@ -228,8 +220,8 @@ def test_bad_snapshots_are_refused(change: dict[str, Any], message: str) -> None
 
 
 def test_only_pages_and_slots_are_needed() -> None:
-    """All 64 pages as 64 kB: the whole of them, except the block that begins before the first page."""
-    snapshot = make_snapshot(np.arange(8, 64), np.arange(520, 576), 1024)
-    found = asked(snapshot, np.arange(56), 1 << 4, "kernel")
-    assert np.asarray(found.outcome.order).tolist() == [0] * 8 + [4] * 48
-    assert np.asarray(found.pte_gap).tolist() == [1 << 4] * 8 + [0] * 48
+    """64 kB: all blocks but the first and the last, of which half is not in swap."""
+    snapshot = make_snapshot(np.arange(8, 56), np.arange(520, 568), SLOTS)
+    found = asked(snapshot, np.arange(N), 1 << 4, "kernel")
+    assert np.asarray(found.outcome.order).tolist() == [0] * 8 + [4] * 32 + [0] * 8
+    assert np.asarray(found.pte_gap).tolist() == [1 << 4] * 8 + [0] * 32 + [1 << 4] * 8
