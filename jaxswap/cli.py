@@ -136,6 +136,25 @@ def _parser() -> argparse.ArgumentParser:
     policies.add_argument("--json", action="store_true", help="print JSON")
     policies.set_defaults(run=_policies)
 
+    scape = commands.add_parser(
+        "landscape", help="how often swap-ins of each order are refused, and why, on aged swap tables"
+    )
+    scape.add_argument(
+        "config", metavar="CONFIG", help="TOML file; configs/landscape.toml is one to start from"
+    )
+    scape.add_argument(
+        "--out", metavar="DIR", help="directory of the results (default: the config's, or one under runs/)"
+    )
+    scape.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="overrides",
+        action="append",
+        default=[],
+        help="change a key of the config, for example --set table.swap=64G; may be repeated",
+    )
+    scape.set_defaults(run=_landscape)
+
     metadata = commands.add_parser("metadata", help="memory that the swap tables of each kernel version take")
     metadata.add_argument("--swap", metavar="SIZE", default="1T", help="size of the device (default 1T)")
     metadata.add_argument(
@@ -420,6 +439,31 @@ def _policies(arguments: argparse.Namespace, command: list[str]) -> int:
     own = load_config(arguments.config).own if arguments.config is not None else ()
     described = [describe(policy) for policy in (*POLICIES.values(), *(one.policy for one in own))]
     print(json.dumps(policies_json(described), indent=2) if arguments.json else policies_text(described))
+    return 0
+
+
+def _landscape(arguments: argparse.Namespace, command: list[str]) -> int:
+    _prepare_jax()
+    from jaxswap.landscape import store
+    from jaxswap.landscape.config import load_landscape
+    from jaxswap.landscape.run import run_landscape
+    from jaxswap.report.landscape import write_landscape
+    from jaxswap.sweep.progress import progress
+
+    config = load_landscape(arguments.config, arguments.overrides)
+    if arguments.out is not None:
+        config = dataclasses.replace(config, out=Path(arguments.out))
+    said = ["jaxswap", "landscape", arguments.config, *(f"--set={text}" for text in arguments.overrides)]
+    manifest = store.manifest_of(config, said)
+    folder = store.folder_of(config, manifest)
+
+    def fill(place: Path) -> str:
+        with progress(config.name, "landscape", unit="slots written") as report:
+            made = run_landscape(config, report)
+        return write_landscape(made, manifest, place)
+
+    text = store.found(folder, manifest) or store.make(folder, fill)
+    print(f"{text}\nfigure: {folder / 'refusals.png'} (PDF and CSV beside it)")
     return 0
 
 

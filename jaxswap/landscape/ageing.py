@@ -241,7 +241,8 @@ def advance(a: Ageing, steps: Steps, start: Lane, goal: Lane, *, size: int) -> t
     def turn(carry: tuple[Ageing, Lane]) -> tuple[Ageing, Lane]:
         on = going(carry)
         a, at = carry
-        block, order, page = (load1(column, jnp.minimum(at, count - 1))[0] for column in steps)
+        here = jnp.minimum(at, count - 1)
+        block, order, page = (load1(jnp.asarray(column), here)[0] for column in steps)
         return _step(a, size, block, order, page, on), at + on
 
     return repeat(going, turn, (a, start))

@@ -97,12 +97,13 @@ def make_snapshot(
     if not (np.diff(pages) > 0).all():
         at = int(np.argmin(np.diff(pages) > 0)) + 1
         raise InputError(f"page: entry {at} is {pages[at]} after {pages[at - 1]}; sort pages, each once")
-    words = np.zeros(slots, np.uint32)
-    kind = np.where(_flags("cached", cached, count), FOLIO, SHADOW)
-    words[places] = np.asarray(encode(kind, 1, _flags("zero", zero, count)))
-    if np.count_nonzero(words) < count:
+    if np.bincount(places, minlength=slots).max() > 1:
         twice = np.sort(places)
         raise InputError(f"slot: {int(twice[:-1][np.diff(twice) == 0][0])} is given for two pages")
+    # of all slots, as another shape is another program
+    kinds, zeros = np.zeros(slots, np.uint32), np.zeros(slots, bool)
+    kinds[places] = np.where(_flags("cached", cached, count), FOLIO, SHADOW)
+    zeros[places] = _flags("zero", zero, count)
     block = pages // CLUSTER * CLUSTER
     begins = np.diff(pages, prepend=-2) != 1
     begins |= np.diff(places, prepend=-2) != 1
@@ -118,7 +119,7 @@ def make_snapshot(
         raise InputError(f"start, stop: entry {at} is {low[at]} to {high[at]}, not around page {pages[at]}")
 
     cut = (np.clip(x - block, 0, CLUSTER).astype(np.int32) for x in (pages, first, end, low, high))
-    return Snapshot((places.astype(np.uint32), *cut), levels_of(make_table(words)))
+    return Snapshot((places.astype(np.uint32), *cut), levels_of(make_table(encode(kinds, 1, zeros))))
 
 
 def _integers(name: str, values: ArrayLike, length: int | None, high: int) -> np.ndarray:
@@ -249,16 +250,16 @@ def each_order(levels: Levels, faults: Faults) -> Int32[Array, "orders outcomes"
     fault counting. levels, faults: of one snapshot.
     """
     slot = faults.slot
-    rows = []
-    for order in SWAPIN_ORDERS:
-        bit = jnp.uint32(1 << order)
+
+    def row(bit: UInt32[Array, ""]) -> Int32[Array, "outcomes"]:
         tests = _tests(faults, bit)
-        outcome = alloc_alone(levels, _requests(slot, jnp.full_like(slot, bit)))
+        outcome = alloc_alone(levels, _requests(slot, jnp.broadcast_to(bit, slot.shape)))
         fails = [bit & ~tests.edges, tests.edges & ~tests.aligned, tests.aligned & ~tests.candidates]
         fails += [jnp.zeros_like(slot), *(outcome.refused(reason) & bit for reason in alloc.REASONS)]
         left, counts = jnp.ones(slot.shape, bool), []
         for fail in fails:
             counts.append(jnp.sum(left & (fail != 0), dtype=jnp.int32))
             left = left & (fail == 0)
-        rows.append(jnp.stack([jnp.sum(left, dtype=jnp.int32), *counts]))
-    return jnp.stack(rows)
+        return jnp.stack([jnp.sum(left, dtype=jnp.int32), *counts])
+
+    return lax.map(row, jnp.asarray([1 << order for order in SWAPIN_ORDERS], jnp.uint32))

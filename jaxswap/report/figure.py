@@ -26,7 +26,7 @@ WIDTH = 7.0
 """Inches: two columns of a paper; one column is 3.33."""
 _COLOURS = "cividis_r"
 _REFERENCE, _SYSFS, _HEURISTIC = "#D55E00", "#0072B2", "#009E73"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 7,
     "axes.titlesize": 8,
     "axes.labelsize": 7,
@@ -45,7 +45,7 @@ def draw_front(sweep: Sweep) -> Path:
     """Write figures/front.png, .pdf and .csv into the run directory; returns the path of the PNG."""
     folder = sweep.folder / "figures"
     make_folder(folder, "figure")
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = _figure(sweep)
         # no date, so that equal runs give equal files
         for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 Report = Callable[[int, int], None]
-"""Called with lane-operations done and in all."""
+"""Called with how much is done and in all, in units such as lane-operations."""
 
 _PLAIN_SECONDS = 10.0
 
@@ -18,7 +18,8 @@ _PLAIN_SECONDS = 10.0
 class _Rate:
     """Rate and time left since the first part was done: what comes before is mostly compiling."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
         self.start: tuple[float, int] | None = None
 
     def text(self, done: int, total: int) -> str:
@@ -33,7 +34,7 @@ class _Rate:
             return ""
         rate = count / seconds
         shown = f"{rate / 1e6:.2f} M" if rate >= 1e6 else f"{rate / 1e3:.0f} k"
-        return f"{shown} lane-operations/s, {_clock((total - done) / rate)} left"
+        return f"{shown} {self.unit}/s, {_clock((total - done) / rate)} left"
 
 
 def _clock(seconds: float) -> str:
@@ -42,10 +43,12 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def progress(name: str, position: str, stream: TextIO | None = None) -> Iterator[Report]:
+def progress(
+    name: str, position: str, stream: TextIO | None = None, unit: str = "lane-operations"
+) -> Iterator[Report]:
     """Show the progress of one workload (`position`: "2/3") on stderr while the block runs."""
     screen: TextIO = stream or sys.stderr
-    rate = _Rate()
+    rate = _Rate(unit)
     if screen.isatty():
         bar = Progress(
             TextColumn("{task.description}"),
