@@ -75,8 +75,8 @@ def _report(made: Landscape, lines: Sequence[str]) -> str:
             [
                 "\n".join(lines),
                 head,
-                "Faults refused each order, were it the only one, in % (± half the spread of the tables) and the "
-                f"most frequent reason:\n{_legend(made)}\n\n{_refusals(made)}",
+                "Faults refused each order, were it the only one, in % (± half the spread of the tables) and "
+                f"the most frequent reason:\n{_legend(made)}\n\n{_refusals(made)}",
                 f"Heuristics at age {config.ages[-1]:g}; enabled: {_sizes(made)}\n\n{_heuristics(made)}",
             ]
         )

@@ -45,7 +45,8 @@ def _figure(made: Landscape, lines: Sequence[str], names: Mapping[str, str]) -> 
     figure = Figure(figsize=(WIDTH, 0.9 + 1.35 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for mix, occupancy in np.ndindex(rows, columns):
-        axes: Axes = grid[mix, occupancy]
+        axes = grid[mix, occupancy]
+        assert isinstance(axes, Axes)
         _panel(axes, made, mix, occupancy)
         if not mix:
             axes.set_title(f"{config.occupancies[occupancy]:.0%} of the slots in use")
@@ -59,8 +60,9 @@ def _figure(made: Landscape, lines: Sequence[str], names: Mapping[str, str]) -> 
         loc="outside lower center",
         ncols=max(len(reasons), 1),
         frameon=False,
-        title=f"refused if only this order were enabled, by the first reason; bars from left to right: the "
-        f"device written over {ages} times; whiskers: least and most of {config.repeats} tables",
+        title="refused if only this order were enabled, by the first reason\n"
+        f"bars from left to right: the device written over {ages} times; "
+        f"whiskers: least and most of {config.repeats} tables",
         title_fontsize=6.5,
     )
     caption = "\n".join(textwrap.fill(line, 210) for line in lines)
