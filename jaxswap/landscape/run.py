@@ -149,7 +149,7 @@ def run_landscape(config: LandscapeConfig, report: Report) -> Landscape:
     )
     each = [round((share + config.ages[-1]) * config.slots) for share in config.occupancies]
     total = sum(each) * axes[0] * axes[2]
-    lock, done = threading.Lock(), [0]
+    lock, stopped, done = threading.Lock(), threading.Event(), [0]
     devices = jax.devices()
 
     def table(number: int) -> None:
@@ -158,6 +158,8 @@ def run_landscape(config: LandscapeConfig, report: Report) -> Landscape:
         share, before = config.occupancies[occupancy], 0
         with jax.default_device(devices[number % len(devices)]):
             for age, (a, written) in enumerate(tables(config, config.mixes[mix], share, seed)):
+                if stopped.is_set():
+                    return
                 at = (mix, occupancy, repeat, age)
                 made.unusable[at] = np.asarray(table_stats(a.clusters).unusable_free_index)[:, 0]
                 made.written[at] = written
@@ -173,6 +175,11 @@ def run_landscape(config: LandscapeConfig, report: Report) -> Landscape:
                 before = written
 
     with ThreadPoolExecutor(len(devices)) as pool:
-        for _ in pool.map(table, range(np.prod(axes))):
-            pass
+        try:
+            for _ in pool.map(table, range(np.prod(axes))):
+                pass
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return made
