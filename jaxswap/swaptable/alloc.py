@@ -346,7 +346,7 @@ class Levels(NamedTuple):
     """
 
     reaches: UInt32[Array, "words"]
-    """Orders from 0 up that pass each of the form's ``k`` tests: word ``k w + i`` has test ``i`` for the slots
+    """Orders from 0 up that pass each of the form's ``k`` tests: word ``k w + i`` has test ``i`` for slots
     ``8 w`` to ``8 w + 7``, four bits a slot."""
     has_table: Bool[Array, "clusters"]
 

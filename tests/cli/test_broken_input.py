@@ -82,6 +82,10 @@ class Place:
     def explain(self, run: str = "whole") -> list[str]:
         return ["explain", self.path(run)]
 
+    def landscape(self, *more: str) -> list[str]:
+        self.write("l.toml", "repeats = 2\n[table]\nswap = '64M'\n[mixes]\nsmall = { 4 = 1 }\n")
+        return ["landscape", self.path("l.toml"), "--out", self.path("out"), *more]
+
     def replay(self, *more: str) -> list[str]:
         return ["replay", self.path("one.t"), *more]
 
@@ -159,6 +163,45 @@ def with_rule(place: Place, old: str, new: str, command: str = "sweep") -> list[
 DECIDE = "return offer(seen.candidates, memory)"
 
 CASES: dict[str, tuple[Case, str]] = {
+    # the landscape's config and directory
+    "landscape seed": (lambda p: p.landscape("--set", "seed=-1"), "seed: -1 is out of range"),
+    "landscape unknown key": (
+        lambda p: p.landscape("--set", "life.ocupancy=1"),
+        "life.ocupancy: unknown key",
+    ),
+    "landscape kernel": (lambda p: p.landscape("--set", "table.kernel=6.12x"), "table.kernel: "),
+    "landscape swap": (lambda p: p.landscape("--set", "table.swap=63.5M"), "not a whole number of 2 MiB"),
+    "landscape swap small": (
+        lambda p: p.landscape("--set", "table.swap=1M"),
+        "table.swap: 1M is out of range",
+    ),
+    "landscape block": (lambda p: p.landscape("--set", "life.block=8"), "life.block: 8 is no size here"),
+    "landscape occupancy": (
+        lambda p: p.landscape("--set", "life.occupancy=['100%']"),
+        "life.occupancy: 100% is out of range",
+    ),
+    "landscape share": (
+        lambda p: p.landscape("--set", "life.single=lots"),
+        "life.single: 'lots' is no share",
+    ),
+    "landscape ages": (lambda p: p.landscape("--set", "life.ages=[-1]"), "life.ages: -1 is no age"),
+    "landscape mix size": (lambda p: p.landscape("--set", "mixes.odd={5=1}"), "mixes.odd: 5 is no size here"),
+    "landscape mix above block": (
+        lambda p: p.landscape("--set", "mixes.big={512=1}"),
+        "mixes.big.512: is larger than life.block",
+    ),
+    "landscape mix empty": (
+        lambda p: p.landscape("--set", "mixes.no={}"),
+        "mixes.no: has no size with a weight",
+    ),
+    "landscape history": (
+        lambda p: p.landscape("--set", "policies.backoff={}"),
+        "policies.backoff: goes by the faults before",
+    ),
+    "landscape repeats": (lambda p: p.landscape("--set", "repeats=1"), "repeats: 1 is out of range"),
+    "landscape faults": (lambda p: p.landscape("--set", "faults=many"), "faults: expected a whole number"),
+    "landscape missing": (lambda p: ["landscape", p.path("no.toml")], "start from is configs/landscape.toml"),
+    "landscape in a run": (lambda p: p.landscape("--out", p.path("whole")), "whole: holds another run"),
     # the config as a file
     "config empty": (lambda p: then(p.write("c.toml", ""), p.sweep()), "c.toml: space.sizes: is missing"),
     "config cut off": (lambda p: then(p.write("c.toml", "[space"), p.sweep()), "c.toml: is not TOML"),
