@@ -20,12 +20,13 @@ from jaxswap.errors import InputError
 from jaxswap.policy import Features, Policy
 from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS
 from jaxswap.policy.describe import describe
-from jaxswap.swaptable import alloc
-from jaxswap.swaptable.alloc import Levels, Outcome, Requests, alloc_alone, levels_of, passing
+from jaxswap.swaptable.alloc import Levels, Requests, alloc_alone, levels_of, passing
 from jaxswap.swaptable.entry import FOLIO, MAX_SLOTS, SHADOW, encode, make_table
 from jaxswap.swaptable.geometry import ALL_ORDERS, CLUSTER, ORDERS
+from jaxswap.swaptable.outcome import REASONS as TABLE_REASONS
+from jaxswap.swaptable.outcome import Outcome
 
-REASONS = ("vma_edge", "alignment", "pte_gap", "policy", *alloc.REASONS)
+REASONS = ("vma_edge", "alignment", "pte_gap", "policy", *TABLE_REASONS)
 """Why an order is not used, in the order of the kernel's tests: the first three by the fault handler before
 anything is tried, ``policy`` by the heuristic, the others by the swap cache's allocation."""
 
@@ -255,7 +256,7 @@ def each_order(levels: Levels, faults: Faults) -> Int32[Array, "orders outcomes"
         tests = _tests(faults, bit)
         outcome = alloc_alone(levels, _requests(slot, jnp.broadcast_to(bit, slot.shape)))
         fails = [bit & ~tests.edges, tests.edges & ~tests.aligned, tests.aligned & ~tests.candidates]
-        fails += [jnp.zeros_like(slot), *(outcome.refused(reason) & bit for reason in alloc.REASONS)]
+        fails += [jnp.zeros_like(slot), *(outcome.refused(reason) & bit for reason in TABLE_REASONS)]
         left, counts = jnp.ones(slot.shape, bool), []
         for fail in fails:
             counts.append(jnp.sum(left & (fail != 0), dtype=jnp.int32))

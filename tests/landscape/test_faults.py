@@ -25,7 +25,7 @@ from jaxswap.landscape.faults import (
 )
 from jaxswap.policy import POLICIES
 from jaxswap.policy.base import MOST_PARAMS
-from jaxswap.swaptable import alloc
+from jaxswap.swaptable import outcome
 from jaxswap.swaptable.entry import encode
 from tests.reference import policies, swap_cache
 
@@ -186,7 +186,7 @@ def test_each_order_alone_is_refused_for_its_first_reason(seed: int) -> None:
             why = twin.refusal(i, order)
             if not why:
                 refused = twin.alloc(i, 1 << order).refused
-                why = next((reason for reason in alloc.REASONS if refused.get(reason)), "got")
+                why = next((reason for reason in outcome.REASONS if refused.get(reason)), "got")
             wanted[why] += 1
         assert counts[row].tolist() == list(wanted.values()), order
 
