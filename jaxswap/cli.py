@@ -153,6 +153,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="change a key of the config, for example --set table.swap=64G; may be repeated",
     )
+    scape.add_argument(
+        "--snapshot",
+        metavar="FILE",
+        help="ask at faults of a real process (jaxswap snapshot) instead; prints tables",
+    )
     scape.set_defaults(run=_landscape)
 
     metadata = commands.add_parser("metadata", help="memory that the swap tables of each kernel version take")
@@ -451,6 +456,8 @@ def _landscape(arguments: argparse.Namespace, command: list[str]) -> int:
     from jaxswap.sweep.progress import progress
 
     config = load_landscape(arguments.config, arguments.overrides)
+    if arguments.snapshot is not None:
+        return _landscape_of_process(config, arguments)
     if arguments.out is not None:
         config = dataclasses.replace(config, out=Path(arguments.out))
     said = ["jaxswap", "landscape", arguments.config, *(f"--set={text}" for text in arguments.overrides)]
@@ -464,6 +471,29 @@ def _landscape(arguments: argparse.Namespace, command: list[str]) -> int:
 
     text = store.found(folder, manifest) or store.make(folder, fill)
     print(f"{text}\nfigure: {folder / 'refusals.png'} (PDF and CSV beside it)")
+    return 0
+
+
+def _landscape_of_process(config: Any, arguments: argparse.Namespace) -> int:
+    from jaxswap.landscape import store
+    from jaxswap.landscape.process import by_device
+    from jaxswap.landscape.run import ask
+    from jaxswap.report.landscape import provenance
+    from jaxswap.report.landscape_process import process_text
+    from jaxswap.workload.snapshot import read_snapshot
+
+    if arguments.out is not None:
+        raise InputError("--out: what a snapshot gives is printed; leave --out away")
+    try:
+        devices = by_device(read_snapshot(arguments.snapshot))
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if arguments.snapshot in text else f"{arguments.snapshot}: {text}") from None
+    said = ["jaxswap", "landscape", arguments.config, "--snapshot", arguments.snapshot]
+    said += [f"--set={text}" for text in arguments.overrides]
+    print("\n".join(provenance(config, store.manifest_of(config, said))))
+    for device, snapshot in devices.items():
+        print(f"\n{process_text(config, device, snapshot, *ask(config, snapshot, config.seed))}")
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from jaxswap.landscape.config import LandscapeConfig
 from jaxswap.landscape.faults import REASONS, SWAPIN_ORDERS
 from jaxswap.landscape.run import Landscape
 from jaxswap.landscape.store import MANIFEST, REPORT
@@ -39,7 +40,7 @@ assert tuple(NAMES) == REASONS
 
 def write_landscape(made: Landscape, manifest: dict[str, Any], folder: Path) -> str:
     """Fill a directory with manifest, report, CSV files and the figure; returns the report."""
-    lines = _provenance(made, manifest)
+    lines = provenance(made.config, manifest)
     text = _report(made, lines)
     for name, data in (
         (MANIFEST, json.dumps(manifest, indent=2) + "\n"),
@@ -53,8 +54,8 @@ def write_landscape(made: Landscape, manifest: dict[str, Any], folder: Path) -> 
     return text
 
 
-def _provenance(made: Landscape, manifest: dict[str, Any]) -> tuple[str, str]:
-    config = made.config
+def provenance(config: LandscapeConfig, manifest: dict[str, Any]) -> tuple[str, str]:
+    """The two lines that say what a result was made by."""
     own = [f"{own.policy.name} from {own.path.name} {own.sha256[:12]}" for own in config.own]
     model = (f"model {manifest['model']}", f"kernel profile {config.kernel}", f"seed {config.seed}", *own)
     return said(model, manifest["versions"], manifest["git"], manifest["device"], manifest["command"])

@@ -154,26 +154,32 @@ def test_swapped_words_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert taken.vmas[1] == Vma(0x20, 0x22, "r--p", "/bin/a b") and len(taken.swaps) == 1
 
 
-def test_swapped_pages_of_a_real_kernel(tmp_path: Path) -> None:
-    """tests/data/imports/pagemap.c on Linux 7.3.4: of 448 pages written the first 256 were paged out in
-    folios of 64 kB; every fifth of the first 64 was written again, which swapped its folio in; then 100 to
-    119 were thrown away."""
+def real_kernel(folder: Path) -> tuple[Snapshot, int]:
+    """What tests/data/imports/pagemap.c left on Linux 7.3.4, and the first page it wrote.
+
+    Of 448 pages written the first 256 were paged out in folios of 64 kB; every fifth of the first 64 was
+    written again, which swapped its folio in; then 100 to 119 were thrown away. folder: an empty one.
+    """
     text = gzip.decompress((DATA / "pagemap-7.3.4.txt.gz").read_bytes()).decode()
     files = dict(re.findall(r"^FILE /proc/(\S+)\n(.*?)^END$", text, re.MULTILINE | re.DOTALL))
     start, listed = re.findall(r"^WORDS (\w+)\n(.*?)^END$", text, re.MULTILINE | re.DOTALL)[0]
     words = np.array([int(word, 16) for word in listed.split()], np.uint64)
-    (tmp_path / "9").mkdir()
-    (tmp_path / "9" / "maps").write_text(files["self/maps"])
-    (tmp_path / "9" / "comm").write_text(files["self/comm"])
-    (tmp_path / "swaps").write_text(files["swaps"])
-    (tmp_path / "self").mkdir()
-    (tmp_path / "self" / "status").write_text("CapEff:\t000001ffffffffff\n")
-    with open(tmp_path / "9" / "pagemap", "wb") as file:  # sparse: the other pages read as none
+    (folder / "9").mkdir()
+    (folder / "9" / "maps").write_text(files["self/maps"])
+    (folder / "9" / "comm").write_text(files["self/comm"])
+    (folder / "swaps").write_text(files["swaps"])
+    (folder / "self").mkdir()
+    (folder / "self" / "status").write_text("CapEff:\t000001ffffffffff\n")
+    with open(folder / "9" / "pagemap", "wb") as file:  # sparse: the other pages read as none
         file.seek(8 * int(start, 16))
         file.write(words.tobytes())
         file.truncate(8 << 36)
-    taken = take_snapshot(9, tmp_path)
-    page = taken.page - int(start, 16)
+    return take_snapshot(9, folder), int(start, 16)
+
+
+def test_swapped_pages_of_a_real_kernel(tmp_path: Path) -> None:
+    taken, start = real_kernel(tmp_path)
+    page = taken.page - start
     thrown_away = set(range(100, 120))
     assert page.tolist() == [p for p in range(448) if p not in thrown_away]
     assert page[taken.swapped].tolist() == [p for p in range(64, 256) if p not in thrown_away]
