@@ -4,7 +4,6 @@ import csv
 import io
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from jaxswap import __version__
 from jaxswap.origin import commit
+from jaxswap.report.figure import STYLE
 from jaxswap.workload import Workload
 from jaxswap.workload.files import write_atomic
 from jaxswap.workload.over_time import BLOCK, OverTime, over_time, pages_of
@@ -22,18 +22,6 @@ WIDTH = 7.0  # inches: two columns of a paper
 PARTS = 100
 _MAP = (200, 120)  # cells of the map of accesses: in time, in pages
 _BLUE, _RED, _GREEN = "#0072B2", "#D55E00", "#009E73"
-_STYLE: dict[Any, Any] = {
-    "font.size": 7,
-    "axes.titlesize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5,
-    "pdf.fonttype": 42,
-    "figure.dpi": 200,
-}
 
 
 def said(command: str) -> str:
@@ -52,7 +40,7 @@ def draw_workload(workload: Workload, stem: Path, command: str) -> Path:
         np.arange(len(page)), place, bins=_MAP, range=((0, max(len(page), 1)), (0, max(len(used), 1)))
     )
     line = said(command)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = _figure(workload, parts, cells, len(used), line)
         # no date, so that equal runs give equal files
         for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxswap.machine import cgroups, lru, tables
 from jaxswap.machine.counters import count
-from jaxswap.machine.shared import rmap, slots
+from jaxswap.machine.shared import rmap, slots, swapout
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import (
@@ -186,24 +186,10 @@ def cut(
     splits = on & splits
     state = tables.split(state, regs.base, splits)
     _, number, state = sharing.page(state, regs.base + jnp.minimum(cursor, BLOCK - 1))
-    number = jnp.where(splits, number, 0)
-    folio, state = sharing.folio(state, number)
-    before, prev = load1(state.prev, number)
-    state = cgroups.enter(state, folio.memcg, splits)
-    state = lru.remove(replace(state, prev=prev), number, folio.has(ACTIVE), folio.size, splits)
     # All of the range has been looked at: the advice itself begins.
     regs = assign(regs, on, cursor=cursor, at=regs.home)
     regs = assign(regs, on & ~splits, cursor=regs.start)
-    return state, assign(
-        regs,
-        splits,
-        split=number,
-        before=before,
-        active=folio.has(ACTIVE),
-        at=At.SPLIT,
-        back_split=At.CUT_LINK,
-        back_cut=At.CUT,
-    )
+    return swapout.split_on_lru(state, regs, jnp.where(splits, number, 0), At.CUT, splits)
 
 
 def cut_link(

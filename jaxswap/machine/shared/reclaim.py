@@ -12,6 +12,7 @@ from jaxswap.machine import cgroups, deferred, lru
 from jaxswap.machine.counters import count
 from jaxswap.machine.reclaim import _charge, _end_pass, _end_reclaim, _set, _settle, _start
 from jaxswap.machine.shared import state as sharing
+from jaxswap.machine.shared import swapout
 from jaxswap.machine.shared.registers import At, Registers, assign
 from jaxswap.machine.shared.state import (
     ACTIVE,
@@ -29,7 +30,7 @@ from jaxswap.machine.shared.state import (
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
 from jaxswap.machine.work import ACTIVE as ACTIVE_PHASE
 from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, SLAB, Work
-from jaxswap.swaptable.lanes import load1, repeat, surely, when
+from jaxswap.swaptable.lanes import repeat, surely, when
 
 
 def work(
@@ -82,23 +83,10 @@ def split_deferred(
     """deferred_split_scan: the first folio of the deferred split list, whose pieces take its place."""
     some = on & (regs.deferred > 0)
     first, state = sharing.first_deferred(state)
-    number = jnp.where(some, first, 0)
-    folio, state = sharing.folio(state, number)
     state = lru.drain(state, some)
-    before, prev = load1(state.prev, number)
-    state = lru.remove(replace(state, prev=prev), number, folio.has(ACTIVE), folio.size, some)
     regs = assign(regs, on, at=At.CHARGE_WORK)
-    return state, assign(
-        regs,
-        some,
-        deferred=regs.deferred - 1,
-        split=number,
-        before=before,
-        active=folio.has(ACTIVE),
-        at=At.SPLIT,
-        back_split=At.CUT_LINK,
-        back_cut=At.SPLIT_DEFERRED,
-    )
+    regs = assign(regs, some, deferred=regs.deferred - 1)
+    return swapout.split_on_lru(state, regs, jnp.where(some, first, 0), At.SPLIT_DEFERRED, some)
 
 
 def references(state: MachineState, number: Lane, folio: Folio, on: Flag) -> tuple[Lane, MachineState]:

@@ -80,6 +80,26 @@ def activate(state: MachineState, number: Lane, on: Flag) -> MachineState:
     return replace(state, n=n, age_at_end=state.age_at_end + jnp.where(on, folio.size, 0))
 
 
+def split_on_lru(
+    state: MachineState, regs: Registers, number: Lane, then: At, on: Flag
+) -> tuple[MachineState, Registers]:
+    """A folio is to be split, its pieces to take its place on its list; `then` comes next."""
+    folio, state = sharing.folio(state, number)
+    before, prev = load1(state.prev, number)
+    state = cgroups.enter(state, folio.memcg, on)
+    state = lru.remove(replace(state, prev=prev), number, folio.has(ACTIVE), folio.size, on)
+    return state, assign(
+        regs,
+        on,
+        split=number,
+        before=before,
+        active=folio.has(ACTIVE),
+        at=At.SPLIT,
+        back_split=At.CUT_LINK,
+        back_cut=then,
+    )
+
+
 def split(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
