@@ -273,6 +273,12 @@ def _parser() -> argparse.ArgumentParser:
     every.add_argument("--orders", metavar="ORDERS", help="such as 0..2 or 0,2 (default: all that fit)")
     every.add_argument("--json", action="store_true", help="print JSON")
     every.set_defaults(run=_race_explore)
+    drawn = what.add_parser("sample", help="many CPUs under schedules drawn from a seed, and what they count")
+    drawn.add_argument("config", metavar="CONFIG", help="TOML file such as configs/race_window.toml")
+    drawn.add_argument(
+        "--out", metavar="DIR", help="folder for the tables, as text and CSV, and the figure, as PNG and PDF"
+    )
+    drawn.set_defaults(run=_race_sample)
 
     bench = commands.add_parser("bench", help="time the bulk kernels and the replay beside plain C")
     bench.add_argument("--json", action="store_true", help="print one JSON object a row")
@@ -779,14 +785,57 @@ def _race_explore(arguments: argparse.Namespace, command: list[str]) -> int:
     request = request_of(*asked)
     with Progress(sys.stderr) as report:
         parts = explored_parts(request, report)
-    numpy = {"count": 1, "kind": f"{platform.machine()} core (NumPy)"}
     form = (f"form {request.variant}", "every interleaving, no seed")
-    made = said(form, origin.versions(), origin.commit(), numpy, shlex.join(command))
+    made = said(form, origin.versions(), origin.commit(), _core(), shlex.join(command))
     if arguments.json:
         print(json.dumps(race_json(request, parts, made), indent=2))
     else:
         print(race_text(request, parts, made))
     return 0
+
+
+def _race_sample(arguments: argparse.Namespace, command: list[str]) -> int:
+    from jaxswap import origin
+    from jaxswap.race.sample import sample
+    from jaxswap.race.sample_config import load_sample
+    from jaxswap.report.provenance import said
+    from jaxswap.report.race import Progress
+    from jaxswap.report.race_sample import sample_text, write_sample
+
+    config = load_sample(arguments.config)
+    if arguments.out is not None:
+        _check_out_folder(arguments.out)
+    with Progress(sys.stderr) as report:
+        cells = sample(config, report.requests)
+    about = (f"forms {' '.join(config.forms)}", f"seed {config.seed}", f"step times {config.source}")
+    made = said(about, origin.versions(), origin.commit(), _core(), shlex.join(command))
+    text = sample_text(cells, made)
+    print(text)
+    if arguments.out is not None:
+        write_sample(cells, Path(arguments.out), text, made)
+        print(f"written: {arguments.out}")
+    return 0
+
+
+def _core() -> dict[str, Any]:
+    """The device of what NumPy computes."""
+    return {"count": 1, "kind": f"{platform.machine()} core (NumPy)"}
+
+
+def _check_out_folder(path: str) -> None:
+    """Raise InputError, before the work, where no folder can be filled after it."""
+    parent = os.path.dirname(path.rstrip("/")) or "."
+    room = path if "\0" not in path and os.path.isdir(path) else parent
+    if (
+        "\0" in path
+        or not path
+        or os.path.isfile(path)
+        or not os.path.isdir(room)
+        or not os.access(room, os.W_OK)
+    ):
+        raise InputError(
+            f"--out {path}: cannot be written there; name a folder, new or not, in one that exists"
+        )
 
 
 def _bench(arguments: argparse.Namespace, command: list[str]) -> int:

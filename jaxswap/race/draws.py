@@ -57,8 +57,15 @@ class Time:
     growth: float = 0.0
     """At order n it takes 2 ** (growth * n) times as long: 1 is as long as pages, 0 the same for all."""
 
+    def most(self, orders: int) -> float:
+        """The longest there is of any order."""
+        return float(self._exact(orders).max())
+
     def table(self, orders: int) -> Int[np.ndarray, "orders quantiles"]:
         """Whole nanoseconds, at least 1, of every quantile's middle."""
+        return np.maximum(1, np.rint(self._exact(orders))).astype(np.int64)
+
+    def _exact(self, orders: int) -> Float[np.ndarray, "orders quantiles"]:
         middle = (np.arange(QUANTILES) + 0.5) / QUANTILES
         if self.kind == "constant":
             one = np.ones(QUANTILES)
@@ -66,8 +73,7 @@ class Time:
             one = -np.log1p(-middle)
         else:
             one = np.exp(self.sigma * ndtri(middle))
-        grown = 2.0 ** (self.growth * np.arange(orders))
-        return np.maximum(1, np.rint(self.value * grown[:, None] * one)).astype(np.int64)
+        return self.value * 2.0 ** (self.growth * np.arange(orders))[:, None] * one
 
 
 STEP_OF = {

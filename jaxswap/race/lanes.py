@@ -1,13 +1,15 @@
 """Many lanes of CPUs on one range of swap slots, each under its own schedule: the path as discrete events.
 
-The steps are those of :mod:`jaxswap.race.steps` (which names the kernel functions), for the actors ``fault``,
-``readahead`` and ``freeing``. There an actor has one target in all states; here it has another in every lane,
-and one of the ways on is drawn. Whose step ends first goes on, then the lower number. A step is done as its
-time ends. One under the cluster lock (a lane lies in one cluster) waits for who asked for the lock before; one
-that finds the page-table lock or the folio lock taken waits, and who waits longest is next.
+The steps are those of :mod:`jaxswap.race.steps` (which names the kernel functions), for the actors
+``fault``, ``readahead`` and ``freeing``. There an actor has one target in all states; here it has another
+in every lane, and one of the ways on is drawn. Whose step ends first goes on, then the lower number. A step
+is done as its time ends. One under the cluster lock (a lane lies in one cluster) waits for who asked for
+the lock before; one that finds the page-table lock or the folio lock taken waits, and who waits longest is
+next. A CPU that finds its page mapped, or gone, when it begins does not fault.
 """
 
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
@@ -20,7 +22,9 @@ from jaxswap.swaptable.geometry import EBUSY, EEXIST, ENOENT, ENOMEM
 IN_FOLIO = SHADOW + 1
 """Words here: free, a shadow, ``IN_FOLIO + k``. No count depends on what a shadow says."""
 FAULT, READAHEAD, FREEING = range(3)
-KINDS = ("fault", "readahead", "freeing")
+ARRIVE = len(PCS)
+"""Before the first step of the path."""
+STEPS = (*PCS, "ARRIVE")
 NEVER = np.iinfo(np.int64).max
 ERRORS = (0, -ENOENT, -EBUSY, -EEXIST)
 CHECKS = ("first", "second")
@@ -72,12 +76,13 @@ class Counts:
     faults: int = 0
     lanes: int = 0
     events: int = 0
+    """Steps; beginning is one."""
     retries: int = 0
     """Looked up again after -EEXIST, with or without a folio in hand."""
     below_0: int = 0
     """Went on with order -1."""
     check: np.ndarray = field(init=False)
-    """[first or second, :data:`ERRORS`, order]; before phase IV the one check of the insertion is the second."""
+    """[first or second, :data:`ERRORS`, order]; before phase IV that of the insertion is the second."""
     frames: np.ndarray = field(init=False)
     no_frame: np.ndarray = field(init=False)
     no_charge: np.ndarray = field(init=False)
@@ -91,8 +96,8 @@ class Counts:
     locks: np.ndarray = field(init=False)
     """[acquisitions, nanoseconds held, nanoseconds waited; :data:`LOCK_STEPS`]."""
     window: np.ndarray = field(init=False)
-    """[order, bin]: nanoseconds from the check that let the allocation begin (before phase IV: the look at the
-    range) to the second, if that is passed; bin b holds 2 ** (b / 8) to 2 ** ((b + 1) / 8)."""
+    """[order, bin]: nanoseconds from the first check, passed (before phase IV from the look at the range), to
+    the second, if it is passed; bin b holds 2 ** (b / 8) to 2 ** ((b + 1) / 8)."""
 
     def __post_init__(self) -> None:
         shapes = {"check": (2, len(ERRORS)), "locks": (), "window": ()}
@@ -117,7 +122,9 @@ class Lanes:
         self.crowd, self.form, self.trace = crowd, crowd.form, trace
         n, cpus, slots = len(lanes), crowd.cpus, crowd.slots
         self.counts = Counts(crowd.top + 1)
-        self.step = {PC[name]: getattr(self, name) for name in PCS if hasattr(self, name)}
+        self.step = {PC[name]: getattr(self, name) for name in PCS if hasattr(self, name)} | {
+            ARRIVE: self.ARRIVE
+        }
         self.locked_step = np.array([name in LOCKED for name in PCS])
         self.lock_number = np.array([LOCK_STEPS.index(name) if name in LOCKED else 0 for name in PCS])
         self._tables()
@@ -168,11 +175,10 @@ class Lanes:
         self.kind = kind
         self.target = np.where(kind == FREEING, target >> range_order << range_order, target)
         self.size_of_range[:] = np.where(kind == FREEING, range_order, 0)
-        first = np.array([PC["LOOK"], PC["LOOK_AGAIN"], PC["ZAP"]], np.int8)
-        self.pc[:] = first[kind]
+        self.pc[:] = ARRIVE
         self.mask[kind == READAHEAD] = 1
         self.at[:] = self.start_time[quantile(when)]
-        self.counts.faults, self.counts.lanes = int((kind == FAULT).sum()), len(kind)
+        self.counts.lanes = len(kind)
 
     def run(self) -> Counts:
         """Until all have returned."""
@@ -207,7 +213,7 @@ class Lanes:
         rows, actor, bits, pc = rows[turn], actor[turn], bits[turn], pc[turn]
         edges = [0, *(np.flatnonzero(np.diff(pc)) + 1).tolist(), len(pc)]
         went = np.ones(len(pc), bool)
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in pairwise(edges):
             part = slice(first, last)
             done = self.step[int(pc[first])](rows[part], actor[part], bits[part])
             if done is not None:
@@ -216,7 +222,7 @@ class Lanes:
         self.counts.events += len(rows)
         if self.trace is not None:
             for row, a, one in zip(rows, actor, pc[went], strict=True):
-                self.trace.append((int(self.lane[row]), int(self.now[row]), int(a), PCS[one]))
+                self.trace.append((int(self.lane[row]), int(self.now[row]), int(a), STEPS[one]))
         self._schedule(rows, actor, bits)
         waited = np.flatnonzero((self.for_ptl > 0) & (self.ptl == _NOBODY))
         if len(waited):
@@ -352,7 +358,6 @@ class Lanes:
         down &= ~ends
         rows, actor = rows[down], actor[down]
         self.order[rows, actor] = _highest(left[down]) if self.form.thp else 0
-        self.mask[rows, actor] = left[down]
         self.pc[rows, actor] = PC["CHECK" if self.form.checks_under_lock else "FRAME"]
 
     def _add_check(self, rows: Index, actor: Index, number: int) -> Index:
@@ -375,6 +380,13 @@ class Lanes:
         self.found[rows, actor] = _NOBODY
 
     # The steps. Each returns which of its lanes went on; None: all.
+
+    def ARRIVE(self, rows: Index, actor: Index, bits: UInt64[np.ndarray, "m"]) -> None:
+        kind = self.kind[rows, actor]
+        first = np.array([PC["LOOK"], PC["LOOK_AGAIN"], PC["ZAP"]], np.int8)[kind]
+        swapped = self.pte[rows, self.target[rows, actor]] == SWAP
+        self.pc[rows, actor] = np.where((kind == FAULT) & ~swapped, PC["DONE"], first)
+        self.counts.faults += int(((kind == FAULT) & swapped).sum())
 
     def LOOK(self, rows: Index, actor: Index, bits: UInt64[np.ndarray, "m"]) -> None:
         hit = self.word[rows, self.target[rows, actor]] >= IN_FOLIO

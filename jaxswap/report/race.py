@@ -22,7 +22,7 @@ class Part:
 
 
 class Progress:
-    """Starts done, states, their rate, the time left: on one line of a terminal, else a line now and then."""
+    """How far it is, the rate, the time left: on one line of a terminal, else a line now and then."""
 
     def __init__(self, screen: TextIO) -> None:
         self.screen, self.terminal = screen, screen.isatty()
@@ -37,14 +37,22 @@ class Progress:
             print("\x1b[2K", end="\r", file=self.screen, flush=True)
 
     def __call__(self, done: int, total: int, states: int) -> None:
+        """Starts done, starts in all, states so far."""
+        spent = time.monotonic() - self.began
+        self.say(done, total, f"start {done + 1}/{total}, {states:,} states, {states / spent / 1e3:.0f} k/s")
+
+    def requests(self, done: int, total: int) -> None:
+        """Requests sampled, and in all."""
+        spent = time.monotonic() - self.began
+        self.say(done, total, f"{done:,}/{total:,} requests, {done / spent / 1e3:.0f} k/s")
+
+    def say(self, done: int, total: int, text: str) -> None:
         now = time.monotonic()
         if now - self.last < self.every:
             return
         self.last = now
-        spent = now - self.began
-        text = f"start {done + 1}/{total}, {states:,} states, {states / spent / 1e3:.0f} k/s"
         if done:
-            text += f", about {spent * (total - done) / done:.0f} s left"
+            text += f", about {(now - self.began) * (total - done) / done:.0f} s left"
         print(text, end="\x1b[K\r" if self.terminal else "\n", file=self.screen, flush=True)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import floor, log2
 from typing import Any
 
-from tests.reference.race import EEXIST, ENOENT, ENOMEM, OK, Actor, Model, State
+from tests.reference.race import EEXIST, ENOENT, ENOMEM, OK, Actor, Model, State, Step
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -81,12 +81,15 @@ def play(
     at = [start[quantile(drawn(stream, 2))] for stream in streams]
     done = [3] * crowd.cpus
     since = [0] * crowd.cpus
+    first = [one.pc for one in state.actors]
+    for one in state.actors:
+        one.pc = "ARRIVE"
     now = lock_free = 0
     while True:
         able = [
             (at[a], a)
             for a, one in enumerate(state.actors)
-            if one.pc != "DONE" and any(True for _ in getattr(model, one.pc)(state, a))
+            if one.pc == "ARRIVE" or (one.pc != "DONE" and any(getattr(model, one.pc)(state, a)))
         ]
         if not able:
             assert all(one.pc == "DONE" for one in state.actors)
@@ -100,9 +103,16 @@ def play(
             "CHARGE": crowd.charge_fails,
             "CHARGE_FIRST": crowd.charge_fails,
         }
-        ways = list(getattr(model, pc)(state, a))
-        way = ways[share(bits) < fails.get(pc, 0)]
-        tell(model, state, a, way, played.count)
+        if pc == "ARRIVE":
+            actor = played.actors[a]
+            begins = actor.kind != "fault" or state.ptes[actor.target] == "swap"
+            played.count["faults"] += begins and actor.kind == "fault"
+            way = Step(state.copy(), a)
+            way.state.actors[a].pc = first[a] if begins else "DONE"
+        else:
+            ways = list(getattr(model, pc)(state, a))
+            way = ways[share(bits) < fails.get(pc, 0)]
+            tell(model, state, a, way, played.count)
         if pc in ("CHECK", "SUIT") and way.state.actors[a].pc == "FRAME":
             since[a] = now
         if pc in ("INSERT", "ADD") and way.state.actors[a].pc in ("CHARGE", "READ"):
