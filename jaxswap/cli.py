@@ -810,10 +810,10 @@ def _race_sample(arguments: argparse.Namespace, command: list[str]) -> int:
     about = (f"forms {' '.join(config.forms)}", f"seed {config.seed}", f"step times {config.source}")
     made = said(about, origin.versions(), origin.commit(), _core(), shlex.join(command))
     text = sample_text(cells, made)
-    print(text)
     if arguments.out is not None:
         write_sample(cells, Path(arguments.out), text, made)
-        print(f"written: {arguments.out}")
+        text += f"\nwritten: {arguments.out}"
+    print(text)
     return 0
 
 

@@ -96,8 +96,8 @@ class Counts:
     locks: np.ndarray = field(init=False)
     """[acquisitions, nanoseconds held, nanoseconds waited; :data:`LOCK_STEPS`]."""
     window: np.ndarray = field(init=False)
-    """[order, bin]: nanoseconds from the first check, passed (before phase IV from the look at the range), to
-    the second, if it is passed; bin b holds 2 ** (b / 8) to 2 ** ((b + 1) / 8)."""
+    """[order, bin]: nanoseconds from the first check, passed (before phase IV from the look at the range, of
+    readahead at the slot), to the second, if it is passed; bin b holds 2 ** (b / 8) to 2 ** ((b + 1) / 8)."""
 
     def __post_init__(self) -> None:
         shapes = {"check": (2, len(ERRORS)), "locks": (), "window": ()}
@@ -394,6 +394,7 @@ class Lanes:
         again = ~hit & ~suit
         self._get(rows[hit], actor[hit])
         self.pc[rows[suit], actor[suit]] = PC["SUIT"]
+        self.since[rows[again], actor[again]] = self.now[rows[again]]
         self._begin(rows[again], actor[again])
 
     LOOK_AGAIN = LOOK

@@ -160,6 +160,16 @@ def with_rule(place: Place, old: str, new: str, command: str = "sweep") -> list[
     return place.sweep() if command == "sweep" else ["policies", place.path("c.toml")]
 
 
+RACE = (Path(__file__).parents[2] / "configs" / "race_window.toml").read_text().replace("250_000", "200")
+
+
+def race(place: Place, old: str = "", new: str = "", out: str = "sampled") -> list[str]:
+    """A small sample whose config has `new` for `old`."""
+    assert old in RACE
+    place.write("race.toml", RACE.replace(old, new, 1))
+    return ["race", "sample", place.path("race.toml"), "--out", place.path(out)]
+
+
 DECIDE = "return offer(seen.candidates, memory)"
 
 CASES: dict[str, tuple[Case, str]] = {
@@ -693,6 +703,28 @@ CASES: dict[str, tuple[Case, str]] = {
             p.snapshot(str(os.getpid())),
         ),
         "swap slots are shown only with CAP_SYS_ADMIN; give the command as root",
+    ),
+    # race sample
+    "race config missing": (lambda p: ["race", "sample", p.path("no.toml")], "no.toml: no such config file"),
+    "race config binary": (
+        lambda p: then(p.write("race.toml", b"\0\xff"), ["race", "sample", p.path("race.toml")]),
+        "race.toml: is not TOML",
+    ),
+    "race with one CPU": (
+        lambda p: race(p, "cpus = [2,", "cpus = [1,"),
+        "cpus: 1 is out of range; take 2 to 64",
+    ),
+    "race with a form that is none": (lambda p: race(p, '"v4"', '"v9"'), "forms: 'v9' is no form; known: "),
+    "race without a time": (
+        lambda p: race(p, "undo = {", "# {"),
+        "times.undo: is missing; write for example",
+    ),
+    "race that always fails": (lambda p: race(p, "0.05] #", "1.0] #"), "fails.frame: 1.0 is out of range"),
+    "race into a file": (lambda p: race(p, out="one.t"), "one.t: cannot be written there"),
+    "race into no folder": (lambda p: race(p, out="no/such"), "such: cannot be written there"),
+    "race onto a full disk": (
+        lambda p: then(p.full_disk("sampled"), race(p)),
+        "No space left on device",
     ),
 }
 

@@ -1,6 +1,7 @@
 """jaxswap race explore: what it prints, and what it says to wrong words."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,10 +36,42 @@ def test_text_has_a_line_a_set_of_actors_and_a_trace(capsys: pytest.CaptureFixtu
     assert "nothing" in capsys.readouterr().out
 
 
+CONFIG = (Path(__file__).parents[2] / "configs" / "race_window.toml").read_text()
+
+
+def small(folder: Path) -> str:
+    path = folder / "small.toml"
+    path.write_text(CONFIG.replace("250_000", "200").replace("[2, 4, 8, 16, 32, 64]", "[2, 4]"))
+    return str(path)
+
+
+def test_sample_prints_and_writes_tables_and_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["race", "sample", small(tmp_path), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "thrown away per million faults" in printed and "seed 1, step times invented" in printed
+    assert printed == (out / "sample.txt").read_text() + f"written: {out}\n"
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "figure.pdf").read_bytes().startswith(b"%PDF")
+    assert "command: jaxswap race sample" in (out / "sample.csv").read_text()
+
+
+def test_sample_without_a_folder_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["race", "sample", small(tmp_path)]) == 0
+    assert "written" not in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "the following arguments are required: WHAT"),
+        (["sample"], "required: CONFIG"),
         (["explore"], "required: --variant"),
         (["explore", "--variant", "v5"], "--variant v5: is none of pre-phase4"),
         (["explore", "--variant", "v4", "--cpus", "two"], "--cpus: invalid int value: 'two'"),

@@ -113,7 +113,7 @@ def play(
             ways = list(getattr(model, pc)(state, a))
             way = ways[share(bits) < fails.get(pc, 0)]
             tell(model, state, a, way, played.count)
-        if pc in ("CHECK", "SUIT") and way.state.actors[a].pc == "FRAME":
+        if pc in ("CHECK", "SUIT", "LOOK_AGAIN") and way.state.actors[a].pc == "FRAME":
             since[a] = now
         if pc in ("INSERT", "ADD") and way.state.actors[a].pc in ("CHARGE", "READ"):
             bin = floor(8 * log2(max(1, now - since[a])))
