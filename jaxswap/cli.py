@@ -823,18 +823,13 @@ def _core() -> dict[str, Any]:
 
 
 def _check_out_folder(path: str) -> None:
-    """Raise InputError, before the work, where no folder can be filled after it."""
-    parent = os.path.dirname(path.rstrip("/")) or "."
-    room = path if "\0" not in path and os.path.isdir(path) else parent
-    if (
-        "\0" in path
-        or not path
-        or os.path.isfile(path)
-        or not os.path.isdir(room)
-        or not os.access(room, os.W_OK)
-    ):
+    """Raise InputError, before the work, where no folder can be made and filled after it."""
+    room = os.path.abspath(path) if path and "\0" not in path else ""
+    while room and not os.path.lexists(room):
+        room = os.path.dirname(room)
+    if not os.path.isdir(room) or not os.access(room, os.W_OK):
         raise InputError(
-            f"--out {path}: cannot be written there; name a folder, new or not, in one that exists"
+            f"--out {path}: no folder can be there; name one, new or not, in a place to write in"
         )
 
 

@@ -720,8 +720,8 @@ CASES: dict[str, tuple[Case, str]] = {
         "times.undo: is missing; write for example",
     ),
     "race that always fails": (lambda p: race(p, "0.05] #", "1.0] #"), "fails.frame: 1.0 is out of range"),
-    "race into a file": (lambda p: race(p, out="one.t"), "one.t: cannot be written there"),
-    "race into no folder": (lambda p: race(p, out="no/such"), "such: cannot be written there"),
+    "race into a file": (lambda p: race(p, out="one.t"), "one.t: no folder can be there"),
+    "race below a file": (lambda p: race(p, out="one.t/a/b"), "b: no folder can be there"),
     "race onto a full disk": (
         lambda p: then(p.full_disk("sampled"), race(p)),
         "No space left on device",
