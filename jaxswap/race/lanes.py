@@ -100,12 +100,14 @@ class Counts:
     readahead at the slot), to the second, if it is passed; bin b holds 2 ** (b / 8) to 2 ** ((b + 1) / 8)."""
 
     def __post_init__(self) -> None:
-        shapes = {"check": (2, len(ERRORS)), "locks": (), "window": ()}
+        shapes = {
+            "check": (len(CHECKS), len(ERRORS), self.orders),
+            "locks": (3, len(LOCK_STEPS)),
+            "window": (self.orders, _BINS),
+        }
         for one in fields(self):
             if not one.init:
-                setattr(self, one.name, np.zeros((*shapes.get(one.name, ()), self.orders), np.int64))
-        self.locks = np.zeros((3, len(LOCK_STEPS)), np.int64)
-        self.window = np.zeros((self.orders, _BINS), np.int64)
+                setattr(self, one.name, np.zeros(shapes.get(one.name, self.orders), np.int64))
 
     def add(self, other: "Counts") -> None:
         for one in fields(self):
@@ -199,6 +201,7 @@ class Lanes:
         return self.counts
 
     def _keep(self, going: Bool[np.ndarray, "n"]) -> None:
+        assert (self.pc[~going] == PC["DONE"]).all(), "somebody waits for ever"
         n = len(self.lane)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and len(value) == n and name not in _NOT_BY_LANE:

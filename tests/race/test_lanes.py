@@ -47,15 +47,23 @@ def as_counter(counts: Counts) -> Counter[Any]:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("cpus", [2, 5, 17])
 def test_equals_the_plain_twin_event_by_event(form: str, cpus: int) -> None:
-    crowd = replace(CROWD, form=FORMS[form], cpus=cpus)
-    lanes = 40 if cpus < 17 else 5
-    counts, trace = walked(crowd, lanes, seed=cpus)
+    equals_the_twin(replace(CROWD, form=FORMS[form], cpus=cpus), 40 if cpus < 17 else 5, seed=cpus)
+
+
+@pytest.mark.parametrize("form", ["pre-phase4", "merged"])
+def test_equals_the_plain_twin_on_the_largest_range_and_order(form: str) -> None:
+    whole = replace(CROWD, form=FORMS[form], orders=0b1001010101, slots=512, hot_slots=32)
+    equals_the_twin(replace(whole, cpus=8, frame_fails=(0.1,) * 10, charge_fails=0.3), 6, seed=3)
+
+
+def equals_the_twin(crowd: Crowd, lanes: int, seed: int) -> None:
+    counts, trace = walked(crowd, lanes, seed)
     orders = crowd.top + 1
     times = {pc: TIMES[name].table(orders).tolist() for name, its in STEP_OF.items() for pc in its}
     start = TIMES["start"].table(1)[0].tolist()
     together: Counter[Any] = Counter()
     for lane in range(lanes):
-        played = race_lanes.play(crowd, cpus, lane, times, start, LOCKED)
+        played = race_lanes.play(crowd, seed, lane, times, start, LOCKED)
         assert [event[1:] for event in trace if event[0] == lane] == played.events
         together.update(played.count)
     assert +together == +as_counter(counts)
