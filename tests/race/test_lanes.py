@@ -47,7 +47,7 @@ def as_counter(counts: Counts) -> Counter[Any]:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("cpus", [2, 5, 17])
 def test_equals_the_plain_twin_event_by_event(form: str, cpus: int) -> None:
-    equals_the_twin(replace(CROWD, form=FORMS[form], cpus=cpus), 40 if cpus < 17 else 5, seed=cpus)
+    equals_the_twin(replace(CROWD, form=FORMS[form], cpus=cpus), 25 if cpus < 17 else 4, seed=cpus)
 
 
 @pytest.mark.parametrize("form", ["pre-phase4", "merged"])
@@ -73,7 +73,7 @@ def equals_the_twin(crowd: Crowd, lanes: int, seed: int) -> None:
 @pytest.mark.parametrize("form", ["pre-phase4", "v3", "v4", "v4-squash", "merged", "merged-nothp"])
 def test_every_trace_is_a_path_of_the_explorer(form: str) -> None:
     crowd = replace(CROWD, form=FORMS[form], cpus=3, orders=0b111, slots=4, hot_slots=4)
-    lanes, seed = 30, 7
+    lanes, seed = 20, 7
     _, trace = walked(crowd, lanes, seed)
     for lane in range(lanes):
         streams = [race_lanes.stream_of(seed, lane, actor) for actor in range(3)]
@@ -97,7 +97,7 @@ BUSY = replace(CROWD, cpus=16, orders=0b11111, slots=64, hot_slots=16, frame_fai
 
 @pytest.mark.parametrize("form", [name for name, form in FORMS.items() if form.checks_under_lock])
 def test_who_wins_has_passed_two_checks(form: str) -> None:
-    counts, _ = walked(replace(BUSY, form=FORMS[form]), 300)
+    counts, _ = walked(replace(BUSY, form=FORMS[form]), 120)
     fit, refused = counts.check[:, 0], counts.check[:, 1:].sum(1)
     assert (fit[1] == counts.inserted).all() and counts.inserted.sum() > 300
     assert (fit[0] == counts.frames + counts.no_frame).all()
@@ -113,18 +113,18 @@ def test_who_wins_has_passed_two_checks(form: str) -> None:
 @pytest.mark.parametrize("form", [name for name, form in FORMS.items() if form.checks_under_lock])
 def test_fallback_is_what_was_busy_where_memory_does_not_fail(form: str) -> None:
     plenty = replace(BUSY, form=FORMS[form], frame_fails=(0.0,) * 5, charge_fails=0.0)
-    counts, _ = walked(plenty, 300)
+    counts, _ = walked(plenty, 120)
     busy = counts.check[:, ERRORS.index(-16)].sum(0)
     assert (counts.fallback[1:] == busy[1:]).all()
     assert counts.fallback.sum() > 0 or not plenty.form.thp
-    short, _ = walked(replace(plenty, frame_fails=BUSY.frame_fails, charge_fails=0.1), 300)
+    short, _ = walked(replace(plenty, frame_fails=BUSY.frame_fails, charge_fails=0.1), 120)
     busy = short.check[:, ERRORS.index(-16)].sum(0) + short.no_frame + short.no_charge
     assert (short.fallback[1:] == busy[1:]).all()
 
 
 def test_before_phase_4_only_want_of_memory_is_counted() -> None:
     before = replace(BUSY, form=FORMS["pre-phase4"])
-    counts, _ = walked(before, 300)
+    counts, _ = walked(before, 120)
     assert (counts.fallback[1:] == (counts.no_frame + counts.no_charge)[1:]).all()
     assert counts.check[0].sum() == 0 and (counts.check[1, 0] == counts.inserted).all()
     assert (counts.frames == counts.inserted + counts.thrown + counts.no_charge).all()
@@ -133,7 +133,7 @@ def test_before_phase_4_only_want_of_memory_is_counted() -> None:
 
 @pytest.mark.parametrize("form", ["v3", "v4", "v4-squash"])
 def test_posted_forms_and_merged_do_the_same_where_order_0_is_in_every_mask(form: str) -> None:
-    posted, merged = (walked(replace(BUSY, form=FORMS[name]), 200) for name in (form, "merged"))
+    posted, merged = (walked(replace(BUSY, form=FORMS[name]), 120) for name in (form, "merged"))
     assert posted[1] == merged[1] and posted[0].below_0 == 0
 
 
