@@ -1,8 +1,10 @@
 """Settings of all tests: two CPU devices, so that lanes are sharded everywhere; no hypothesis deadline."""
 
 import os
+import resource
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -24,6 +26,17 @@ jax.config.update("jax_compilation_cache_dir", CACHE)
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+MOST = 4 << 30  # bytes of a test process, before it lets its compiled programs go
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_are_let_go() -> Iterator[None]:
+    """After a module, if the process has grown large; what is needed again comes from the cache."""
+    yield
+    if int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() > MOST:
+        jax.clear_caches()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -75,7 +75,7 @@ def several_devices(seed: int, lane: Lane) -> Lane:
     return dataclasses.replace(lane, swaps=swaps)
 
 
-@pytest.mark.parametrize("profile", ["6.12", "6.18", "7.3"])
+@pytest.mark.parametrize("profile", [SLOW_6_12, "6.18", "7.3"])
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 120), limited=st.booleans())
 @settings(max_examples=20)
 def test_equals_the_reference_on_cpus_and_devices(
@@ -162,7 +162,7 @@ def test_an_exit_goes_vma_by_vma() -> None:
     assert held.found.equal, str(held.found)
 
 
-@pytest.mark.parametrize("kernel", ["6.12.95", "6.18.15", "7.3.4"])
+@pytest.mark.parametrize("kernel", [pytest.param("6.12.95", marks=pytest.mark.slow), "6.18.15", "7.3.4"])
 def test_two_cpus_equal_the_kernel(kernel: str) -> None:
     held = hold(DATA / "workloads" / "cpus-1.t.gz", DATA / kernel / "cpus-1.txt.gz")
     assert held.found is not None, held.refused

@@ -49,7 +49,11 @@ def test_the_programs_options_and_its_own_dashes_are_its_own(tmp_path: Path) -> 
 def test_what_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from jaxswap.cli import entry; entry()"]
     process = subprocess.Popen(
-        [*command, "record", "--out", str(tmp_path / "w.t"), "--", "sleep", "60"], stderr=-1, text=True
+        [*command, "record", "--out", str(tmp_path / "w.t"), "--", "sleep", "60"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore it, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not _valgrind_of(process.pid):
