@@ -309,7 +309,7 @@ CASES: dict[str, tuple[Case, str]] = {
     ),
     "another code": (
         lambda p: then(
-            p.stack.enter_context(mock.patch("jaxswap.sweep.manifest._code", lambda: "0" * 64)),
+            p.stack.enter_context(mock.patch("jaxswap.sweep.manifest.code_hash", lambda _: "0" * 64)),
             p.sweep(out="whole"),
         ),
         "(another content of jaxswap's code)",
