@@ -95,14 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--out", metavar="DIR", help="run directory (default: the config's, or one under runs/)"
     )
-    sweep.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="overrides",
-        action="append",
-        default=[],
-        help="change a key of the config, for example --set space.sizes=[16,64]; may be repeated",
-    )
+    _overridable(sweep, "space.sizes=[16,64]")
     sweep.add_argument(
         "--shard",
         metavar="I/N",
@@ -145,14 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     scape.add_argument(
         "--out", metavar="DIR", help="directory of the results (default: the config's, or one under runs/)"
     )
-    scape.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        dest="overrides",
-        action="append",
-        default=[],
-        help="change a key of the config, for example --set table.swap=64G; may be repeated",
-    )
+    _overridable(scape, "table.swap=64G")
     scape.add_argument(
         "--snapshot",
         metavar="FILE",
@@ -285,6 +271,18 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats")
     bench.set_defaults(run=_bench)
     return parser
+
+
+def _overridable(command: argparse.ArgumentParser, example: str) -> None:
+    """A command whose config can be changed key by key."""
+    command.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="overrides",
+        action="append",
+        default=[],
+        help=f"change a key of the config, for example --set {example}; may be repeated",
+    )
 
 
 def _workload_commands(commands: Any) -> None:
