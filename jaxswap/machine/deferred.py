@@ -4,51 +4,69 @@ Source of the rules: mm/shrinker.c (shrink_slab_memcg, do_shrink_slab), mm/huge_
 (deferred_split_count, deferred_split_scan), 7.3. Whole 2 MiB folios, which the kernel lists too and lets go
 when it comes by, are not on this list.
 
-A folio on the list is known by its lowest mapped page, whose place in `MachineState.slots`, of no use while
-it is mapped, holds minus its number in the order of coming.
+A folio on the list is known by its lowest mapped page. The list is linked through that page's places in
+`MachineState.slots` and `shadows`, of no use while the page is mapped: -2 - the next folio, so that no slot
+looks like it, and 1 + the one before; the end of the list is -1.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import jax.numpy as jnp
-from jax import lax
 
 from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineState
-from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely
+from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
 SHRINK_BATCH = 128
 SEEKS = 2  # DEFAULT_SEEKS
 
 
+def _join(state: MachineState, before: Lane, after: Lane, on: Flag) -> MachineState:
+    """`after` comes behind `before`; -1 is the end of the list."""
+    slots = store1(state.slots, jnp.maximum(before, 0), -2 - after, on & (before >= 0))
+    shadows = store1(state.shadows, jnp.maximum(after, 0), (before + 1).astype(jnp.uint32), on & (after >= 0))
+    return replace(
+        state,
+        slots=slots,
+        shadows=shadows,
+        deferred_first=jnp.where(on & (before < 0), after, state.deferred_first),
+        deferred_last=jnp.where(on & (after < 0), before, state.deferred_last),
+    )
+
+
+def _take_out(state: MachineState, name: Lane, on: Flag) -> tuple[Lane, Lane, MachineState]:
+    """The neighbours of a folio on the list, and the state without a link of its own."""
+    after, slots = load1(state.slots, name)
+    before, shadows = load1(state.shadows, name)
+    slots = store1(slots, name, jnp.zeros_like(name), on)
+    state = replace(state, slots=slots, shadows=shadows)
+    return before.astype(jnp.int32) - 1, -2 - after, state
+
+
 def add(state: MachineState, name: Lane, on: Flag) -> MachineState:
-    """deferred_split_folio: a folio has lost its first page."""
-    come = state.deferred_come + on
-    slots = store1(state.slots, name, -come, on)
-    return replace(state, slots=slots, deferred=state.deferred + on, deferred_come=come)
+    """deferred_split_folio: a folio has lost its first page and goes behind all others."""
+    state = _join(state, state.deferred_last, name, on)
+    state = _join(state, name, jnp.full_like(name, -1), on)
+    return replace(state, deferred=state.deferred + on)
 
 
 def rename(state: MachineState, name: Lane, new: Lane, on: Flag) -> MachineState:
     """A folio on the list has another lowest mapped page."""
-    number, slots = load1(state.slots, name)
-    slots = store1(store1(slots, name, jnp.zeros_like(name), on), new, number, on)
-    return replace(state, slots=slots)
+    before, after, state = _take_out(state, name, on)
+    return _join(_join(state, before, new, on), new, after, on)
 
 
 def remove(state: MachineState, name: Lane, on: Flag) -> MachineState:
     """A folio leaves the list."""
-    slots = store1(state.slots, name, jnp.zeros_like(name), on)
-    return replace(state, slots=slots, deferred=state.deferred - on)
+    before, after, state = _take_out(state, name, on)
+    return replace(_join(state, before, after, on), deferred=state.deferred - on)
 
 
-def oldest(state: MachineState) -> tuple[Lane, MachineState]:
-    """The folio that came first."""
-    never = jnp.iinfo(jnp.int32).min
-    numbers = state.slots[:-SPARE]
-    page = jnp.argmax(jnp.where(numbers < 0, numbers, never), axis=0).astype(jnp.int32)
-    page, slots = lax.optimization_barrier((page, state.slots))
-    return page, replace(state, slots=slots)
+def waits(state: MachineState, name: Lane) -> tuple[Flag, MachineState]:
+    """Whether a mapped folio is on the list."""
+    after, slots = load1(state.slots, name)
+    return after < 0, replace(state, slots=slots)
 
 
 def to_scan(freeable: Lane, put_off: Lane, priority: Lane) -> tuple[Lane, Lane]:
@@ -106,7 +124,7 @@ def shrink_slab(
 
     def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
         state, left = carry
-        page, state = oldest(state)
-        return split(state, rules, page, surely(left > 0)), left - 1
+        sure = surely(left > 0)
+        return split(state, rules, jnp.where(sure, state.deferred_first, 0), sure), left - 1
 
     return repeat(more, turn, (state, due))[0]

@@ -167,7 +167,7 @@ class MachineState:
     active ones among them, that the kernel has in its batch and not yet on the lists (here they are linked at
     once, which comes to the same order). used: pages charged; stock: pages charged ahead. age:
     nonresident_age. over_high: pages charged beyond memory.high and not worked off. deferred: folios on the
-    deferred split list; deferred_come: that ever came to it; nr_deferred: what its shrinker put off.
+    deferred split list; deferred_first, deferred_last: its ends; nr_deferred: what its shrinker put off.
     anon_cost, refaults_seen, flushed_*: as in lruvec, the last as of the last statistics flush. counted_cost,
     flushed_cost: what is not in anon_cost yet, for it is not flushed or no scan began since. clock: faults
     that began; ended: and
@@ -194,7 +194,8 @@ class MachineState:
     stock: Lane
     over_high: Lane
     deferred: Lane
-    deferred_come: Lane
+    deferred_first: Lane
+    deferred_last: Lane
     nr_deferred: Lane
     age: Lane
     anon_cost: Lane
@@ -249,7 +250,8 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
         stock=zero() + MEMCG_CHARGE_BATCH - KERNEL_PAGES,
         over_high=zero(),
         deferred=zero(),
-        deferred_come=zero(),
+        deferred_first=zero() - 1,
+        deferred_last=zero() - 1,
         nr_deferred=zero(),
         age=zero(),
         anon_cost=zero(),

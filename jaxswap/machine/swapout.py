@@ -44,10 +44,9 @@ def split_folio(state: MachineState, page: Lane, order: Lane, on: Flag) -> tuple
     and like pages that the folio had lost they are nobody's.
     """
     base = page >> order << order
-    number, slots = load1(state.slots, page)
-    state = replace(state, slots=slots)
-    waits = on & (number < 0)
-    state = when(waits, lambda s: deferred.remove(s, page, surely(waits)), state)
+    waits, state = deferred.waits(state, page)
+    leaves = on & waits
+    state = when(leaves, lambda s: deferred.remove(s, page, surely(leaves)), state)
 
     def divide(carry: tuple[MachineState, Bits], at: Lane, on: Flag) -> tuple[MachineState, Bits]:
         state, pieces = carry

@@ -249,10 +249,15 @@ def _frames_of(state: MachineState, pages: Pages) -> Any:
 
 def _deferred(state: MachineState) -> tuple[list[int], int]:
     """The deferred split list, oldest first, and what its shrinker put off."""
-    numbers = np.asarray(state.slots)[:-SPARE, 0]
-    waiting = np.flatnonzero(numbers < 0)
-    assert len(waiting) == int(state.deferred[0])
-    return waiting[np.argsort(-numbers[waiting])].tolist(), int(state.nr_deferred[0])
+    after, before = np.asarray(state.slots)[:, 0], np.asarray(state.shadows)[:, 0]
+    found, at, last = [], int(state.deferred_first[0]), -1
+    while at >= 0:
+        assert int(before[at]) == last + 1
+        found.append(at)
+        at, last = -2 - int(after[at]), at
+    assert last == int(state.deferred_last[0]) and len(found) == int(state.deferred[0])
+    assert set(found) == set(np.flatnonzero(after[:-SPARE] < 0).tolist())
+    return found, int(state.nr_deferred[0])
 
 
 def _lru_of_machine(state: MachineState) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Sharing:
     them. counts, cache: of each slot its count and the folio in the swap cache, -1 for none. pieces: of the
     folio being split, the new folios, then whether somebody maps them. first, last: folios that lost a
     mapping in the call under way, linked; -1 for none. deferred: of each cgroup, folios on the deferred split
-    list. ahead: three words a readahead state of a VMA: page
+    list; come: that ever came to one. ahead: three words a readahead state of a VMA: page
     of the last fault + 1 (0 before the first), window, hits. processes: nothing but a row each of the
     processes there is room for, so that the shape tells how many.
 
@@ -68,6 +68,7 @@ class Sharing:
     ahead: Int32[Array, "words L"]
     processes: Int32[Array, "processes L"]
     deferred: Int32[Array, "cgroups L"]
+    come: Lane
     devices: Int32[Array, "devices L"]
     hints: Int32[Array, "hints L"]
     homes: Int32[Array, "slots L"]
@@ -126,6 +127,7 @@ def start(
         ahead=jnp.zeros((3 * windows + SPARE, lanes), jnp.int32),
         processes=jnp.zeros((processes, lanes), jnp.int32),
         deferred=jnp.zeros((groups, lanes), jnp.int32),
+        come=jnp.zeros((lanes,), jnp.int32),
         devices=jnp.ones((devices, lanes), jnp.int32),
         hints=jnp.zeros((devices * HINTS + SPARE, lanes), jnp.int32),
         homes=jnp.zeros((slots + SPARE, lanes), jnp.int32),
@@ -237,8 +239,8 @@ def new_number(state: MachineState, on: Flag) -> tuple[Lane, MachineState]:
 
 def defer_split(state: MachineState, folio: Folio, on: Flag) -> tuple[MachineState, Folio]:
     """deferred_split_folio: behind all others on the list of its cgroup. The folio is still to be written."""
-    come = state.deferred_come + on
-    state = replace(_count_deferred(state, folio, 1, on), deferred_come=come)
+    come = of(state).come + on
+    state = put(_count_deferred(state, folio, 1, on), come=come)
     return state, folio._replace(queued=jnp.where(on, come, folio.queued))
 
 
