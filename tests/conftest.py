@@ -13,6 +13,10 @@ import pytest
 
 from tests.sweep.fake import FakeReplay
 
+# LLVM takes three of every four seconds of compiling. The tests' replays are short: without its optimisations
+# they take longer than they did, and all together a third of the time. test_recordings holds
+# the machine as users compile it, too.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_num_cpu_devices", 2)
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # so that main() leaves it, on one CPU too
 # Compiling takes longest: what one test process has compiled the others take over. The user's cache stays as

@@ -3,7 +3,10 @@ counter; those of a few kinds in every run, the others when slow tests run."""
 
 import copy
 import gzip
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +85,30 @@ def test_command_line_says_equal(name: str, capsys: pytest.CaptureFixture[str]) 
     out, err = capsys.readouterr()
     assert f"page maps equal {maps}/{maps}, folios equal {folios}/{folios}" in out and err == ""
     assert f"counters equal {counted}/{counted}" in out and out.count("\n") == 1
+
+
+def test_equals_the_kernel_as_users_compile_it(tmp_path: Path) -> None:
+    """In a process of its own, with LLVM's optimisations and nothing from a cache."""
+    workload, recording = paths("frag")
+    unlike_users = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
+    environment = {key: value for key, value in os.environ.items() if key not in unlike_users}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from jaxswap.cli import entry; entry()",
+            "replay",
+            workload,
+            "--against",
+            recording,
+        ],
+        env=environment | {"XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "page maps equal 7/7, folios equal 3/3" in done.stdout
 
 
 def altered(name: str, change: Callable[[list], None], path: Path) -> str:
