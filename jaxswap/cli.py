@@ -4,14 +4,13 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
-import importlib
 import json
 import os
-import pkgutil
 import platform
 import re
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -267,8 +266,13 @@ def _parser() -> argparse.ArgumentParser:
     drawn.set_defaults(run=_race_sample)
 
     bench = commands.add_parser("bench", help="time the bulk kernels and the replay beside plain C")
-    bench.add_argument("--json", action="store_true", help="print one JSON object a row")
+    bench.add_argument("--json", action="store_true", help="print a JSON list of rows")
     bench.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats")
+    bench.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder for the rows (JSON, text) and a figure of growth (PDF, PNG, CSV)",
+    )
     bench.set_defaults(run=_bench)
     return parser
 
@@ -832,16 +836,25 @@ def _check_out_folder(path: str) -> None:
 
 
 def _bench(arguments: argparse.Namespace, command: list[str]) -> int:
-    import jaxswap.bench
-    from jaxswap.report.tables import rows_table
+    from jaxswap.bench import machine_bench, swaptable_bench
+    from jaxswap.report.bench import bench_json, bench_text, write_bench
 
-    names = [module.name for module in pkgutil.iter_modules(jaxswap.bench.__path__)]
-    for name in (name for name in names if name.endswith("_bench")):
-        module = importlib.import_module(f"jaxswap.bench.{name}")
-        rows = module.rows(quick=arguments.quick)
-        for row in rows if arguments.json else []:
-            print(json.dumps(row))
-        if not arguments.json:
-            print(rows_table(rows), end="\n\n")
-        sys.stdout.flush()
+    if arguments.out is not None:
+        _check_out_folder(arguments.out)
+    rows: list[dict[str, Any]] = []
+    begin = time.monotonic()
+    for module in (swaptable_bench, machine_bench):
+        for row in module.rows(quick=arguments.quick):
+            rows.append(row)
+            minutes, seconds = divmod(round(time.monotonic() - begin), 60)
+            said = f"{row['name']}, {row['variant']}, {row['case']}"
+            print(f"{minutes}:{seconds:02d} row {len(rows)}: {said}", file=sys.stderr, flush=True)
+    if arguments.out is not None:
+        from jaxswap import origin
+        from jaxswap.report.provenance import said as lines
+
+        device = {"count": 1, "kind": rows[0]["device"]}
+        made = lines((), origin.versions(), origin.commit(), device, shlex.join(command))
+        write_bench(rows, Path(arguments.out), made)
+    print(bench_json(rows) if arguments.json else bench_text(rows))
     return 0

@@ -1,9 +1,9 @@
-"""Replay beside a plain C machine: one lane and many, on one core.
+"""Replay beside a plain C machine: one lane, 64, and as many as memory takes, on one core.
 
 JAX and C run in turn in a process that is pinned to one CPU before JAX starts; first the two must show the
 same counters on every lane, and the same page map on the first. Times are divided by the same count on both
 sides: lane-operations, in which single accesses count one each and operations on ranges one for each 2 MiB
-block and VMA they touch. Run as a module, it measures in this process and prints JSON:
+block and VMA they touch. Run as a module, it measures in this process and prints a JSON object a row:
 ``python -m jaxswap.bench.machine_bench [quick]``.
 """
 
@@ -13,10 +13,8 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -24,22 +22,25 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxswap.bench.cmachine import CLane, CMachine, available
-from jaxswap.bench.timing import available_cores, cpu_name
+from jaxswap.bench.rows import pin, row, rows_of
+from jaxswap.bench.timing import copy_bandwidth, cpu_name, free_memory
 from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.lane import Lane
 from jaxswap.sweep.footprint import footprint
-from jaxswap.workload import Kind, Workload, parse_workload, read_workload, recorded
+from jaxswap.workload import Kind, Workload, parse_workload, read_workload, recorded, recorded_names
 
-FULL = {"lanes": (1, 64, 512), "repeats": (5, 5, 3), "longest": (1 << 20, 1 << 20, 30_000)}
-QUICK = {"lanes": (1, 16), "repeats": (3, 3), "longest": (10_000, 4_000)}
-"""Lane counts; for each the repeats, and how many operations of a workload are replayed at most."""
+FULL = {"lanes": (1, 64), "repeats": 5, "longest": (1 << 20, 20_000), "growth": 2_000}
+QUICK = {"lanes": (1, 16), "repeats": 3, "longest": (10_000, 4_000), "growth": 0}
+"""Lane counts; repeats; how many operations of a workload are replayed at most, for each lane count; of the
+workload that is replayed on ever more lanes."""
 
+MOST_LANES = 1 << 14
 ACCESSES = 100_000  # of the rows replay/fault-rate, after their region was filled
 RATES = {0.0: 1.1, 0.01: 0.9955, 0.1: 0.905}
 """Major faults an access: the limit, as a share of the region, under which random accesses make so many."""
 
 PROGRAMS = ("python", "sort", "sqlite")
-"""The recorded programs that are timed; always these, so that rows of different times compare."""
+"""The recorded programs that are timed on one lane, over their whole length; on many lanes all are."""
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 PAGE = 4096
@@ -65,55 +66,69 @@ class Case:
         return [Lane(masks[i % len(masks)], limit=self.limit, swap=self.swap) for i in range(count)]
 
 
-def rows(quick: bool = False) -> list[dict]:
-    """One dict a measurement, all on one core.
+def rows(quick: bool = False) -> Iterator[dict]:
+    """One dict a measurement, all on one core; keys as in ``jaxswap.bench.rows``.
 
-    ``size`` lane-operations a lane; ``time`` is the median in seconds of one replay of all lanes
-    (``time_min``, ``time_max`` beside it), ``rate`` lane-operations a second, ``ns_per_operation`` and
-    ``ns_per_access`` for one lane, ``ratio_to_c`` the time divided by that of the plain C machine: below 1
-    is faster than C. A row of variant "JAX, geometric mean" sums up the workloads; the rows
-    replay/fault-rate, of one lane under random accesses, are not in it. ``fault_rate``: major faults an
-    access, all lanes' mean. Without a C compiler the ratios are None and a row of variant "no C compiler"
-    says so. ``compile_time``: seconds until the first replay ended, less one replay.
+    ``size`` lane-operations a lane. A row of variant "JAX, geometric mean" sums up the workloads before it,
+    one of variant "JAX, worst" names the slowest of them against C; the rows replay/fault-rate, of one lane
+    under random accesses, and those of growth are not in it. Without a C compiler the ratios are None and a
+    row of variant "no C compiler" says so.
     """
-    command = [sys.executable, "-m", "jaxswap.bench.machine_bench", *(["quick"] if quick else [])]
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"machine benchmark failed:\n{done.stderr.strip()}")
-    return json.loads(done.stdout.splitlines()[-1])
+    environment = {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+    arguments = ["quick"] if quick else []
+    yield from rows_of("jaxswap.bench.machine_bench", *arguments, environment=environment)
 
 
-def measure(quick: bool) -> list[dict]:
+def measure(quick: bool) -> Iterator[dict]:
     """The rows of this process, which should be pinned to one CPU already."""
     plan = QUICK if quick else FULL
     machine = CMachine() if available() else None
-    device = f"cpu: {cpu_name()}"
-    found: list[dict] = []
-    for lanes, repeats, longest in zip(*plan.values(), strict=True):
-        common = {"name": "replay/one-lane" if lanes == 1 else "replay/lanes", "lanes": lanes}
-        common |= {"cores": 1, "device": device}
-        group = [row for case in cases(quick, longest) for row in _case(case, lanes, repeats, machine)]
-        found += [common | row for row in group]
-        ratios = [row["ratio_to_c"] for row in group if row["variant"] == "JAX"]
-        blank = dict.fromkeys(("workload", "size", "time", "time_min", "time_max", "rate"))
-        blank |= dict.fromkeys(
-            ("ns_per_operation", "ns_per_access", "fault_rate", "compile_time", "ratio_to_c")
-        )
+    common = {"cores": 1, "device": f"cpu: {cpu_name()}", "copy_bandwidth": copy_bandwidth()}
+    for lanes, longest in zip(plan["lanes"], plan["longest"], strict=True):
+        common |= {"name": "replay/one-lane" if lanes == 1 else "replay/lanes", "lanes": lanes}
+        ratios: dict[str, float] = {}
+        for case in cases(quick, longest, every=lanes > 1):
+            for one in _case(case, lanes, plan["repeats"], machine):
+                if one["variant"] == "JAX":
+                    ratios[case.name] = one["ratio_to_c"]
+                yield row(**one, **common)
         if machine is None:
-            found.append(common | blank | {"variant": "no C compiler"})
+            yield row(variant="no C compiler", **common)
         else:
-            mean = math.exp(statistics.fmean(map(math.log, ratios)))
-            found.append(common | blank | {"variant": "JAX, geometric mean", "ratio_to_c": mean})
-    common = {"name": "replay/fault-rate", "lanes": 1, "cores": 1, "device": device}
+            mean, worst = math.exp(statistics.fmean(map(math.log, ratios.values()))), max(ratios.values())
+            yield row(variant="JAX, geometric mean", case="all of these", ratio_to_c=mean, **common)
+            at = next(name for name, ratio in ratios.items() if ratio == worst)
+            yield row(variant="JAX, worst", case=at, ratio_to_c=worst, **common)
+    common |= {"name": "replay/fault-rate", "lanes": 1}
     for case in rate_cases():
-        found += [common | row for row in _case(case, 1, plan["repeats"][0], machine)]
-    return found
+        for one in _case(case, 1, plan["repeats"], machine):
+            yield row(**one, **common)
+    if plan["growth"]:
+        case = Case("growth", first_operations(parse_workload(mixed()), plan["growth"]), None, 64 << 20)
+        common["name"] = "replay/growth"
+        for lanes in lane_counts(case):
+            for one in _case(case, lanes, 3, machine):
+                yield row(**one, **(common | {"lanes": lanes}))
 
 
-def cases(quick: bool, longest: int) -> Iterator[Case]:
-    """The recorded programs at half their footprint, mixed operations without a limit, a crowded device."""
-    for name in PROGRAMS[:1] if quick else PROGRAMS:
+def lane_counts(case: Case) -> list[int]:
+    """1, 4, 64 and on by 16, up to MOST_LANES or to where half of the free memory is taken: by the states
+    four times over, as a call's input and output and as the bench puts them back.
+    """
+    from jaxswap.machine.replay import Replay
+
+    each = _bytes(Replay(case.workload, case.lanes(1)).states)
+    most = min(MOST_LANES, max(1, free_memory() // (8 * each)))
+    return sorted({1, *itertools.takewhile(lambda lanes: lanes < most, (4 << 4 * k for k in range(8))), most})
+
+
+def cases(quick: bool, longest: int, every: bool = False) -> Iterator[Case]:
+    """The recorded programs at half their footprint, mixed operations without a limit, a crowded device.
+
+    every: all programs, not only those of PROGRAMS.
+    """
+    programs = PROGRAMS[:1] if quick else recorded_names() if every else PROGRAMS
+    for name in programs:
         workload = first_operations(read_workload(recorded(name)), longest)
         size = footprint(workload)
         yield Case(name, workload, size // 2 // PAGE * PAGE, max(2 * size, 8 << 20))
@@ -223,20 +238,27 @@ def _case(case: Case, lanes: int, repeats: int, machine: CMachine | None) -> lis
         if machine is not None:
             spent["C"].append(machine.time(case.workload, c_lanes, 1)[0] / 1e9)
     size, accesses = replay.compiled.lane_operations, case.workload.accesses
+    moved = 2 * _bytes(replay.states) + _bytes((replay.params, replay.program))
     found = []
     for variant, times in spent.items():
         median = statistics.median(times)
-        row = {"variant": variant, "workload": case.name, "size": size, "time": median}
-        row |= {"time_min": min(times), "time_max": max(times), "rate": lanes * size / median}
-        row |= {
-            "ns_per_operation": 1e9 * median / (lanes * size),
-            "ns_per_access": 1e9 * median / (lanes * accesses),
-        }
-        row["fault_rate"] = faults / accesses
-        row["compile_time"] = max(first - median, 0.0) if variant == "JAX" else None
-        row["ratio_to_c"] = median / statistics.median(spent["C"]) if machine is not None else None
-        found.append(row)
+        one = {"variant": variant, "case": case.name, "slots": carried[0].slots, "size": size}
+        one |= {"time": median, "time_min": min(times), "time_max": max(times)}
+        one["rate"] = lanes * size / median
+        one["ns_per_operation"] = 1e9 * median / (lanes * size)
+        one["ns_per_access"] = 1e9 * median / (lanes * accesses)
+        one["fault_rate"] = faults / accesses
+        one["ratio_to_c"] = median / statistics.median(spent["C"]) if machine is not None else None
+        if variant == "JAX":
+            one |= {"compile_time": max(first - median, 0.0), "bytes": moved}
+        found.append(one)
     return found
+
+
+def _bytes(tree: object) -> int:
+    import jax
+
+    return sum(x.nbytes for x in jax.tree.leaves(tree))
 
 
 def _same(
@@ -246,7 +268,7 @@ def _same(
     from jaxswap.machine.replay import replay_one
 
     known: dict[CLane, dict[str, int]] = {}
-    for number, (c_lane, row) in enumerate(zip(c_lanes, counters.tolist(), strict=True)):
+    for number, (c_lane, counts) in enumerate(zip(c_lanes, counters.tolist(), strict=True)):
         if c_lane not in known:
             result = machine.run(case.workload, *c_lane)
             known[c_lane] = result.counters
@@ -256,7 +278,7 @@ def _same(
                 and replay_one(case.workload, lanes[0]).blocks != result.blocks
             ):
                 raise RuntimeError(f"{case.name}: the page maps of JAX and C differ")
-        ours = dict(zip(COUNTERS, row, strict=True))
+        ours = dict(zip(COUNTERS, counts, strict=True))
         for name in COUNTERS:
             if ours[name] != known[c_lane].get(name, 0):
                 theirs = known[c_lane].get(name, 0)
@@ -264,6 +286,6 @@ def _same(
 
 
 if __name__ == "__main__":
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, available_cores()[:1])
-    print(json.dumps(measure(quick="quick" in sys.argv[1:])))
+    pin(1)
+    for found in measure(quick="quick" in sys.argv[1:]):
+        print(json.dumps(found), flush=True)

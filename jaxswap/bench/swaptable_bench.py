@@ -1,86 +1,83 @@
-"""add_check and cache_alloc beside plain C, at one core and two.
+"""add_check and cache_alloc beside plain C, on tables that grow, at one core and two.
 
 Every core count is measured in a process of its own that is pinned to that many CPUs before JAX starts, so
 that no side has more than it says. JAX and C run in turn in that process, and their results must be equal.
-Run as a module, it measures in this process and prints JSON: ``python -m jaxswap.bench.swaptable_bench CORES
-[quick]``.
+Run as a module, it measures in this process and prints a JSON object a row: ``python -m
+jaxswap.bench.swaptable_bench CORES [quick]``.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jaxswap.bench.timing import Timing, available_cores, cpu_name, interleave, load_c, pointer
+from jaxswap.bench.rows import pin, row, rows_of
+from jaxswap.bench.timing import (
+    Timing,
+    available_cores,
+    copy_bandwidth,
+    cpu_name,
+    interleave,
+    load_c,
+    pointer,
+)
 
-FULL = {"slots": 1 << 22, "requests": 1 << 20, "repeats": 7}
-QUICK = {"slots": 1 << 20, "requests": 1 << 18, "repeats": 3}
+FULL = {"slots": (1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26), "at": 1 << 22, "repeats": 5}
+QUICK = {"slots": (1 << 16, 1 << 20), "at": 1 << 20, "repeats": 3}
+"""Slots of the tables; the one that fragmented contents and more cores are measured on; repeats."""
 CONTENTS = {"mostly intact": 0.0005, "fragmented": 0.05}
 """Share of slots that are cached or hold another zero flag: how early a scan meets a conflict."""
+SLOTS_A_REQUEST = 4
 
 
-def rows(quick: bool = False, cores: tuple[int, ...] = (1, 2)) -> list[dict]:
-    """One dict a measurement; core counts the machine lacks are left out.
+def rows(quick: bool = False, cores: tuple[int, ...] = (1, 2)) -> Iterator[dict]:
+    """One dict a measurement, keys as in ``jaxswap.bench.rows``; core counts the machine lacks are left out.
 
-    ``size`` requests on ``slots`` slots; ``time`` is the median in seconds a call (``time_min``, ``time_max``
-    beside it), ``rate`` requests a second, ``ratio_to_c`` the time divided by that of the C loop that scans
-    slots as the kernel does, ``ratio_to_c_planes`` by that of the C loop on the same planes: below 1 is
-    faster than C. Without a C compiler both are None and a row of variant "no C compiler" says so.
+    ``size`` requests on ``slots`` slots, a quarter as many. ``ratio_to_c`` is against the C loop that scans
+    slots as the kernel does, ``ratio_to_c_planes`` against the one on the same planes. Without a C compiler
+    both are None and a row of variant "no C compiler" says so.
     """
     have = len(available_cores())
-    found: list[dict] = []
     for count in cores:
-        if count > have:
-            continue
-        command = [
-            sys.executable,
-            "-m",
-            "jaxswap.bench.swaptable_bench",
-            str(count),
-            *(["quick"] if quick else []),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"swaptable benchmark on {count} cores failed:\n{done.stderr.strip()}")
-        found += json.loads(done.stdout.splitlines()[-1])
-    return found
+        if count <= have:
+            yield from rows_of("jaxswap.bench.swaptable_bench", str(count), *(["quick"] if quick else []))
 
 
-def measure(cores: int, quick: bool) -> list[dict]:
+def measure(cores: int, quick: bool) -> Iterator[dict]:
     """The rows of this process, which should be pinned to ``cores`` CPUs already."""
     plan = QUICK if quick else FULL
-    found: list[dict] = []
-    for contents, share in CONTENTS.items():
-        common = {
-            "size": plan["requests"],
-            "slots": plan["slots"],
-            "lanes": 1,
-            "contents": contents,
-            "cores": cores,
-        }
-        common["device"] = f"cpu: {cpu_name()}"
-        for name, group in _groups(plan, share, cores).items():
-            timings, compiled, units = group
+    intact, fragmented = CONTENTS
+    cells = [(slots, intact) for slots in plan["slots"] if cores == 1 or slots == plan["at"]]
+    bandwidth = copy_bandwidth()
+    for slots, contents in [*cells, (plan["at"], fragmented)]:
+        requests = slots // SLOTS_A_REQUEST
+        groups = _groups(slots, requests, plan["repeats"], CONTENTS[contents], cores)
+        for name, (timings, compiled, moved) in groups.items():
+            common = {"name": name, "case": contents, "slots": slots, "size": requests}
+            common |= {"lanes": 1, "cores": cores, "device": f"cpu: {cpu_name()}"}
+            common["copy_bandwidth"] = bandwidth
             scan, planes = timings.get("C, slot scan"), timings.get("C, same planes")
             for variant, timing in timings.items():
-                row = {"name": name, "variant": variant} | common
-                row |= {"time": timing.median, "time_min": timing.least, "time_max": timing.most}
-                row |= {"rate": units / timing.median, "compile_time": compiled.get(variant)}
-                row["ratio_to_c"] = timing.median / scan.median if scan else None
-                row["ratio_to_c_planes"] = timing.median / planes.median if planes else None
-                found.append(row)
+                yield row(
+                    variant=variant,
+                    time=timing.median,
+                    time_min=timing.least,
+                    time_max=timing.most,
+                    rate=requests / timing.median,
+                    ns_per_operation=1e9 * timing.median / requests,
+                    ratio_to_c=timing.median / scan.median if scan else None,
+                    ratio_to_c_planes=timing.median / planes.median if planes else None,
+                    bytes=moved.get(variant),
+                    compile_time=max(compiled[variant] - timing.median, 0.0) if variant in compiled else None,
+                    **common,
+                )
             if scan is None:
-                blank = dict.fromkeys(("time", "time_min", "time_max", "rate", "compile_time"))
-                blank |= dict.fromkeys(("ratio_to_c", "ratio_to_c_planes"))
-                found.append({"name": name, "variant": "no C compiler"} | common | blank)
-    return found
+                yield row(variant="no C compiler", **common)
 
 
 def _nothing() -> None:
@@ -93,6 +90,12 @@ def _first(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _bytes(tree: object) -> int:
+    import jax
+
+    return sum(x.nbytes for x in jax.tree.leaves(tree))
+
+
 def _equal(what: str, ours, theirs) -> None:
     ours = np.asarray(ours)
     if not np.array_equal(ours, theirs):
@@ -101,8 +104,9 @@ def _equal(what: str, ours, theirs) -> None:
 
 
 def _groups(
-    plan: dict, share: float, cores: int
-) -> dict[str, tuple[dict[str, Timing], dict[str, float], int]]:
+    slots: int, n: int, repeats: int, share: float, cores: int
+) -> dict[str, tuple[dict[str, Timing], dict[str, float], dict[str, int]]]:
+    """By name: timings of each variant, seconds of first calls, bytes that go in and come out."""
     import jax
 
     from jaxswap.swaptable.alloc import alloc_queued, cache_alloc, make_queues, make_requests
@@ -111,7 +115,6 @@ def _groups(
     from jaxswap.swaptable.planes import keep, table_planes
 
     rng = np.random.default_rng(20261123)
-    slots, n = plan["slots"], plan["requests"]
     odd = rng.random(slots)
     kind = np.where(odd < share / 2, 2, 1)
     table = make_table(np.asarray(encode(kind, 1, odd > 1 - share / 2, rng.integers(0, 1 << 25, slots))))
@@ -147,11 +150,22 @@ def _groups(
             checks[name][1]()
             _equal(f"add_check against {name}", check_kept(), errnos)
             _equal(f"add_check from words against {name}", check_words(), errnos)
-    timed = interleave(checks, plan["repeats"])
+    timed = interleave(checks, repeats)
     c_timed = {name: timing for name, timing in timed.items() if name.startswith("C,")}
+    pairs = 3 * 4 * n + table.has_table.nbytes  # slots and orders, and the errnos that come back
+    from_planes, from_words = kept.first.nbytes + pairs, table.words.nbytes + pairs
+    c_moved = {"C, slot scan": from_words, "C, same planes": from_planes}
     groups = {
-        "add_check/planes": ({"JAX": timed["planes"]} | c_timed, {"JAX": compiled["planes"]}, n),
-        "add_check/words": ({"JAX": timed["words"]} | c_timed, {"JAX": compiled["words"]}, n),
+        "add_check/planes": (
+            {"JAX": timed["planes"]} | c_timed,
+            {"JAX": compiled["planes"]},
+            c_moved | {"JAX": from_planes},
+        ),
+        "add_check/words": (
+            {"JAX": timed["words"]} | c_timed,
+            {"JAX": compiled["words"]},
+            c_moved | {"JAX": from_words},
+        ),
     }
 
     # a tenth of the requests meets a lack of frames, a twentieth a failing charge, at their highest order
@@ -167,6 +181,8 @@ def _groups(
         return jax.block_until_ready(alloc_queued(table, requests, queues))
 
     compiled_alloc = _first(alloc)
+    moved = {"JAX": _bytes((table, requests, queues)) + _bytes(alloc())}
+    moved["JAX, queues made before"] = moved["JAX"]
     allocs: dict = {"JAX": (_nothing, alloc), "JAX, queues made before": (_nothing, alloc_ready)}
     library = load_c("alloc.c")
     if library is not None:
@@ -204,12 +220,14 @@ def _groups(
                 _equal(f"cache_alloc {what} against {name}", ours, theirs)
             _equal(f"cache_alloc table against {name}", after.words, work)
             allocs[name] = (set_up, call)
-    groups["cache_alloc"] = (interleave(allocs, plan["repeats"]), {"JAX": compiled_alloc}, n)
+            arrays = [words, ids, has, *inputs, *out, *([cached, unfit, zero, edge] if with_planes else [])]
+            moved[name] = sum(array.nbytes for array in arrays) + words.nbytes
+    groups["cache_alloc"] = (interleave(allocs, repeats), {"JAX": compiled_alloc}, moved)
     return groups
 
 
 if __name__ == "__main__":
     wanted = int(sys.argv[1])
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, available_cores()[:wanted])
-    print(json.dumps(measure(wanted, quick="quick" in sys.argv[2:])))
+    pin(wanted)
+    for found in measure(wanted, quick="quick" in sys.argv[2:]):
+        print(json.dumps(found), flush=True)

@@ -51,6 +51,23 @@ def interleave(
     return {name: Timing(statistics.median(s), min(s), max(s)) for name, s in samples.items()}
 
 
+def copy_bandwidth(mebibytes: int = 256, repeats: int = 5) -> float:
+    """Bytes a second, read and written, at which JAX's default device copies one array over another."""
+    import jax
+    import jax.numpy as jnp
+
+    source = jnp.arange(mebibytes << 18, dtype=jnp.uint32)
+    target = jnp.zeros_like(source)
+    # The sum is there because a plain copy of an argument is no program; it costs nothing beside the memory.
+    copy = jax.jit(lambda source, target: source + 1, donate_argnums=1, keep_unused=True)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        target = jax.block_until_ready(copy(source, target))
+        times.append(time.perf_counter() - start)
+    return 2 * source.nbytes / statistics.median(times[1:])
+
+
 def c_compiler() -> str | None:
     """gcc, cc or clang, whichever is there."""
     return next((found for name in ("gcc", "cc", "clang") if (found := shutil.which(name))), None)
@@ -86,6 +103,15 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping; 0 where the system does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 0
 
 
 def available_cores() -> list[int]:

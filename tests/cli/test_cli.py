@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from jaxswap import __version__
-from jaxswap.bench import swaptable_bench
+from jaxswap.bench import machine_bench, swaptable_bench
+from jaxswap.bench.rows import row
 from jaxswap.cli import main
 from tests.sweep.fake import FakeReplay
 
@@ -119,17 +119,23 @@ sys.exit(cli.main([]))
 """
 
 
-def test_bench_prints_the_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_prints_and_writes_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rows(name: str, quick: bool) -> list[dict]:
+        return [row(name=name, variant="JAX", case="one", time=0.5, size=3 if quick else 7, device="cpu: x")]
 
-    monkeypatch.setattr("pkgutil.iter_modules", lambda path: [SimpleNamespace(name="swaptable_bench")])
-    rows = [{"name": "a", "seconds": 0.5, "quick": True}, {"name": "b", "seconds": None, "quick": True}]
-    monkeypatch.setattr(swaptable_bench, "rows", lambda quick: [row | {"quick": quick} for row in rows])
+    for module, name in ((swaptable_bench, "cache_alloc"), (machine_bench, "replay/lanes")):
+        monkeypatch.setattr(module, "rows", lambda quick, name=name: iter(rows(name, quick)))
     assert main(["bench", "--quick"]) == 0
-    assert capsys.readouterr().out.splitlines()[:2] == ["quick True", "name  seconds"]
-    assert main(["bench", "--json"]) == 0
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
-        row | {"quick": False} for row in rows
-    ]
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0].startswith("variant JAX, case one, size 3")
+    assert shown.err.splitlines()[1].endswith("row 2: replay/lanes, JAX, one")
+    assert main(["bench", "--json", "--out", str(tmp_path / "out")]) == 0
+    expected = rows("cache_alloc", False) + rows("replay/lanes", False)
+    assert json.loads(capsys.readouterr().out) == expected
+    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == expected
+    assert main(["bench", "--out", str(tmp_path / "no" / "\0")]) == 2
 
 
 def test_metadata(capsys: pytest.CaptureFixture[str]) -> None:
