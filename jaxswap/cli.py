@@ -837,7 +837,7 @@ def _check_out_folder(path: str) -> None:
 
 def _bench(arguments: argparse.Namespace, command: list[str]) -> int:
     from jaxswap.bench import machine_bench, swaptable_bench
-    from jaxswap.report.bench import bench_json, bench_text, write_bench
+    from jaxswap.report.bench import bench_text, write_bench
 
     if arguments.out is not None:
         _check_out_folder(arguments.out)
@@ -845,10 +845,13 @@ def _bench(arguments: argparse.Namespace, command: list[str]) -> int:
     begin = time.monotonic()
     for module in (swaptable_bench, machine_bench):
         for row in module.rows(quick=arguments.quick):
+            if arguments.json:  # as they come: a long bench that is cut off has left what it measured
+                print(",\n" if rows else "[\n", json.dumps(row), sep="", end="", flush=True)
             rows.append(row)
             minutes, seconds = divmod(round(time.monotonic() - begin), 60)
             said = f"{row['name']}, {row['variant']}, {row['case']}"
             print(f"{minutes}:{seconds:02d} row {len(rows)}: {said}", file=sys.stderr, flush=True)
+    print("\n]" if arguments.json else bench_text(rows))
     if arguments.out is not None:
         from jaxswap import origin
         from jaxswap.report.provenance import said as lines
@@ -856,5 +859,4 @@ def _bench(arguments: argparse.Namespace, command: list[str]) -> int:
         device = {"count": 1, "kind": rows[0]["device"]}
         made = lines((), origin.versions(), origin.commit(), device, shlex.join(command))
         write_bench(rows, Path(arguments.out), made)
-    print(bench_json(rows) if arguments.json else bench_text(rows))
     return 0

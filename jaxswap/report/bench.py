@@ -39,17 +39,16 @@ def bench_text(rows: Sequence[Row]) -> str:
     return rows_table([{key: row[key] for key in SHOWN} for row in rows])
 
 
-def bench_json(rows: Sequence[Row]) -> str:
-    """A JSON list, a row a line."""
-    return "[\n" + ",\n".join(json.dumps(dict(row)) for row in rows) + "\n]"
-
-
 def write_bench(rows: Sequence[Row], folder: Path, lines: Sequence[str]) -> None:
     """Write bench.txt, bench.json and growth.pdf, .png and .csv. lines: what made them."""
     make_folder(folder, "result")
     text = "\n".join([*lines, "", bench_text(rows), ""])
     write_atomic(folder / "bench.txt", text.encode(), "result")
-    write_atomic(folder / "bench.json", (bench_json(rows) + "\n").encode(), "result")
+    write_atomic(
+        folder / "bench.json",
+        ("[\n" + ",\n".join(json.dumps(dict(row)) for row in rows) + "\n]\n").encode(),
+        "result",
+    )
     drawn = [row for *_, points in _series(rows) for row in points]
     buffer = io.StringIO()
     buffer.writelines(f"# {line}\n" for line in lines)
