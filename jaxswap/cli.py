@@ -411,10 +411,16 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
     # without --out and --shard: the command that makes these very results
     said = ["jaxswap", "sweep", arguments.config, *(f"--set={text}" for text in arguments.overrides)]
     if shard is None:
-        print(write_report(run_sweep(config, said)), end="")
+        ran = run_sweep(config, said)
+        print(write_report(ran), end="")
     else:
-        folder = run_shard(config, said, shard)
-        print(f"shard {shard}: {folder}\njoin all of them: jaxswap merge RUN... --out DIR")
+        ran = run_shard(config, said, shard)
+        print(f"shard {shard}: {ran.folder}\njoin all of them: jaxswap merge RUN... --out DIR")
+    if ran.failed:
+        return _bad(
+            f"{', '.join(ran.failed)} failed, the other workloads are kept in {ran.folder}; mend it and give "
+            "the command again"
+        )
     return 0
 
 

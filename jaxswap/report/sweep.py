@@ -54,6 +54,8 @@ def report_text(sweep: Sweep, by_size: bool = False) -> str:
         "Counts per 1,000 accesses. R: the reference; +: better than it by the objective; *: on the Pareto\n"
         "front; same: further candidates with these very counts.",
     ]
+    if sweep.failed:
+        parts.append("\n".join(_without(sweep)))
     for result in sweep.results:
         title = (
             f"{result.name}: {result.accesses:,} accesses, footprint {mebibytes(result.footprint)}, "
@@ -65,6 +67,15 @@ def report_text(sweep: Sweep, by_size: bool = False) -> str:
             sweep, "All workloads (means; + no worse than the reference on each)", sweep.results, by_size
         )
     return "\n\n".join(parts)
+
+
+def _without(sweep: Sweep) -> list[str]:
+    """What a report says first where workloads failed."""
+    others = ", ".join(result.name for result in sweep.results)
+    return [
+        *(f"FAILED, in no table: {name}: {why}" for name, why in sweep.failed.items()),
+        f"Every ranking is over {others} alone; a candidate that is better here may be worse on the rest.",
+    ]
 
 
 def _part(sweep: Sweep, title: str, results: Sequence[WorkloadResult], by_size: bool) -> list[str]:

@@ -1,8 +1,8 @@
 """A finished run, read from its directory: what every report is made of."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from jaxswap.sweep.store import result_path
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished run: its directory, manifest, candidates, which of them is the reference, all results."""
+    """A finished run: its directory, manifest, candidates, which of them is the reference, all results.
+
+    failed: workloads that could not be replayed, and why; they are in no result, table or ranking.
+    """
 
     folder: Path
     manifest: dict[str, Any]
@@ -29,6 +32,7 @@ class Sweep:
     candidates: tuple[Candidate, ...]
     reference: int
     results: tuple[WorkloadResult, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def measured(
         self, results: Sequence[WorkloadResult] | None = None
@@ -52,8 +56,8 @@ class Sweep:
         return pareto(points)
 
 
-def read_sweep(folder: Path) -> Sweep:
-    """The run in a directory.
+def read_sweep(folder: Path, failed: Mapping[str, str] | None = None) -> Sweep:
+    """The run in a directory. failed: workloads that need not be there, and why.
 
     Raises InputError if it is none, is one shard or not finished, has a damaged file, or if the OOM killer
     ended the reference, so that nothing can be compared.
@@ -63,7 +67,8 @@ def read_sweep(folder: Path) -> Sweep:
         raise InputError(
             f"{folder}: is shard {manifest['shard']} of a run; join them: jaxswap merge RUN... --out DIR"
         )
-    found = read_results(folder, manifest)
+    failed = failed or {}
+    found = read_results(folder, manifest, without=failed)
     candidates = found[0][1]
     reference = Candidate(manifest["config"]["reference"], PolicyChoice("kernel"))
     if len(candidates) != manifest["candidates"] or reference not in candidates:
@@ -79,18 +84,20 @@ def read_sweep(folder: Path) -> Sweep:
                 f"reference ({reference}) at {format_size(result.limit)}; raise the limit or the swap size"
             )
     objective = parse_objective(manifest["config"]["objective"])
-    return Sweep(folder, manifest, objective, candidates, at, tuple(result for result, _ in found))
+    return Sweep(folder, manifest, objective, candidates, at, tuple(result for result, _ in found), failed)
 
 
 def read_results(
-    folder: Path, manifest: dict[str, Any]
+    folder: Path, manifest: dict[str, Any], without: Collection[str] = ()
 ) -> list[tuple[WorkloadResult, tuple[Candidate, ...]]]:
-    """(result, candidates) of every workload; the candidates of all are the same.
+    """(result, candidates) of every workload but some; the candidates of all are the same.
 
     Raises InputError if a workload is not there yet, is damaged or has other candidates than the first.
     """
     found = []
     for name in manifest["workloads"]:
+        if name in without:
+            continue
         path = result_path(folder, name)
         if not os.path.exists(path):
             raise InputError(

@@ -1,7 +1,8 @@
 """The run of a sweep: every candidate on every workload, stored as it goes, resumed where it stopped."""
 
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,20 +49,30 @@ class _Job:
         }
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A run's directory, and why each workload failed that did."""
+
+    folder: Path
+    failed: Mapping[str, str]
+
+
 def run_sweep(config: Config, command: Sequence[str]) -> Sweep:
     """Run a sweep, or the part of it that its directory does not hold yet.
 
-    Raises InputError before anything is replayed if a workload cannot run under its limit, and after it if
-    the OOM killer ended the reference.
+    A workload that fails while it is replayed is left out: Sweep.failed. Raises InputError before anything is
+    replayed if a workload cannot run under its limit, and after it if the OOM killer ended the reference.
     """
-    return read_sweep(run_shard(config, command, WHOLE))
+    ran = run_shard(config, command, WHOLE)
+    return read_sweep(ran.folder, ran.failed)
 
 
-def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Path:
-    """Run a shard of a sweep, or what its directory does not hold of it yet; returns the directory.
+def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Ran:
+    """Run a shard of a sweep, or what its directory does not hold of it yet.
 
-    command: as manifest_of takes it. Raises InputError before anything is replayed if a workload cannot run
-    under its limit, or if there are fewer candidates than shards.
+    A workload that fails is said on stderr, and the others go on. command: as manifest_of takes it. Raises
+    InputError before anything is replayed if a workload cannot run under its limit, or if there are fewer
+    candidates than shards; after it if every workload failed.
     """
     jobs = [_job(config, choice) for choice in config.workloads]
     every, _ = candidates(config)
@@ -78,12 +89,20 @@ def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Path:
         done = [store.read(job.choice.name, share) is not None for job in jobs]
         if not all(done):
             store.begin()
+        failed: dict[str, str] = {}
         for number, (job, is_done) in enumerate(zip(jobs, done, strict=True), 1):
+            name, position = job.choice.name, f"{number}/{len(jobs)}"
             if is_done:
-                store.forget_parts(job.choice.name)
-            else:
-                _replay(config, job, share, store, f"{number}/{len(jobs)}")
-    return folder
+                store.forget_parts(name)
+                continue
+            try:
+                _replay(config, job, share, store, position)
+            except (InputError, jax.errors.JaxRuntimeError) as error:
+                failed[name] = str(error).splitlines()[0]
+                print(f"{position} {name} failed: {failed[name]}", file=sys.stderr, flush=True)
+    if len(failed) == len(jobs):
+        raise InputError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+    return Ran(folder, failed)
 
 
 def _job(config: Config, choice: WorkloadChoice) -> _Job:

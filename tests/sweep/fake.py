@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxswap.errors import InputError
 from jaxswap.workload import Workload
 
 if TYPE_CHECKING:
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 class FakeReplay:
     """Stands for replay_lanes. `calls` gets the workloads replayed; an mthp in `killed` means OOM.
 
-    interrupt_on: a workload, interrupt_after: a number of calls, at which the user presses Ctrl-C.
+    break_on: a workload that fails. interrupt_on: a workload, interrupt_after: a number of calls, at which the user presses Ctrl-C.
     """
 
     killed: frozenset[str] = frozenset()
+    break_on: str = ""
     interrupt_on: str = ""
     interrupt_after: int | None = None
     calls: list[str] = field(default_factory=list)
@@ -35,6 +37,8 @@ class FakeReplay:
     ) -> SimpleNamespace:
         if workload.name == self.interrupt_on or len(self.calls) == self.interrupt_after:
             raise KeyboardInterrupt
+        if workload.name == self.break_on:
+            raise InputError("some.t:7: cannot be replayed; mend it")
         self.calls.append(workload.name)
         if progress:
             progress(0, 10)

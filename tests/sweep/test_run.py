@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jaxswap.cli import main
 from jaxswap.config import load_config
 from jaxswap.errors import InputError
 from jaxswap.machine import COUNTERS
@@ -79,6 +80,40 @@ def test_an_interrupted_run_goes_on(config_file: Path, fake: FakeReplay) -> None
     assert fake.calls == ["one", "two"]
     assert read_sweep(sweep.folder).ranking().order.tolist() == sweep.ranking().order.tolist()
     assert json.loads((sweep.folder / "times.json").read_text()).keys() == {"one", "two"}
+
+
+def test_a_broken_workload_is_said_and_the_others_go_on(
+    config_file: Path, fake: FakeReplay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = config_file.parent / "out"
+    arguments = ["sweep", str(config_file), "--out", str(folder)]
+    fake.break_on = "one"
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert fake.calls == ["two"]
+    assert "1/2 one failed: some.t:7: cannot be replayed; mend it\n" in err
+    assert f"jaxswap: one failed, the other workloads are kept in {folder}" in err
+    report = (folder / "report.txt").read_text()
+    for text in (out, report):
+        assert (
+            "FAILED, in no table: one: some.t:7: cannot be replayed; mend it\nEvery ranking is over two"
+            in text
+        )
+        assert "All workloads" not in text
+    with pytest.raises(InputError, match="one is missing"):
+        read_sweep(folder)
+    fake.break_on = ""
+    assert main(arguments) == 0
+    assert fake.calls == ["two", "one"]
+    assert "FAILED" not in (folder / "report.txt").read_text()
+
+
+def test_where_every_workload_is_broken(config_file: Path, fake: FakeReplay) -> None:
+    config_file: Path, fake: FakeReplay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.break_on = "one"
+    with pytest.raises(InputError, match=r"^one: some\.t:7"):
+        run(config_file, 'workloads={one={trace="one.t",limit="50%"}}')
 
 
 def test_killed_while_writing_leaves_no_part(
