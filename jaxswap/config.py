@@ -22,7 +22,7 @@ from jaxswap.workload import recorded, recorded_names
 SIZES = tuple(lane.SIZES)
 """The mTHP sizes that the machine has, kB."""
 MODES = ("always", "madvise")
-MOST_CANDIDATES = 5_000
+MOST_CANDIDATES = 200_000
 _MOST_NAME = 100  # characters; a workload's name is that of files
 _PAGE = 4096
 _CLUSTER = 2 << 20

@@ -49,6 +49,6 @@ def code_hash(rooms: Iterable[str]) -> str:
 
 
 def device() -> dict[str, str | int]:
-    """Platform, kind and number of the devices that JAX computes on."""
-    first = jax.devices()[0]
-    return {"platform": first.platform, "kind": first.device_kind, "count": jax.device_count()}
+    """Platform, kind and number of the devices of this process that JAX computes on."""
+    first = jax.local_devices()[0]
+    return {"platform": first.platform, "kind": first.device_kind, "count": jax.local_device_count()}

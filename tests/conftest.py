@@ -11,7 +11,7 @@ import hypothesis
 import jax
 import pytest
 
-from tests.sweep.fake import FakeReplay
+from tests.sweep.fake import FakeReplay, fake_lane_bytes
 
 # LLVM takes three of every four seconds of compiling. The tests' replays are short: without its optimisations
 # they take longer than they did, and all together a third of the time. test_recordings holds
@@ -82,4 +82,5 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeReplay:
     """The fake replay, already in place."""
     replay = FakeReplay()
     monkeypatch.setattr("jaxswap.sweep.run.replay_lanes", replay)
+    monkeypatch.setattr("jaxswap.sweep.run.lane_bytes", fake_lane_bytes)
     return replay

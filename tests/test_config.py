@@ -174,7 +174,8 @@ def test_mistakes(tmp_path: Path, mistake: str) -> None:
         assert fragment in line
 
 
-def test_too_many_candidates(tmp_path: Path) -> None:
+def test_too_many_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxswap.config.MOST_CANDIDATES", 5_000)
     text = GOOD.replace("[64, 16]", "[16,32,64,128,256,512,1024]").replace("[2, 4]", "[2,3,4,5,6,7,8]")
     text = text.replace('"2M"', '"8M"').replace(
         "never = {}", "never = {}\nsingle = { order = [2,3,4,5,6,7,8] }"

@@ -4,7 +4,7 @@ from jaxswap.machine.compare import Comparison, Difference, compare
 from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.lane import Lane
 from jaxswap.machine.profile import PROFILES, Profile, model_version
-from jaxswap.machine.replay import OneReplay, ReplayResult, replay_lanes, replay_one
+from jaxswap.machine.replay import OneReplay, ReplayResult, lane_bytes, replay_lanes, replay_one
 
 __all__ = [
     "COUNTERS",
@@ -16,6 +16,7 @@ __all__ = [
     "Profile",
     "ReplayResult",
     "compare",
+    "lane_bytes",
     "model_version",
     "replay_lanes",
     "replay_one",

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Int32, Int64
 from jaxswap.errors import InputError
 from jaxswap.machine import cgroups, counters, frames, generations, observe, settings
 from jaxswap.machine.lane import PAGE, Lane, params_of
+from jaxswap.machine.memory import COPIES, bytes_of, check_memory
 from jaxswap.machine.profile import PROFILES, model_version
 from jaxswap.machine.program import SET, STREAM, Compiled, Program, compile_workload, is_shared
 from jaxswap.machine.shared import devices as shared_devices
@@ -238,7 +239,7 @@ class Replay:
                 if any(getattr(lane, key) != getattr(Lane(), key) for lane in lanes):
                     raise InputError(f"{key}: {BY_PAGE} has none")
         _check_frames(lanes, self.compiled.by_page)
-        chosen = jax.devices()[:devices]
+        chosen = jax.local_devices()[:devices]
         on_cpu = chosen[0].platform == "cpu"
         each = -(-len(lanes) // len(chosen))
         self.width = width or (1 if on_cpu else each)
@@ -270,8 +271,8 @@ class Replay:
             )
         one = jax.eval_shape(begin)
         page_frames = self._frames(filled)
-        held = sum(x.nbytes for x in jax.tree.leaves(page_frames))
-        _check_memory(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one)) * self.groups + held)
+        held = bytes_of(page_frames)
+        check_memory(COPIES * (bytes_of(one) * self.groups + held), len(lanes), chosen)
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
         params = params_of(
@@ -363,6 +364,12 @@ class Replay:
         return ReplayResult(values, self.oom())
 
 
+def lane_bytes(workload: Workload, lane: Lane, profile: str = "7.3") -> int:
+    """Bytes that a lane takes while a call runs; the state of a one-lane replay is built to find it."""
+    replay = Replay(workload, [lane], profile, width=1, devices=1)
+    return COPIES * bytes_of(replay.states)
+
+
 def goes_by_page(workload: Workload, lane: Lane, profile: str) -> bool:
     """Whether the machine of `machine.shared` replays it: there are several processes, CPUs or cgroups, slots
     of mapped folios may stay in the swap cache, or there is zswap or a special device.
@@ -437,17 +444,3 @@ def _swapon(devices: Sequence[Device], name: str, lanes: int, cpus: int) -> Clus
         slot_cache=profile.slot_cache > 0,
         cpus=cpus,
     )
-
-
-def _check_memory(need: int) -> None:
-    """Raise InputError where the states, twice (a call's input and its output), do not fit in free memory."""
-    try:
-        with open("/proc/meminfo") as file:
-            free = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return
-    if 2 * need > free:
-        raise InputError(
-            f"memory: the lanes need {2 * need >> 20} MiB and {free >> 20} MiB are free; "
-            "take fewer candidates, a smaller workload or a smaller swap device"
-        )

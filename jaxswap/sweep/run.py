@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxswap.config import MOST_CANDIDATES, Config, WorkloadChoice, format_size
+from jaxswap.config import Config, WorkloadChoice, format_size
 from jaxswap.errors import InputError
-from jaxswap.machine import COUNTERS, replay_lanes
+from jaxswap.machine import COUNTERS, lane_bytes, replay_lanes
+from jaxswap.machine.memory import free_on, lanes_that_fit
 from jaxswap.sweep.finished import Sweep, read_sweep
 from jaxswap.sweep.footprint import footprint
 from jaxswap.sweep.manifest import manifest_of
@@ -26,7 +27,9 @@ from jaxswap.workload import Workload, read_workload
 RUNS = Path("runs")
 """Where run directories are made when neither the config nor the command names one."""
 BLOCK = 64
-"""Most candidates that are replayed, and kept, together on CPU; other devices replay all at once."""
+"""Most candidates that are replayed, and kept, together on a CPU."""
+WIDE_BLOCK = 8192
+"""The same elsewhere, where lanes go in lock step."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _job(config: Config, choice: WorkloadChoice) -> _Job:
 
 def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store, position: str) -> None:
     """Replay a workload's candidates, block by block, and write their rows; what is kept is not replayed."""
-    name, blocks = job.choice.name, blocks_of(len(share))
+    name, blocks = job.choice.name, blocks_of(len(share), _at_once(config, job, share, position))
     parts, seconds = [], 0.0
     with progress(name, position) as report:
         for number, rows in enumerate(blocks):
@@ -148,9 +151,25 @@ def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store,
     store.write(joined(parts), share, seconds)
 
 
-def blocks_of(count: int) -> list[range]:
-    """The rows of `count` candidates in blocks of about the same length."""
-    most = BLOCK if jax.default_backend() == "cpu" else MOST_CANDIDATES
+def _at_once(config: Config, job: _Job, share: Sequence[Candidate], position: str) -> int:
+    """How many candidates are replayed together: as many as fit in memory. Says so on stderr."""
+    devices = jax.local_devices()
+    each = lane_bytes(job.workload, share[0].lane(config.lane, job.limit, job.swap), config.kernel)
+    free = free_on(devices)
+    most = min(BLOCK if devices[0].platform == "cpu" else WIDE_BLOCK, len(share))
+    most = lanes_that_fit(each, free, most)
+    known = "unknown" if free is None else f"{free / 2**30:.1f} GiB"
+    print(
+        f"{position} {job.choice.name}: {each / 2**20:.2f} MiB a candidate, {most} of {len(share)} at once: "
+        f"{each * most / 2**20:.0f} MiB, free: {known}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return most
+
+
+def blocks_of(count: int, most: int) -> list[range]:
+    """The rows of `count` candidates in blocks of about the same length, at most `most`."""
     length = -(-count // -(-count // most))
     return [range(start, min(start + length, count)) for start in range(0, count, length)]
 

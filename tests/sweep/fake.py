@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class FakeReplay:
     """Stands for replay_lanes. `calls` gets the workloads replayed; an mthp in `killed` means OOM.
 
-    break_on: a workload that fails. interrupt_on: a workload, interrupt_after: a number of calls, at which the user presses Ctrl-C.
+    break_on: a workload that fails. interrupt_on: a workload, interrupt_after: a number of calls, at which
+    the user presses Ctrl-C.
     """
 
     killed: frozenset[str] = frozenset()
@@ -54,3 +55,8 @@ def _counters(workload: str, lane: "Lane") -> np.ndarray:
 
     text = f"{workload} {lane.mthp} {lane.policy} {sorted(lane.policy_params.items())}"
     return np.random.default_rng(zlib.crc32(text.encode())).integers(0, 1000, len(COUNTERS))
+
+
+def fake_lane_bytes(workload: Workload, lane: "Lane", profile: str = "7.3") -> int:
+    """Stands for lane_bytes, without a state."""
+    return 1 << 20

@@ -16,7 +16,7 @@ from unittest import mock
 from jaxswap import cli
 from jaxswap.sweep import run
 from jaxswap.workload import files
-from tests.sweep.fake import FakeReplay
+from tests.sweep.fake import FakeReplay, fake_lane_bytes
 
 BLOCK = 4  # candidates: several parts a workload
 
@@ -59,6 +59,7 @@ def sweep(last: int | None, seconds: float, arguments: list[str]) -> int:
 
     with (
         mock.patch.object(run, "replay_lanes", replay),
+        mock.patch.object(run, "lane_bytes", fake_lane_bytes),
         mock.patch.object(run, "BLOCK", BLOCK),
         mock.patch.object(files.os, "fsync", life.before(os.fsync)),
         mock.patch.object(files.os, "replace", life.around(os.replace)),

@@ -109,8 +109,6 @@ def test_a_broken_workload_is_said_and_the_others_go_on(
 
 
 def test_where_every_workload_is_broken(config_file: Path, fake: FakeReplay) -> None:
-    config_file: Path, fake: FakeReplay, monkeypatch: pytest.MonkeyPatch
-) -> None:
     fake.break_on = "one"
     with pytest.raises(InputError, match=r"^one: some\.t:7"):
         run(config_file, 'workloads={one={trace="one.t",limit="50%"}}')

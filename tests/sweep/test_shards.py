@@ -19,7 +19,7 @@ def test_shards_are_a_division(candidates: int, data: st.DataObject) -> None:
 
 @given(st.integers(1, 5000))
 def test_blocks_are_a_division(count: int) -> None:
-    blocks = blocks_of(count)
+    blocks = blocks_of(count, BLOCK)
     assert [row for block in blocks for row in block] == list(range(count))
     assert len(blocks[0]) <= BLOCK
     assert {len(block) for block in blocks[:-1]} <= {len(blocks[0])}
