@@ -16,7 +16,7 @@ def bytes_of(shapes: Any) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
-def free_on(devices: list[jax.Device]) -> int | None:
+def free_on(devices: list[Any]) -> int | None:
     """Bytes free on some devices of one kind together; None where they do not say.
 
     CPU devices share the least of MemAvailable and what the process's cgroups leave (memory.max, as SLURM
@@ -68,7 +68,7 @@ def lanes_that_fit(each: int, free: int | None, most: int) -> int:
     return 1 << max(0, (free // each).bit_length() - 1)
 
 
-def check_memory(need: int, lanes: int, devices: list[jax.Device]) -> None:
+def check_memory(need: int, lanes: int, devices: list[Any]) -> None:
     """Raise InputError where lanes that need so many bytes do not fit in what some devices have free."""
     free = free_on(devices)
     if free is None or need <= free:
