@@ -1,8 +1,9 @@
 """The run of a sweep: every candidate on every workload, stored as it goes, resumed where it stopped."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,18 @@ class _Job:
             "limit": self.limit,
             "swap": self.swap,
         }
+
+
+class _BrokenError(Exception):
+    """A workload cannot be replayed; a disk that is full is another matter, and ends the sweep."""
+
+
+@contextlib.contextmanager
+def _broken() -> Iterator[None]:
+    try:
+        yield
+    except (InputError, jax.errors.JaxRuntimeError) as error:
+        raise _BrokenError(str(error).splitlines()[0]) from error
 
 
 @dataclass(frozen=True)
@@ -100,8 +113,8 @@ def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Ran:
                 continue
             try:
                 _replay(config, job, share, store, position)
-            except (InputError, jax.errors.JaxRuntimeError) as error:
-                failed[name] = str(error).splitlines()[0]
+            except _BrokenError as error:
+                failed[name] = str(error)
                 print(f"{position} {name} failed: {failed[name]}", file=sys.stderr, flush=True)
     if len(failed) == len(jobs):
         raise InputError("; ".join(f"{name}: {why}" for name, why in failed.items()))
@@ -154,7 +167,8 @@ def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store,
 def _at_once(config: Config, job: _Job, share: Sequence[Candidate], position: str) -> int:
     """How many candidates are replayed together: as many as fit in memory. Says so on stderr."""
     devices = jax.local_devices()
-    each = lane_bytes(job.workload, share[0].lane(config.lane, job.limit, job.swap), config.kernel)
+    with _broken():
+        each = lane_bytes(job.workload, share[0].lane(config.lane, job.limit, job.swap), config.kernel)
     free = free_on(devices)
     most = min(BLOCK if devices[0].platform == "cpu" else WIDE_BLOCK, len(share))
     most = lanes_that_fit(each, free, most)
@@ -189,7 +203,8 @@ def _block(
     """The rows of some candidates, the last repeated up to `length`: one compiled program for all blocks."""
     lanes = [candidate.lane(config.lane, job.limit, job.swap) for candidate in chosen]
     lanes += lanes[-1:] * (length - len(lanes))
-    replayed = replay_lanes(job.workload, lanes, profile=config.kernel, progress=report)
+    with _broken():
+        replayed = replay_lanes(job.workload, lanes, profile=config.kernel, progress=report)
     return WorkloadResult(
         name=job.choice.name,
         accesses=job.workload.accesses,
