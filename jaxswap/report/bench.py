@@ -82,7 +82,7 @@ def _series(rows: Sequence[Row]) -> Iterator[tuple[int, str, list[Row]]]:
 
 
 def _figure(rows: Sequence[Row], lines: Sequence[str]) -> Figure:
-    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     panels = figure.subplots(1, len(_PANELS), squeeze=False)[0]
     for number, variant, points in _series(rows):
         axes, axis = panels[number], _PANELS[number][1]
@@ -103,7 +103,7 @@ def _figure(rows: Sequence[Row], lines: Sequence[str]) -> Figure:
         axes.set_yscale("log")
         axes.grid(axis="y", color="0.9", linewidth=0.4, zorder=0)
         if axes.has_data():
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
         else:
             axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center")
     about = [*lines, "one core; median of the repeats, bars from the least to the most"]
