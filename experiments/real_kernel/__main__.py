@@ -22,6 +22,7 @@ from experiments.real_kernel.machine import (
     size_in_bytes,
 )
 from experiments.real_kernel.record import boot_path, chosen_kernel, record, workload_bytes, write
+from experiments.real_kernel.threads import record_threads
 from experiments.real_kernel.validate import validate
 from jaxswap.errors import InputError
 
@@ -105,6 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--timeout", metavar="SECONDS", type=float, default=580, help="for the boot")
     one.set_defaults(run=_record, skips=False)
 
+    several = commands.add_parser("threads", help="record two CPUs on the same ranges: errno of each check")
+    several.add_argument("--kernel", metavar="RELEASE", help="Debian's cloud-amd64 kernel, for example 7.3.4")
+    several.add_argument("--kernel-dir", metavar="DIR", type=Path, help="your own kernel, as for record")
+    several.add_argument("--out", metavar="FILE", type=Path, required=True, help=".txt or .txt.gz file")
+    several.add_argument(
+        "--mthp", metavar="SIZES", type=_checked(parse_mthp), default="64", help='in kB: "16 64" (default 64)'
+    )
+    several.add_argument("--boots", metavar="N", type=_checked(_number(1, 100)), help="as for record")
+    several.add_argument("--timeout", metavar="SECONDS", type=float, default=580, help="for the boot")
+    several.set_defaults(run=_threads, skips=False)
+
     fresh = commands.add_parser("generate", help="write the random workload of a seed, print its machine")
     fresh.add_argument("--seed", metavar="N", type=_checked(_number(0, 2**31)), required=True)
     fresh.add_argument("--kinds", metavar="KINDS", type=_checked(_kinds), default=KINDS, help=",".join(KINDS))
@@ -167,11 +179,7 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    if not (arguments.kernel or arguments.kernel_dir):
-        raise RecordingError("which kernel? give --kernel RELEASE or --kernel-dir DIR")
-    if not arguments.out.absolute().parent.is_dir():
-        raise RecordingError(f"{arguments.out}: there is no such folder")
-    initrd.check_tools()
+    _check_kernel_and_out(arguments)
     machine = Machine(
         arguments.mthp,
         arguments.swap,
@@ -190,12 +198,32 @@ def _record(arguments: argparse.Namespace) -> int:
     name = arguments.workload.name.removesuffix(".gz").removesuffix(".t")
     workload = workload_bytes(arguments.workload)
     kernel = chosen_kernel(arguments.kernel, arguments.kernel_dir)
-    outs = [arguments.out]
-    if arguments.boots:
-        outs = [boot_path(arguments.out, number) for number in range(1, arguments.boots + 1)]
-    for out in outs:
+    for out in _outs(arguments):
         write(out, record(kernel, machine, name, workload, arguments.timeout))
     return 0
+
+
+def _threads(arguments: argparse.Namespace) -> int:
+    _check_kernel_and_out(arguments)
+    kernel = chosen_kernel(arguments.kernel, arguments.kernel_dir)
+    for out in _outs(arguments):
+        write(out, record_threads(kernel, arguments.mthp, arguments.timeout))
+    return 0
+
+
+def _check_kernel_and_out(arguments: argparse.Namespace) -> None:
+    if not (arguments.kernel or arguments.kernel_dir):
+        raise RecordingError("which kernel? give --kernel RELEASE or --kernel-dir DIR")
+    if not arguments.out.absolute().parent.is_dir():
+        raise RecordingError(f"{arguments.out}: there is no such folder")
+    initrd.check_tools()
+
+
+def _outs(arguments: argparse.Namespace) -> list[Path]:
+    """Where the recordings of the boots go."""
+    if not arguments.boots:
+        return [arguments.out]
+    return [boot_path(arguments.out, number) for number in range(1, arguments.boots + 1)]
 
 
 def _generate(arguments: argparse.Namespace) -> int:

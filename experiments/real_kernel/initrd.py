@@ -21,6 +21,7 @@ PROGRAMS = {
     "interpreter": ("interpreter.c", "process.c", "accesses.c", "blocks.c"),
     "swapon": ("swapon.c",),
     "fragment": ("fragment.c",),
+    "threads": ("threads.c",),
 }
 STARTED, ENDED = "RECORDING STARTS", "RECORDING ENDS"
 """The lines around a recording on the console."""
@@ -174,22 +175,26 @@ def _swap_lines(machine: Machine) -> list[str]:
 
 
 def build(kernel: Kernel, machine: Machine, workload: bytes) -> bytes:
-    """The initramfs as a gzip'd cpio archive. Raises RecordingError where a module is missing."""
+    """The initramfs of a recording of a workload. Raises RecordingError where a module is missing."""
     modules: dict[str, bytes] = {}
     for kind, module in (("zram", "zram"), ("virtio", "virtio_blk")):
         if any(device.kind == kind for device in machine.swap):
-            _add_module(kernel, module, modules)
-    files = {f"lib/{name}": data for name, data in modules.items()}
-    files |= {
-        "init": guest_script(machine, list(modules), named_cgroups(workload)).encode(),
-        "bin/busybox": _busybox().read_bytes(),
-        "workload": workload,
-    }
-    files |= {name: program(name) for name in PROGRAMS}
+            add_module(kernel, module, modules)
+    script = guest_script(machine, list(modules), named_cgroups(workload))
+    return archive(script, modules, {"workload": workload}, ("interpreter", "swapon", "fragment"))
+
+
+def archive(
+    script: str, modules: dict[str, bytes], files: dict[str, bytes], programs: Sequence[str]
+) -> bytes:
+    """An initramfs as a gzip'd cpio archive. script: its /init; programs: names of :data:`PROGRAMS`."""
+    files = {f"lib/{name}": data for name, data in modules.items()} | files
+    files |= {"init": script.encode(), "bin/busybox": _busybox().read_bytes()}
+    files |= {name: program(name) for name in programs}
     return gzip.compress(_cpio(files), 1)
 
 
-def _add_module(kernel: Kernel, name: str, modules: dict[str, bytes]) -> None:
+def add_module(kernel: Kernel, name: str, modules: dict[str, bytes]) -> None:
     """Adds a module after those it depends on. One that is not a file is taken to be built in."""
     pattern = re.sub("[-_]", "[-_]", name) + ".ko*"
     found = sorted(kernel.modules.rglob(pattern))
@@ -205,7 +210,7 @@ def _add_module(kernel: Kernel, name: str, modules: dict[str, bytes]) -> None:
     depends = re.search(rb"\0depends=([^\0]*)\0", data)
     for other in (depends[1].decode() if depends else "").split(","):
         if other:
-            _add_module(kernel, other, modules)
+            add_module(kernel, other, modules)
     modules[f"{name}.ko"] = data
 
 
