@@ -155,16 +155,11 @@ def read_threads(text: str) -> list[Phase]:
         missed = sum(int(n) for n in re.findall(r"^ +\w+ +\d+ +(\d+) *$", part[:before], re.MULTILINE))
         histograms = dict(re.findall(r"^HIST (\w+)\n((?:(?!HIST).*\n)*?)(?=HIST|  )", part, re.MULTILINE))
         dropped = sum(int(n) for n in re.findall(r"Dropped: (\d+)", part))
-        phases.append(
-            Phase(
-                *(int(word) for word in said.group(2, 3, 4)),
-                said[1],
-                int(said[5]),
-                _checks(histograms.get(CHECK, "")),
-                missed - missed_before + dropped,
-                {name: last[name] - first[name] for name in last},
-            )
-        )
+        threads, rounds, ranges, bad = (int(word) for word in said.group(2, 3, 4, 5))
+        checks = _checks(histograms.get(CHECK, ""))
+        counters = {name: last[name] - first[name] for name in last}
+        missing = missed - missed_before + dropped
+        phases.append(Phase(threads, rounds, ranges, said[1], bad, checks, missing, counters))
         missed_before = missed
     return phases
 

@@ -85,11 +85,11 @@ STEP_OF = {
     "charge": ("CHARGE", "CHARGE_FIRST"),
     "undo": ("UNDO",),
     "read": ("READ",),
-    "put": ("PUT", "DROP", "FREE", "PUT_ZAPPED", "RECLAIM"),
+    "put": ("PUT", "DROP", "FREE", "PUT_ZAPPED", "RECLAIM", "SLOT", "UNMAP", "LEAVE"),
     "map": ("RELEASE", "LOCK", "PTL", "MAP", "BACK", "ZAP"),
 }
 """Names of times, and the steps (:data:`jaxswap.race.state.PCS`) that take that long."""
-LOCKED = frozenset({"CHECK", "INSERT", "ADD", "UNDO", "PUT", "DROP", "FREE", "PUT_ZAPPED", "RECLAIM"})
+LOCKED = frozenset({"CHECK", "INSERT", "ADD", "UNDO", *STEP_OF["put"]})
 """Steps under the cluster lock: their time is how long it is held."""
 Times = Mapping[str, Time]
 """Of each name of :data:`STEP_OF`, and ``start``: when an actor begins."""

@@ -1,11 +1,15 @@
 """Many lanes of CPUs on one range of swap slots, each under its own schedule: the path as discrete events.
 
-The steps are those of :mod:`jaxswap.race.steps` (which names the kernel functions), for the actors
-``fault``, ``readahead`` and ``freeing``. There an actor has one target in all states; here it has another
-in every lane, and one of the ways on is drawn. Whose step ends first goes on, then the lower number. A step
-is done as its time ends. One under the cluster lock (a lane lies in one cluster) waits for who asked for
-the lock before; one that finds the page-table lock or the folio lock taken waits, and who waits longest is
-next. A CPU that finds its page mapped, or gone, when it begins does not fault.
+The steps are those of :mod:`jaxswap.race.steps` (which names the kernel functions), written a second time:
+there an actor has one kind and target in all states, a step gives every way on, and a state is packed into
+the bits that 16 slots need; here each lane has other kinds and targets, one way is drawn, nothing is
+copied, and a lane has up to 512 slots and 64 CPUs. That both are the same path is tested: ``Steps`` accepts
+the steps of a lane and ends in its slots, counts and pages.
+
+Whose step ends first goes on, then the lower number. A step is done as its time ends. One under the cluster
+lock (a lane lies in one cluster) waits for who asked for the lock before; one that finds the page-table
+lock or the folio lock taken waits, and who waits longest is next. A CPU that finds its page mapped, or
+gone, when it begins does not fault.
 """
 
 from dataclasses import dataclass, field, fields
@@ -21,7 +25,9 @@ from jaxswap.swaptable.geometry import EBUSY, EEXIST, ENOENT, ENOMEM
 
 IN_FOLIO = SHADOW + 1
 """Words here: free, a shadow, ``IN_FOLIO + k``. No count depends on what a shadow says."""
-FAULT, READAHEAD, FREEING = range(3)
+OTHERS = ("freeing", "readahead", "zswap", "shmem", "swapout")
+"""Who does not fault; the share of CPUs of each is a field of :class:`Crowd`."""
+FAULT, FREEING, READAHEAD, ZSWAP, SHMEM, SWAPOUT = range(6)
 ARRIVE = len(PCS)
 """Before the first step of the path."""
 STEPS = (*PCS, "ARRIVE")
@@ -61,6 +67,11 @@ class Crowd:
     """Share of allocations that fail, of each order."""
     charge_fails: float
     times: Times
+    zswap: float = 0.0
+    shmem: float = 0.0
+    swapout: float = 0.0
+    """Shares that write a page of zswap back, swap in shared memory of one order offered, and give a range of
+    an order, if it is free, to a folio of other pages."""
 
     @property
     def top(self) -> int:
@@ -168,17 +179,23 @@ class Lanes:
         who, where, when = (drawn(self.stream, np.array([number])) for number in range(3))
         self.steps[:] = 3
         kind = np.full(who.shape, FAULT, np.int8)
-        kind[share(who) < crowd.freeing + crowd.readahead] = READAHEAD
-        kind[share(who) < crowd.freeing] = FREEING
+        end = 0.0
+        ends = [end := end + getattr(crowd, name) for name in OTHERS]
+        for number in reversed(range(len(OTHERS))):
+            kind[share(who) < ends[number]] = number + 1
         room = np.where(share(where) < crowd.hot, crowd.hot_slots, crowd.slots)
         target = quantile(where) * room >> 12
         offered = np.array([order for order in range(crowd.top + 1) if crowd.orders >> order & 1])
-        range_order = offered[quantile(who) * len(offered) >> 12]
+        order = offered[quantile(who) * len(offered) >> 12]
+        ranges = (kind == FREEING) | (kind == SWAPOUT)
         self.kind = kind
-        self.target = np.where(kind == FREEING, target >> range_order << range_order, target)
-        self.size_of_range[:] = np.where(kind == FREEING, range_order, 0)
+        self.target = np.where(ranges, target >> order << order, target)
+        self.size_of_range[:] = np.where(ranges, order, 0)
+        self.offered = np.where(kind == SHMEM, 1 << order, crowd.orders).astype(np.int16)
         self.pc[:] = ARRIVE
-        self.mask[kind == READAHEAD] = 1
+        self.mask[(kind == READAHEAD) | (kind == ZSWAP)] = 1
+        shmem = kind == SHMEM
+        self.mask[shmem] = self.offered[shmem] | int(self.form.adds_order_0)
         self.at[:] = self.start_time[quantile(when)]
         self.counts.lanes = len(kind)
 
@@ -342,11 +359,13 @@ class Lanes:
         order = self.order[rows, actor].astype(np.int64)
         exists, ends = error == -EEXIST, error == -ENOENT
         down = ~exists & ~ends
+        again = exists & (self.kind[rows, actor] != ZSWAP)
+        ends |= exists & ~again
         counted = (down | exists if self.form.counts_eexist else down) & (order > 0)
         self._count(self.counts.fallback, order[counted])
-        self.pc[rows[exists], actor[exists]] = PC["LOOK_AGAIN"]
-        self.order[rows[exists], actor[exists]] = 0
-        self.counts.retries += int(exists.sum())
+        self.pc[rows[again], actor[again]] = PC["LOOK_AGAIN"]
+        self.order[rows[again], actor[again]] = 0
+        self.counts.retries += int(again.sum())
         if self.form.ends_at_order_0:
             ends |= down & (order == 0)
         left = self.mask[rows, actor].astype(np.int64)
@@ -386,14 +405,20 @@ class Lanes:
 
     def ARRIVE(self, rows: Index, actor: Index, bits: UInt64[np.ndarray, "m"]) -> None:
         kind = self.kind[rows, actor]
-        first = np.array([PC["LOOK"], PC["LOOK_AGAIN"], PC["ZAP"]], np.int8)[kind]
+        first = np.array([PC[name] for name in _FIRST], np.int8)[kind]
         swapped = self.pte[rows, self.target[rows, actor]] == SWAP
         self.pc[rows, actor] = np.where((kind == FAULT) & ~swapped, PC["DONE"], first)
         self.counts.faults += int(((kind == FAULT) & swapped).sum())
+        zswap = kind == ZSWAP
+        self.since[rows[zswap], actor[zswap]] = self.now[rows[zswap]]
+        self._begin(rows[zswap], actor[zswap])
 
     def LOOK(self, rows: Index, actor: Index, bits: UInt64[np.ndarray, "m"]) -> None:
         hit = self.word[rows, self.target[rows, actor]] >= IN_FOLIO
-        suit = ~hit & (self.pc[rows, actor] == PC["LOOK"])
+        suit = self.pc[rows, actor] == PC["LOOK"]
+        if not self.form.checks_under_lock:
+            suit |= self.kind[rows, actor] == SHMEM
+        suit &= ~hit
         again = ~hit & ~suit
         self._get(rows[hit], actor[hit])
         self.pc[rows[suit], actor[suit]] = PC["SUIT"]
@@ -403,15 +428,16 @@ class Lanes:
     LOOK_AGAIN = LOOK
 
     def SUIT(self, rows: Index, actor: Index, bits: UInt64[np.ndarray, "m"]) -> Which:
-        free = self.ptl[rows] == _NOBODY
+        free = (self.ptl[rows] == _NOBODY) | (self.kind[rows, actor] != FAULT)
         self._wait(rows, actor, free, _FOR_PTL)
         rows, actor = rows[free], actor[free]
-        target = self.target[rows, actor]
+        target, shmem = self.target[rows, actor], self.kind[rows, actor] == SHMEM
+        offered = self.offered[rows, actor]
         mask = np.ones(len(rows), np.int16)
         for order in range(1, self.crowd.top + 1 if self.form.thp else 1):
             if self.crowd.orders >> order & 1:
                 lane, slot, _ = self._block(rows, target, np.full(len(rows), order))
-                fits = (self.pte[lane, slot] == SWAP).all(1)
+                fits = (offered >> order & 1 == 1) & ((self.pte[lane, slot] == SWAP).all(1) | shmem)
                 if not self.form.checks_under_lock:
                     fits &= (self.word[lane, slot] < IN_FOLIO).all(1)
                 mask[fits] |= 1 << order
@@ -483,7 +509,7 @@ class Lanes:
         exists = bad & cached[np.arange(len(rows)), unfit.argmax(1)]
         error = np.where(exists, -EEXIST, np.where(bad, -ENOENT, 0))
         self._count_errors(1, error, order)
-        again = exists & (order == 0)
+        again = exists & (order == 0) & (self.kind[rows, actor] != ZSWAP)
         ends = bad & ~again
         self._enter(rows[~bad], actor[~bad])
         self.pc[rows[~bad], actor[~bad]] = PC["READ"]
@@ -621,7 +647,38 @@ class Lanes:
         self.ptl[rows[~some]] = _NOBODY
         self._clear(rows[~some], actor[~some])
 
+    def SLOT(self, rows: Index, actor: Index, bits: UInt64[np.ndarray, "m"]) -> None:
+        lane, slot, _ = self._range(rows, actor)
+        room = (self.word[lane, slot] == FREE).all(1)
+        self._clear(rows[~room], actor[~room])
+        rows, actor = rows[room], actor[room]
+        lane, slot, _ = self._range(rows, actor)
+        folio, order = (self.refs[rows] == 0).argmax(1), self.size_of_range[rows, actor]
+        # one reference of reclaim, one a page table entry of its own pages, one a slot
+        self.refs[rows, folio] = 1 + (2 << order.astype(np.int64))
+        self.size[rows, folio] = order
+        self.locked[rows, folio] = self.anon[rows, folio] = self.cached[rows, folio] = True
+        self.word[np.broadcast_to(lane, slot.shape), slot] = folio[:, None] + IN_FOLIO
+        self.found[rows, actor] = folio
+        self.pc[rows, actor] = PC["UNMAP"]
 
+    def UNMAP(self, rows: Index, actor: Index, bits: UInt64[np.ndarray, "m"]) -> None:
+        lane, slot, _ = self._range(rows, actor)
+        self.count[np.broadcast_to(lane, slot.shape), slot] = True
+        self._put(rows, self.found[rows, actor], 1 << self.size_of_range[rows, actor].astype(np.int64))
+        self.pc[rows, actor] = PC["LEAVE"]
+
+    def LEAVE(self, rows: Index, actor: Index, bits: UInt64[np.ndarray, "m"]) -> None:
+        folio, target = self.found[rows, actor], self.target[rows, actor]
+        alone = self.refs[rows, folio] == 1 + (1 << self.size_of_range[rows, actor].astype(np.int64))
+        self._unlock(rows, folio)
+        self._delete(rows[alone], folio[alone], target[alone])
+        self._put(rows, folio)
+        self._clear(rows, actor)
+
+
+_FIRST = ("LOOK", "ZAP", "LOOK_AGAIN", "DONE", "LOOK_AGAIN", "SLOT")
+"""Step after the beginning, by kind; writeback begins an allocation."""
 _NOT_BY_LANE = frozenset({"time", "start_time", "frame_fails", "locked_step", "lock_number"})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxswap.race.draws import STEP_OF, Time
-from jaxswap.race.lanes import Crowd
+from jaxswap.race.lanes import OTHERS, Crowd
 from jaxswap.swaptable.forms import FORMS
 from jaxswap.toml import Table, read_toml, show, suggest
 
@@ -61,10 +61,11 @@ def load_sample(path: str | os.PathLike[str]) -> SampleConfig:
     place = top.table("range", "a table [range]")
     orders, slots, hot_slots, hot = _range(place)
     others = top.table("others", "a table [others]")
-    readahead, freeing = (_share(others, key, _MOST_FAIL) for key in ("readahead", "freeing"))
-    if readahead + freeing > _MOST_FAIL:
+    shares = {name: _share(others, name, _MOST_FAIL) for name in OTHERS}
+    if sum(shares.values()) > _MOST_FAIL:
+        name = next(name for name in reversed(OTHERS) if shares[name])
         raise others.error(
-            "freeing", f"with readahead that is {readahead + freeing:g}; leave {1 - _MOST_FAIL:g} to faults"
+            name, f"all others together are {sum(shares.values()):g}; leave {1 - _MOST_FAIL:g} to faults"
         )
     others.finish()
     frame_fails, charge_fails = _fails(top.table("fails", "a table [fails]"), orders.bit_length())
@@ -77,8 +78,7 @@ def load_sample(path: str | os.PathLike[str]) -> SampleConfig:
         slots=slots,
         hot_slots=hot_slots,
         hot=hot,
-        readahead=readahead,
-        freeing=freeing,
+        **shares,
         frame_fails=frame_fails,
         charge_fails=charge_fails,
         times=times,

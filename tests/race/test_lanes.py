@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jaxswap.race import state
 from jaxswap.race.draws import LOCKED, STEP_OF, Time, Times
-from jaxswap.race.lanes import ERRORS, LOCK_STEPS, Counts, Crowd, Event, Lanes
+from jaxswap.race.lanes import ERRORS, IN_FOLIO, LOCK_STEPS, Counts, Crowd, Event, Lanes
 from jaxswap.race.start import Actor
-from jaxswap.race.state import PC, unpack
+from jaxswap.race.state import PC, SHADOW, unpack
 from jaxswap.race.steps import Steps
 from jaxswap.swaptable.forms import FORMS
 from tests.reference import race_lanes
@@ -22,6 +23,9 @@ TIMES: Times = {name: Time("lognormal", 40.0, 0.8) for name in STEP_OF} | {
     "start": Time("exponential", 500.0),
 }
 CROWD = Crowd(FORMS["merged"], 5, 0b1101, 16, 8, 0.7, 0.15, 0.15, (0.02, 0.1, 0.1, 0.2), 0.1, TIMES)
+
+
+ALL = replace(CROWD, readahead=0.1, freeing=0.2, zswap=0.1, shmem=0.15, swapout=0.15)
 
 
 def walked(crowd: Crowd, lanes: int, seed: int = 1) -> tuple[Counts, list[Event]]:
@@ -50,13 +54,21 @@ def test_equals_the_plain_twin_event_by_event(form: str, cpus: int) -> None:
     equals_the_twin(replace(CROWD, form=FORMS[form], cpus=cpus), 25 if cpus < 17 else 4, seed=cpus)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_equals_the_plain_twin_with_every_kind_of_actor(form: str) -> None:
+    crowd = replace(ALL, form=FORMS[form], cpus=9, slots=8, hot_slots=4)
+    counts = equals_the_twin(crowd, 40, seed=11)
+    for step in ("SLOT", "UNMAP", "LEAVE"):
+        assert counts.locks[0, LOCK_STEPS.index(step)] > 0, step
+
+
 @pytest.mark.parametrize("form", ["pre-phase4", "merged"])
 def test_equals_the_plain_twin_on_the_largest_range_and_order(form: str) -> None:
     whole = replace(CROWD, form=FORMS[form], orders=0b1001010101, slots=512, hot_slots=32)
     equals_the_twin(replace(whole, cpus=8, frame_fails=(0.1,) * 10, charge_fails=0.3), 6, seed=3)
 
 
-def equals_the_twin(crowd: Crowd, lanes: int, seed: int) -> None:
+def equals_the_twin(crowd: Crowd, lanes: int, seed: int) -> Counts:
     counts, trace = walked(crowd, lanes, seed)
     orders = crowd.top + 1
     times = {pc: TIMES[name].table(orders).tolist() for name, its in STEP_OF.items() for pc in its}
@@ -68,13 +80,31 @@ def equals_the_twin(crowd: Crowd, lanes: int, seed: int) -> None:
         together.update(played.count)
     assert +together == +as_counter(counts)
     assert counts.events == len(trace) and counts.lanes == lanes
+    return counts
 
 
+class Kept(Lanes):
+    """Keeps what each lane ends in: words (all shadows alike), counts, page table entries."""
+
+    def __init__(self, crowd: Crowd, seed: int, lanes: int, trace: list[Event]) -> None:
+        self.last: dict[int, tuple[np.ndarray, ...]] = {}
+        super().__init__(crowd, seed, np.arange(lanes), trace)
+
+    def _keep(self, going: np.ndarray) -> None:
+        for row in np.flatnonzero(~going):
+            self.last[int(self.lane[row])] = self.word[row], self.count[row], self.pte[row]
+        super()._keep(going)
+
+
+@pytest.mark.parametrize("crowd", [CROWD, ALL], ids=["faults", "all"])
 @pytest.mark.parametrize("form", ["pre-phase4", "v3", "v4", "v4-squash", "merged", "merged-nothp"])
-def test_every_trace_is_a_path_of_the_explorer(form: str) -> None:
-    crowd = replace(CROWD, form=FORMS[form], cpus=3, orders=0b111, slots=4, hot_slots=4)
+def test_every_trace_is_a_path_of_the_explorer_and_ends_in_its_state(form: str, crowd: Crowd) -> None:
+    crowd = replace(crowd, form=FORMS[form], cpus=3, orders=0b111, slots=4, hot_slots=4)
     lanes, seed = 20, 7
-    _, trace = walked(crowd, lanes, seed)
+    trace: list[Event] = []
+    sampled = Kept(crowd, seed, lanes, trace)
+    sampled.run()
+    assert len(sampled.last) == lanes
     for lane in range(lanes):
         streams = [race_lanes.stream_of(seed, lane, actor) for actor in range(3)]
         people = race_lanes.people(crowd, streams)
@@ -89,7 +119,13 @@ def test_every_trace_is_a_path_of_the_explorer(form: str) -> None:
             assert sum(map(len, ways)), (lane, actor, pc)
             states = unpack(steps.layout, np.unique(np.concatenate(ways), axis=0))
         moved = [actor for actor in range(3) if actor not in gone]
-        assert (states.pc[moved] == PC["DONE"]).all(0).any()
+        word, count, pte = (row[:, None] for row in sampled.last[lane])
+        slots = states.slots.astype(int)
+        slots = np.where(
+            slots >= state.IN_FOLIO, slots - state.IN_FOLIO + IN_FOLIO, np.minimum(slots, SHADOW)
+        )
+        same = (slots == word) & (states.counts == count) & (states.ptes == pte)
+        assert (same.all(0) & (states.pc[moved] == PC["DONE"]).all(0)).any(), lane
 
 
 BUSY = replace(CROWD, cpus=16, orders=0b11111, slots=64, hot_slots=16, frame_fails=(0.01,) * 5)

@@ -1,4 +1,4 @@
-"""Two CPUs recorded on real kernels: what holds of checks and counters in every run holds in sampled lanes too."""
+"""Two CPUs on real kernels: what holds of checks and counters in every run holds in sampled lanes too."""
 
 import gzip
 from dataclasses import dataclass, replace

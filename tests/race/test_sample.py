@@ -118,7 +118,11 @@ BROKEN = {
     "hot slots": ("hot_slots = 16", "hot_slots = 128", "range.hot_slots: 128 is out of range; take 1 to 64"),
     "hot": ("hot = 0.5", "hot = 1.5", "range.hot: 1.5 is out of range; take 0 to 1"),
     "hot no number": ("hot = 0.5", "hot = nan", "range.hot: nan is out of range"),
-    "nobody faults": ("readahead = 0.05", "readahead = 0.9", "others.freeing: with readahead that is 0.95"),
+    "nobody faults": (
+        "readahead = 0.05",
+        "readahead = 0.9",
+        "others.readahead: all others together are 0.95",
+    ),
     "fails": ("0.02, 0.05]", "0.02]", "fails.frame: 4 shares; write 5, for orders 0 to 4"),
     "fails always": ("0.02, 0.05]", "0.02, 1]", "fails.frame: 1 is out of range; take 0 to 0.9"),
     "charge a word": (

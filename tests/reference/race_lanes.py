@@ -55,13 +55,19 @@ def people(crowd: Any, streams: Sequence[int]) -> list[Actor]:
         who, where = drawn(stream, 0), drawn(stream, 1)
         room = crowd.hot_slots if share(where) < crowd.hot else crowd.slots
         target = quantile(where) * room // 4096
-        if share(who) < crowd.freeing:
-            order = offered[quantile(who) * len(offered) // 4096]
-            found.append(Actor("freeing", target >> order << order, 1 << order))
-        elif share(who) < crowd.freeing + crowd.readahead:
-            found.append(Actor("readahead", target))
+        order = offered[quantile(who) * len(offered) // 4096]
+        end, kind = 0.0, "fault"
+        for name in ("freeing", "readahead", "zswap", "shmem", "swapout"):
+            end += getattr(crowd, name)
+            if share(who) < end:
+                kind = name
+                break
+        if kind in ("freeing", "swapout"):
+            found.append(Actor(kind, target >> order << order, 1 << order))
+        elif kind == "fault":
+            found.append(Actor(kind, target, crowd.orders))
         else:
-            found.append(Actor("fault", target, crowd.orders))
+            found.append(Actor(kind, target, 1 << order if kind == "shmem" else 1))
     return found
 
 
@@ -113,7 +119,7 @@ def play(
             ways = list(getattr(model, pc)(state, a))
             way = ways[share(bits) < fails.get(pc, 0)]
             tell(model, state, a, way, played.count)
-        if pc in ("CHECK", "SUIT", "LOOK_AGAIN") and way.state.actors[a].pc == "FRAME":
+        if pc in ("ARRIVE", "CHECK", "SUIT", "LOOK_AGAIN") and way.state.actors[a].pc == "FRAME":
             since[a] = now
         if pc in ("INSERT", "ADD") and way.state.actors[a].pc in ("CHARGE", "READ"):
             bin = floor(8 * log2(max(1, now - since[a])))
