@@ -7,7 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.race_window.shares import recorded_shares, sampled_shares
+from experiments.race_window.shares import (
+    Fit,
+    Shares,
+    alike,
+    earlier,
+    fit,
+    grid,
+    recorded_shares,
+    recordings,
+    sample_shares,
+    sampled_shares,
+    within,
+)
 from experiments.real_kernel.errors import RecordingError
 from experiments.real_kernel.threads import PHASES, Phase, read_threads
 from jaxswap.race.lanes import ERRORS, Counts, Lanes
@@ -117,6 +129,56 @@ def test_sampled_before_phase_4_counts_no_fallback() -> None:
     assert counts.thrown.sum() > 0 and not any(of_counts(counts).fallback.values())
 
 
+FITS = {
+    ("7.3.4", "64kB-earlier-boot1"): (2**-7.5, 1.1),
+    ("7.3.4", "64kB-earlier-boot2"): (2**-7.5, 1.1),
+    ("7.2.12", "64kB-boot1"): (2**-4.5, 1.3),
+    ("7.2.12", "64kB-boot2"): (2**-5.5, 1.5),
+    ("7.2.12", "64kB-boot3"): (2**-5.0, 1.3),
+    ("7.2.12", "64kB-boot4"): (2**-6.0, 1.3),
+    ("7.3.4", "64kB-boot1"): (2**-3.5, 1.5),
+    ("7.3.4", "64kB-boot2"): (2**-4.5, 1.5),
+    ("7.3.4", "64kB-boot3"): (2**-4.5, 1.5),
+    ("7.3.4", "64kB-boot4"): (2**-5.5, 1.3),
+}
+"""Start and sigma that :func:`fit` finds on each recording; the slow test below finds them."""
+OUTSIDE = ("7.3.4", "64kB-boot1")
+"""The boot with the fewest -EEXIST of all: its own fit has fewer than any other."""
+
+
+def others(one: tuple[str, str], size: str) -> list[Shares]:
+    found = alike(recordings(DATA), size, earlier(one[1]))
+    return [shares for name, its in found.items() if name != one for shares in its]
+
+
+@pytest.mark.parametrize("one", FITS, ids=" ".join)
+def test_with_times_fitted_on_one_recording_shares_lie_in_the_spread_of_the_others(
+    one: tuple[str, str],
+) -> None:
+    sampled = sample_shares(4, *FITS[one])
+    eexist, enoent, _ = within(sampled, others(one, "64kB"))
+    assert enoent and eexist == (one != OUTSIDE)
+
+
+@pytest.mark.parametrize("one", [("7.3.4", "64kB-earlier-boot1"), ("7.2.12", "64kB-boot1")], ids=" ".join)
+def test_of_128_kb_fewer_are_gone_in_lanes_than_in_recordings(one: tuple[str, str]) -> None:
+    start, sigma = FITS[one]
+    of_128, of_64 = (sample_shares(order, start, sigma) for order in (5, 4))
+    recorded = others(one, "16-128kB")
+    assert of_128.enoent / of_128.folios < of_64.enoent / of_64.folios / 2
+    assert of_128.enoent / of_128.checks < min(shares.enoent / shares.checks for shares in recorded)
+
+
+@pytest.mark.slow
+def test_the_fit_of_each_recording() -> None:
+    sampled = grid()
+    found: dict[tuple[str, str], Fit] = {}
+    for early in (True, False):
+        for name, its in alike(recordings(DATA), "64kB", early).items():
+            found[name] = fit(sum(its[1:], its[0]), sampled)
+    assert found == {name: pytest.approx(one) for name, one in FITS.items()}
+
+
 @pytest.mark.parametrize(
     ("break_it", "said"),
     [
@@ -126,6 +188,6 @@ def test_sampled_before_phase_4_counts_no_fallback() -> None:
     ],
 )
 def test_a_recording_cut_off_is_refused(break_it, said: str) -> None:
-    text = gzip.decompress(STORED["7.3.4/64kB-idle-boot2"].read_bytes()).decode()
+    text = gzip.decompress(STORED["7.3.4/64kB-earlier-boot2"].read_bytes()).decode()
     with pytest.raises(RecordingError, match=said):
         read_threads(break_it(text))

@@ -41,6 +41,8 @@ def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ([*RECORD, "--defrag", "sometimes"], "invalid choice"),
         ([*RECORD, "--boots", "0"], "from 1 to 100"),
         ([*RECORD, "--fragment", "half"], "not a size"),
+        (["threads", "--kernel", "7.3.4"], "--out"),
+        (["threads", "--out", "o.txt", "--mthp", "65"], "not a set of mTHP sizes"),
         (["validate", "--kinds", "basic,odd"], "'odd' is none of"),
         (["generate", "--seed", "x", "--out", "w.t"], "not a whole number"),
     ],
