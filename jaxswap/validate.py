@@ -21,8 +21,9 @@ from jaxswap.pressure import (
 )
 from jaxswap.workload import Recording, Workload, read_recording, read_workload
 
-# Recordings of other things: two CPUs at once, the kernel's own test program.
+# Recordings of other things: two CPUs at once, by name or in a folder, and the kernel's own test program.
 APART = ("threads-", "thp_swap_allocator_test-")
+THREADS = "threads"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _recordings(folder: Path) -> list[Path]:
     found = [
         path
         for path in sorted([*folder.rglob("*.txt"), *folder.rglob("*.txt.gz")])
-        if not path.name.startswith(APART)
+        if not path.name.startswith(APART) and path.parent.name != THREADS
     ]
     if not found:
         raise InputError(f"{folder}: no recording KERNEL/NAME.txt or .txt.gz below it")

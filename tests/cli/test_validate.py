@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxswap.cli import main
+from jaxswap.validate import cells, pairs
 from jaxswap.workload import read_recording, write_recording
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
@@ -89,3 +90,11 @@ def test_bad_input_is_one_line(broken, said: str, tmp_path: Path, capsys: Output
     assert main(["validate", str(made)]) == 2
     _, err = capsys.readouterr()
     assert err.count("\n") == 1 and err.startswith("jaxswap: ") and said in err
+
+
+def test_every_stored_recording_is_a_pair_a_cell_or_apart() -> None:
+    """Those of two CPUs at once have another form: `validate` of the whole tree leaves them out."""
+    listed = [recording for _, recording in pairs(DATA)]
+    assert len(listed) > 100 and len(cells(DATA)) > 80
+    threads = sorted(DATA.glob("*/threads/*.txt.gz"))
+    assert threads and not set(threads) & set(listed)
