@@ -13,9 +13,9 @@ import pytest
 
 from tests.sweep.fake import FakeReplay, fake_lane_bytes
 
-# LLVM takes three of every four seconds of compiling. The tests' replays are short: without its optimisations
-# they take longer than they did, and all together a third of the time. test_recordings holds
-# the machine as users compile it, too.
+# LLVM takes most of the time of compiling. Without its optimisations the machine's step compiles in a third
+# of the time and runs three to four times slower, which the short replays of the tests do not notice.
+# test_recordings holds the machine as users compile it, too.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_num_cpu_devices", 2)
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"  # so that main() leaves it, on one CPU too

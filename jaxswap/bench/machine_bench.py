@@ -23,9 +23,11 @@ import numpy as np
 
 from jaxswap.bench.cmachine import CLane, CMachine, available
 from jaxswap.bench.rows import pin, row, rows_of
-from jaxswap.bench.timing import copy_bandwidth, cpu_name, free_memory
+from jaxswap.bench.timing import copy_bandwidth, cpu_name
+from jaxswap.machine import lane_bytes
 from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.lane import Lane
+from jaxswap.machine.memory import bytes_of, free_on
 from jaxswap.sweep.footprint import footprint
 from jaxswap.workload import Kind, Workload, parse_workload, read_workload, recorded, recorded_names
 
@@ -115,10 +117,10 @@ def lane_counts(case: Case) -> list[int]:
     """1, 4, 64 and on by 16, up to MOST_LANES or to where half of the free memory is taken: by the states
     four times over, as a call's input and output and as the bench puts them back.
     """
-    from jaxswap.machine.replay import Replay
+    import jax
 
-    each = _bytes(Replay(case.workload, case.lanes(1)).states)
-    most = min(MOST_LANES, max(1, free_memory() // (8 * each)))
+    each, free = lane_bytes(case.workload, case.lanes(1)[0]), free_on(jax.local_devices())
+    most = MOST_LANES if free is None else min(MOST_LANES, max(1, free // (4 * each)))
     return sorted({1, *itertools.takewhile(lambda lanes: lanes < most, (4 << 4 * k for k in range(8))), most})
 
 
@@ -238,7 +240,7 @@ def _case(case: Case, lanes: int, repeats: int, machine: CMachine | None) -> lis
         if machine is not None:
             spent["C"].append(machine.time(case.workload, c_lanes, 1)[0] / 1e9)
     size, accesses = replay.compiled.lane_operations, case.workload.accesses
-    moved = 2 * _bytes(replay.states) + _bytes((replay.params, replay.program))
+    moved = 2 * bytes_of(replay.states) + bytes_of((replay.params, replay.program))
     found = []
     for variant, times in spent.items():
         median = statistics.median(times)
@@ -253,12 +255,6 @@ def _case(case: Case, lanes: int, repeats: int, machine: CMachine | None) -> lis
             one |= {"compile_time": max(first - median, 0.0), "bytes": moved}
         found.append(one)
     return found
-
-
-def _bytes(tree: object) -> int:
-    import jax
-
-    return sum(x.nbytes for x in jax.tree.leaves(tree))
 
 
 def _same(

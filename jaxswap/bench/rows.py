@@ -9,6 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 
+from jaxswap.bench.timing import available_cores
+
 KEYS: tuple[str, ...] = (
     "name",
     "variant",
@@ -90,4 +92,4 @@ def rows_of(module: str, *arguments: str, environment: Mapping[str, str] | None 
 def pin(cores: int) -> None:
     """Let this process run on so many CPUs only, where the system can do that."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+        os.sched_setaffinity(0, available_cores()[:cores])

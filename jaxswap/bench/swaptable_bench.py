@@ -90,12 +90,6 @@ def _first(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _bytes(tree: object) -> int:
-    import jax
-
-    return sum(x.nbytes for x in jax.tree.leaves(tree))
-
-
 def _equal(what: str, ours, theirs) -> None:
     ours = np.asarray(ours)
     if not np.array_equal(ours, theirs):
@@ -109,6 +103,7 @@ def _groups(
     """By name: timings of each variant, seconds of first calls, bytes that go in and come out."""
     import jax
 
+    from jaxswap.machine.memory import bytes_of
     from jaxswap.swaptable.alloc import alloc_queued, cache_alloc, make_queues, make_requests
     from jaxswap.swaptable.check import add_check
     from jaxswap.swaptable.entry import encode, make_table
@@ -181,7 +176,7 @@ def _groups(
         return jax.block_until_ready(alloc_queued(table, requests, queues))
 
     compiled_alloc = _first(alloc)
-    moved = {"JAX": _bytes((table, requests, queues)) + _bytes(alloc())}
+    moved = {"JAX": bytes_of((table, requests, queues)) + bytes_of(alloc())}
     moved["JAX, queues made before"] = moved["JAX"]
     allocs: dict = {"JAX": (_nothing, alloc), "JAX, queues made before": (_nothing, alloc_ready)}
     library = load_c("alloc.c")

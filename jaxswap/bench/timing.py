@@ -105,15 +105,6 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def free_memory() -> int:
-    """Bytes that can be had without swapping; 0 where the system does not say."""
-    try:
-        with open("/proc/meminfo") as file:
-            return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 0
-
-
 def available_cores() -> list[int]:
     """CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):

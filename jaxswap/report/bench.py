@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxswap.bench.rows import KEYS, SHOWN
-from jaxswap.report.figure import STYLE, WIDTH
+from jaxswap.report.image import WIDTH, write_image
 from jaxswap.report.tables import rows_table
 from jaxswap.workload.files import make_folder, write_atomic
 
@@ -56,13 +55,7 @@ def write_bench(rows: Sequence[Row], folder: Path, lines: Sequence[str]) -> None
     writer.writeheader()
     writer.writerows(drawn)
     write_atomic(folder / "growth.csv", buffer.getvalue().encode(), "figure's data")
-    with matplotlib.rc_context(STYLE):
-        figure = _figure(rows, lines)
-        # no date, so that equal rows give equal files
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            image = io.BytesIO()
-            figure.savefig(image, format=suffix, metadata=metadata)
-            write_atomic(folder / f"growth.{suffix}", image.getvalue(), "figure")
+    write_image(lambda: _figure(rows, lines), folder / "growth")
 
 
 def _series(rows: Sequence[Row]) -> Iterator[tuple[int, str, list[Row]]]:

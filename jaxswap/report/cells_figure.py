@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,10 +25,10 @@ from jaxswap.errors import InputError
 from jaxswap.machine import PROFILES, model_version
 from jaxswap.origin import commit, device, versions
 from jaxswap.pressure import EVENTS, SMALL, Count, HeldCell
+from jaxswap.report.image import WIDTH, write_image
 from jaxswap.report.provenance import said
 from jaxswap.workload.files import write_atomic
 
-WIDTH = 7.0  # inches: two columns of a paper
 LINE = 0.12  # inches a cell
 LINEAR = 0.01  # deviations up to here are drawn to scale, larger ones by their logarithm
 EDGE = 1.0  # what lies farther out is drawn there, as a triangle
@@ -78,22 +77,14 @@ def draw_cells(found: Sequence[HeldCell], stem: Path, command: str) -> Path:
     """Write STEM.png, STEM.pdf and STEM.csv; returns the path of the PNG."""
     rows = sorted((held for held in found if held.cell.boots), key=_order)
     lines = _provenance(rows, command)
-    png = stem.with_name(f"{stem.name}.png")
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(rows, lines)
-        # no date, so that equal runs give equal files
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)
-            drawn = _smaller(buffer) if suffix == "png" else buffer.getvalue()
-            write_atomic(stem.with_name(f"{stem.name}.{suffix}"), drawn, "figure")
+    png = write_image(lambda: _figure(rows, lines), stem, _STYLE, _smaller)
     write_atomic(stem.with_name(f"{stem.name}.csv"), _csv(rows, lines).encode(), "figure's data")
     return png
 
 
-def _smaller(png: io.BytesIO) -> bytes:
+def _smaller(png: bytes) -> bytes:
     """A PNG with a palette: a third of the bytes."""
-    with Image.open(png) as image:
+    with Image.open(io.BytesIO(png)) as image:
         dpi = image.info["dpi"]
         buffer = io.BytesIO()
         image.convert("RGB").quantize(COLORS).save(buffer, format="png", optimize=True, dpi=dpi)

@@ -4,9 +4,7 @@ import csv
 import io
 import textwrap
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
@@ -15,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator
 
+from jaxswap.report.image import WIDTH, write_image
 from jaxswap.report.provenance import provenance
 from jaxswap.report.winners import Winners, winners
 from jaxswap.sweep.finished import Sweep
@@ -22,38 +21,17 @@ from jaxswap.sweep.objective import AXES
 from jaxswap.sweep.result import WorkloadResult
 from jaxswap.workload.files import make_folder, write_atomic
 
-WIDTH = 7.0
-"""Inches: two columns of a paper; one column is 3.33."""
 _COLOURS = "cividis_r"
 _REFERENCE, _SYSFS, _HEURISTIC = "#D55E00", "#0072B2", "#009E73"
-STYLE: dict[Any, Any] = {
-    "font.size": 7,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5,
-    "pdf.fonttype": 42,
-    "figure.dpi": 200,
-}
 
 
 def draw_front(sweep: Sweep) -> Path:
     """Write figures/front.png, .pdf and .csv into the run directory; returns the path of the PNG."""
     folder = sweep.folder / "figures"
     make_folder(folder, "figure")
-    with matplotlib.rc_context(STYLE):
-        figure = _figure(sweep)
-        # no date, so that equal runs give equal files
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)
-            write_atomic(folder / f"front.{suffix}", buffer.getvalue(), "figure")
+    png = write_image(lambda: _figure(sweep), folder / "front")
     write_atomic(folder / "front.csv", _csv(sweep).encode(), "figure's data")
-    return folder / "front.png"
+    return png
 
 
 def _figure(sweep: Sweep) -> Figure:

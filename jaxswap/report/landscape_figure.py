@@ -1,11 +1,9 @@
 """The landscape's figure: a row a mix, a column an occupancy; for each order a bar an age, cut by reason."""
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,9 +11,8 @@ from matplotlib.patches import Patch
 
 from jaxswap.landscape.faults import REASONS, SWAPIN_ORDERS
 from jaxswap.landscape.run import Landscape
-from jaxswap.report.figure import STYLE, WIDTH
+from jaxswap.report.image import WIDTH, write_image
 from jaxswap.swaptable.geometry import SIZE_NAMES
-from jaxswap.workload.files import write_atomic
 
 _COLOURS = {
     "vma_edge": "#BBBBBB",
@@ -30,13 +27,7 @@ _OTHER = "0.2"
 
 def draw_landscape(made: Landscape, lines: Sequence[str], stem: Path, names: Mapping[str, str]) -> None:
     """Write STEM.png and STEM.pdf; the data is in refusals.csv. names: of the reasons."""
-    with matplotlib.rc_context(STYLE):
-        figure = _figure(made, lines, names)
-        # no date, so that equal runs give equal files
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)
-            write_atomic(stem.with_name(f"{stem.name}.{suffix}"), buffer.getvalue(), "figure")
+    write_image(lambda: _figure(made, lines, names), stem)
 
 
 def _figure(made: Landscape, lines: Sequence[str], names: Mapping[str, str]) -> Figure:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxswap.race.lanes import CHECKS, ERRORS, LOCK_STEPS, OCTAVE
 from jaxswap.race.sample import Sampled, window_quantile
+from jaxswap.report.image import write_image
 from jaxswap.report.tables import text_table
 from jaxswap.swaptable.geometry import ERRNO_NAMES, SIZE_NAMES
 from jaxswap.workload.files import make_folder, write_atomic
@@ -130,13 +130,7 @@ def write_sample(cells: Sequence[Sampled], folder: Path, text: str, origin: Sequ
     write_atomic(folder / "sample.csv", _table_csv(_COUNTS, _counts(cells), origin), "result")
     write_atomic(folder / "window.csv", _table_csv(_WINDOW, _windows(cells), origin), "result")
     write_atomic(folder / "figure.csv", _table_csv(_DRAWN, _drawn(cells), origin), "figure's data")
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(cells, origin)
-        # no date, so that equal runs give equal files
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)
-            write_atomic(folder / f"figure.{suffix}", buffer.getvalue(), "figure")
+    write_image(lambda: _figure(cells, origin), folder / "figure", _STYLE)
     write_atomic(folder / "sample.txt", (text + "\n").encode(), "result")
 
 

@@ -5,7 +5,6 @@ import io
 import textwrap
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -13,12 +12,11 @@ from matplotlib.figure import Figure
 
 from jaxswap import __version__
 from jaxswap.origin import commit
-from jaxswap.report.figure import STYLE
+from jaxswap.report.image import WIDTH, write_image
 from jaxswap.workload import Workload
 from jaxswap.workload.files import write_atomic
 from jaxswap.workload.over_time import BLOCK, OverTime, over_time, pages_of
 
-WIDTH = 7.0  # inches: two columns of a paper
 PARTS = 100
 _MAP = (200, 120)  # cells of the map of accesses: in time, in pages
 _BLUE, _RED, _GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -40,15 +38,9 @@ def draw_workload(workload: Workload, stem: Path, command: str) -> Path:
         np.arange(len(page)), place, bins=_MAP, range=((0, max(len(page), 1)), (0, max(len(used), 1)))
     )
     line = said(command)
-    with matplotlib.rc_context(STYLE):
-        figure = _figure(workload, parts, cells, len(used), line)
-        # no date, so that equal runs give equal files
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)
-            write_atomic(stem.with_name(f"{stem.name}.{suffix}"), buffer.getvalue(), "figure")
+    png = write_image(lambda: _figure(workload, parts, cells, len(used), line), stem)
     write_atomic(stem.with_name(f"{stem.name}.csv"), _csv(parts, cells, line).encode(), "figure's data")
-    return stem.with_name(f"{stem.name}.png")
+    return png
 
 
 def _figure(workload: Workload, parts: OverTime, cells: np.ndarray, used: int, line: str) -> Figure:
