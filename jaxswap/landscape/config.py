@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxswap.config import PolicyChoice, format_size, parse_size, read_policies
 from jaxswap.landscape.ageing import Life
-from jaxswap.landscape.faults import SWAPIN_ORDERS, needs_history
+from jaxswap.landscape.faults import SWAPIN_ORDERS, unseen
 from jaxswap.policy import POLICIES
 from jaxswap.policy.own import Own
 from jaxswap.swaptable.geometry import CLUSTER, PAGE_BYTES
@@ -130,10 +130,11 @@ def load_landscape(path: str | os.PathLike[str], overrides: Iterable[str] = ()) 
     asked = top.table("policies", "a table [policies]")
     policies, own = read_policies(Path(path), asked)
     for choice in policies:
-        if needs_history(choice.rule or POLICIES[choice.name]):
+        lacking = unseen(choice.rule or POLICIES[choice.name])
+        if lacking:
+            by = "the faults before" if "memory" in lacking else f"`{lacking[0]}`"
             raise asked.error(
-                choice.name,
-                "goes by the faults before, and a snapshot has none; leave it out, or use a sweep",
+                choice.name, f"goes by {by}, and a snapshot has none; leave it out, or use a sweep"
             )
     top.finish()
     return LandscapeConfig(

@@ -17,8 +17,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.errors import InputError
-from jaxswap.policy import Features, Policy
-from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS
+from jaxswap.policy import Policy
+from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, NEAR, near
 from jaxswap.policy.describe import describe
 from jaxswap.swaptable.alloc import Levels, Requests, alloc_alone, levels_of, passing
 from jaxswap.swaptable.entry import FOLIO, MAX_SLOTS, SHADOW, encode, make_table
@@ -199,9 +199,10 @@ def _requests(slot: UInt32[Array, "n"], orders: Mask) -> Requests:
     return Requests(slot, orders, every, every, jnp.zeros_like(slot))
 
 
-def needs_history(policy: Policy) -> bool:
-    """Whether a heuristic goes by the faults before; what it would decide on a snapshot is then not known."""
-    return "memory" in describe(policy).features
+def unseen(policy: Policy) -> list[str]:
+    """What a heuristic looks at and a snapshot of the swap table does not show: the faults before ("memory"),
+    and features that are not near."""
+    return [name for name in describe(policy).features if name not in NEAR]
 
 
 @jax.jit(static_argnames="policy")
@@ -222,7 +223,7 @@ def answer(
     slot = faults.slot
     tests = lax.optimization_barrier(_tests(faults, mask))
     n = slot.shape[0]
-    seen = Features(
+    seen = near(
         jnp.zeros(n, bool),
         tests.candidates,
         tests.candidates & passing(levels, slot),

@@ -25,6 +25,7 @@ from jaxswap.machine.tables import FOLIO, TABLE
 from jaxswap.machine.tables import HUGE as BLOCK_HUGE
 from jaxswap.machine.work import Gfp, vma_thp_gfp_mask
 from jaxswap.policy import Features, Outcome
+from jaxswap.policy.base import near
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.lanes import load1, surely, when
 
@@ -208,9 +209,19 @@ def begin(
     suitable = once(jnp.where(touch, candidates, table.suitable))
     # Until 7.1 an order that the table refuses is not offered.
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
-    state, orders = heuristic.decide(
-        state, params, Features(touch, offered, suitable, frames.available(state))
-    )
+
+    def look(state: MachineState, seen: Features) -> tuple[Features, MachineState]:
+        distance, recent, state = refault_distance(state, params, shadow, slot)
+        return seen._replace(
+            distance=jnp.where(swapin, distance, 0),
+            recent=swapin & recent,
+            present=row[Plane.PRESENT],
+            swapped=row[Plane.SWAPPED],
+            young=row[Plane.PRESENT] & row[Plane.YOUNG],
+        ), state
+
+    seen = near(touch, offered, suitable, frames.available(state))
+    state, orders = heuristic.decide(state, params, seen, access.page, look)
     tried = once(orders & suitable)
     gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
     top, refused = _top(tried), none
@@ -366,7 +377,9 @@ def end(
     comes_again: the access does, after the fault.
     """
     asked = on & (plan.allowed != 0)
-    state = when(asked, lambda s: _account(s, params, access, plan, refused, got, surely(asked)), state)
+    state = when(
+        asked, lambda s: _account(s, params, access, plan, refused, got, access.page, surely(asked)), state
+    )
 
     def settle(state: MachineState) -> MachineState:
         return settle_block(state, access.page, access.write, plan.huge, plan.block, got, surely(plan.bare))
@@ -555,9 +568,17 @@ def touched(row: rows.Row, pages: Mask, write: Flag, zero: Flag) -> rows.Row:
 
 
 def _account(
-    state: MachineState, params: MachineParams, access: Access, plan: Plan, refused: Mask, got: Lane, on: Flag
+    state: MachineState,
+    params: MachineParams,
+    access: Access,
+    plan: Plan,
+    refused: Mask,
+    got: Lane,
+    page: Lane,
+    on: Flag,
 ) -> MachineState:
-    """Count what was tried and refused, and tell the heuristic."""
+    """Count what was tried and refused, and tell the heuristic. page: of the region, the same in all
+    processes."""
     swapin = plan.swapin & ~access.willneed & on
     refusable = jnp.where(params.rules.filtered, plan.candidates, plan.orders)
     large = once((plan.touch & on) | swapin)
@@ -570,7 +591,7 @@ def _account(
         conflicting = refusable & ~(plan.table.suitable | plan.table.cached | plan.table.zero_flag)
         strange = once(only(_above(conflicting, got), swapin))
     failed = once(refused | lacked | strange | only(conflicts, ~params.rules.filtered))
-    state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), large)
+    state = heuristic.learn(state, params, Outcome(plan.touch, failed, got), page, large)
     unused = once(only(_above(plan.allowed, got), large))
 
     def tell(n: Counts) -> Counts:
@@ -608,15 +629,32 @@ def _account(
     return replace(state, n=count_order(state.n, "anon_fault_alloc", got, plan.touch & on & ~state.oom))
 
 
+def _classic_distance(
+    state: MachineState, params: MachineParams, shadow: Mask, slot: Lane
+) -> tuple[Lane, Flag, MachineState]:
+    """The classic LRU's refault distance of a slot, and workingset_test_recent."""
+    word, state = cgroups.slot_word(state, slot)
+    now, active = cgroups.evictor(state, word & cgroups.BY_ROOT != 0)
+    distance = (now - (shadow >> 1).astype(jnp.int32)) & 0x7FFF_FFFF
+    return distance, distance <= _recent_enough(state, params, active), state
+
+
+def refault_distance(
+    state: MachineState, params: MachineParams, shadow: Mask, slot: Lane
+) -> tuple[Lane, Flag, MachineState]:
+    """Refault distance of a slot and whether it counts as recent, whichever the LRU."""
+    if state.generations is not None:
+        return *generations.distance(state, shadow), state
+    return _classic_distance(state, params, shadow, slot)
+
+
 def _workingset_refault(
     state: MachineState, params: MachineParams, shadow: Mask, pages: Lane, slot: Lane, on: Flag
 ) -> tuple[MachineState, Flag, Flag]:
     """The classic LRU's: (state, starts active, carries the workingset flag)."""
-    age, before = (shadow >> 1).astype(jnp.int32), shadow & 1 == 1
-    word, state = cgroups.slot_word(state, slot)
-    now, active = cgroups.evictor(state, word & cgroups.BY_ROOT != 0)
-    distance = (now - age) & 0x7FFF_FFFF
-    recent = once(on & (distance <= _recent_enough(state, params, active)))
+    before = shadow & 1 == 1
+    _, recent, state = _classic_distance(state, params, shadow, slot)
+    recent = once(on & recent)
     restored = once(recent & before)
     grown = jnp.where(recent, pages, 0)
     n = count(

@@ -363,10 +363,16 @@ def evicted(state: MachineState, flags: Flags, pages: Lane, workingset: Lane, on
     return account(state, EVICTED, jnp.full_like(tier, MAX_NR_TIERS - 1), workingset, on)
 
 
+def distance(state: MachineState, shadow: Mask) -> tuple[Lane, Flag]:
+    """Generations since the eviction that left a shadow, and lru_gen_test_recent."""
+    passed = jnp.abs(of(state).max_seq - (shadow >> 3).astype(jnp.int32))
+    return passed, passed < MAX_NR_GENS
+
+
 def refault(state: MachineState, shadow: Mask, pages: Lane, on: Flag) -> tuple[MachineState, Flag]:
     """lru_gen_refault: (state, whether the folio carries the workingset flag)."""
-    seq, refs, before = (shadow >> 3).astype(jnp.int32), (shadow >> 1).astype(jnp.int32) & 3, shadow & 1 == 1
-    recent = on & (jnp.abs(of(state).max_seq - seq) < MAX_NR_GENS)
+    refs, before = (shadow >> 1).astype(jnp.int32) & 3, shadow & 1 == 1
+    recent = on & distance(state, shadow)[1]
     state = account(state, REFAULTED, tier_of(refs + 1, before), pages, recent)
     restored = recent & before
     grown = jnp.where(restored, pages, 0)

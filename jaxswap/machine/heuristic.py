@@ -1,6 +1,6 @@
 """Asking each lane's own heuristic. One lane takes a real branch; many lanes compute all and select."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +11,40 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxswap.machine.counters import Counts, count
-from jaxswap.machine.state import POLICY_WORDS, Flag, Lane, MachineParams, MachineState, Mask
+from jaxswap.machine.reclaim import limit_of
+from jaxswap.machine.rows import once
+from jaxswap.machine.state import (
+    NO_LIMIT,
+    POLICY_WORDS,
+    Flag,
+    Lane,
+    MachineParams,
+    MachineState,
+    Mask,
+)
 from jaxswap.policy import POLICIES, Features, Outcome
-from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, forget
-from jaxswap.swaptable.lanes import surely, when
+from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Policy, forget, leave
+from jaxswap.policy.describe import looks_further
+from jaxswap.swaptable.lanes import load1, store1, surely, when
 
 assert POLICY_WORDS == MEMORY_WORDS
 
 RULES = tuple(POLICIES.values())
 PARAMS = MOST_PARAMS
+
+
+def of_lanes(asked: Sequence[Policy]) -> tuple[Policy, ...]:
+    """The heuristics that a program has whose lanes ask these: those that look no further, for they cost
+    nothing; all of jaxswap's, if one of the others is asked; and the user's own.
+    """
+    further = any(rule in RULES and looks_further(rule) for rule in asked)
+    known = [rule for rule in RULES if further or not looks_further(rule)]
+    return tuple(dict.fromkeys([*known, *asked]))
+
+
+def remembers(heuristics: Sequence[Policy]) -> bool:
+    """Whether one of them notes something of each 2 MiB block."""
+    return any(rule.note is not leave for rule in heuristics)
 
 
 def _each(number: Lane, branches: list[Callable]) -> Any:
@@ -36,14 +61,30 @@ def _each(number: Lane, branches: list[Callable]) -> Any:
     return jax.tree.map(pick, *answers)
 
 
-def decide(state: MachineState, params: MachineParams, seen: Features) -> tuple[MachineState, Mask]:
-    """The orders a fault tries; asked only where there is a candidate."""
+Look = Callable[[MachineState, Features], tuple[Features, MachineState]]
+
+
+def decide(
+    state: MachineState, params: MachineParams, seen: Features, page: Lane, look: Look
+) -> tuple[MachineState, Mask]:
+    """The orders a fault tries; asked only where there is a candidate.
+
+    seen: the near features. page: of the region, the same in all processes. look: adds to them what depends
+    on the machine; only a program with a heuristic that looks further asks it.
+    """
     asked = seen.candidates != 0
+    near = seen
     rule_params, memory = params.policy_params, state.memory
 
     def ask(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
         state, _ = carry
-        asked = surely(seen.candidates != 0)
+        asked, seen = surely(near.candidates != 0), near
+        if any(looks_further(rule) for rule in params.heuristics):
+            seen, state = look(state, near)
+            seen = once(seen._replace(page=page & 511, **_room(state, params)))
+        if state.noted is not None:
+            block, noted = load1(state.noted, page >> 9)
+            seen, state = seen._replace(block=block), replace(state, noted=noted)
         asking = [lambda r=rule: r.decide(rule_params, memory, seen) for rule in params.heuristics]
         decision = _each(params.policy, asking)
         state = replace(state, memory=jnp.where(asked[None], decision.memory, memory))
@@ -58,8 +99,20 @@ def decide(state: MachineState, params: MachineParams, seen: Features) -> tuple[
     return when(asked, ask, (state, jnp.zeros_like(seen.candidates)))
 
 
-def learn(state: MachineState, params: MachineParams, outcome: Outcome, on: Flag) -> MachineState:
-    """Tell the heuristics that learn what became of a fault."""
+def _room(state: MachineState, params: MachineParams) -> dict[str, Lane]:
+    """Features of the cgroup that will be charged, and of the devices."""
+    limit = limit_of(state, params)
+    left = jnp.maximum(limit - state.used - state.stock, 0)
+    used, total = state.clusters.total - state.clusters.free, state.clusters.total
+    return {
+        "headroom": jnp.where(limit == NO_LIMIT, NO_LIMIT, left),
+        "fill": used * 64 // jnp.maximum(total, 1),
+    }
+
+
+def learn(state: MachineState, params: MachineParams, outcome: Outcome, page: Lane, on: Flag) -> MachineState:
+    """Tell the heuristics that learn what became of a fault. page: as for `decide`."""
+    state = _note(state, params, outcome, page, on)
     rule_params, memory = params.policy_params, state.memory
     learns = jnp.asarray(np.array([rule.learn is not forget for rule in params.heuristics]))[params.policy]
 
@@ -71,3 +124,20 @@ def learn(state: MachineState, params: MachineParams, outcome: Outcome, on: Flag
         return jnp.where(on[None], learned, memory)
 
     return replace(state, memory=when(on & learns, tell, memory))
+
+
+def _note(state: MachineState, params: MachineParams, outcome: Outcome, page: Lane, on: Flag) -> MachineState:
+    """Let those that note something of a block do so."""
+    if state.noted is None:
+        return state
+    notes = jnp.asarray(np.array([rule.note is not leave for rule in params.heuristics]))[params.policy] & on
+
+    def tell(noted: Array) -> Array:
+        block, noted = load1(noted, page >> 9)
+        new = _each(
+            params.policy,
+            [lambda r=rule: r.note(params.policy_params, block, outcome) for rule in params.heuristics],
+        )
+        return store1(noted, page >> 9, new, surely(notes))
+
+    return replace(state, noted=when(notes, tell, state.noted))

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxswap.errors import InputError
 from jaxswap.frames import Frames, buddyinfo_text, frames_text
-from jaxswap.machine.heuristic import PARAMS, RULES
+from jaxswap.machine.heuristic import PARAMS, of_lanes
 from jaxswap.machine.profile import Profile
 from jaxswap.machine.rules import rules_of
 from jaxswap.machine.state import NO_LIMIT, Defrag, MachineParams
@@ -271,7 +271,7 @@ def params_of(
     slots: of swap that there are. cgroups: that the workload names; room: for so many, the root included.
     """
     masks = [lane.masks() for lane in lanes]
-    heuristics = tuple(dict.fromkeys([*RULES, *(lane.heuristic for lane in lanes)]))
+    heuristics = of_lanes([lane.heuristic for lane in lanes])
     values = [lane.parameters() for lane in lanes]
     switches = [lane.switch for lane in lanes]
     limits, highs, swaps = (

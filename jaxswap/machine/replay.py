@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
-from jaxswap.machine import cgroups, counters, frames, generations, observe, settings
+from jaxswap.machine import cgroups, counters, frames, generations, heuristic, observe, settings
 from jaxswap.machine.lane import PAGE, Lane, params_of
 from jaxswap.machine.memory import COPIES, bytes_of, check_memory
 from jaxswap.machine.profile import PROFILES, model_version
@@ -278,6 +278,7 @@ class Replay:
         params = params_of(
             filled, PROFILES[profile], int(swapped_on.free[0]), workload.cgroups, self.compiled.cgroups
         )
+        remembers = heuristic.remembers(params.heuristics)
         params = jax.tree.map(self._grouped, params)
         start = jax.tree.map(
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
@@ -292,6 +293,9 @@ class Replay:
         start = replace(
             start, settings=np.moveaxis(booted, 0, 1), frames=page_frames, clock=phase, ended=phase
         )
+        if remembers:
+            blocks = room(self.workload.npages) // 512 + SPARE
+            start = replace(start, noted=np.zeros((self.groups, blocks, self.width), np.int32))
         if start.sharing is not None:
             start = replace(start, sharing=shared_devices.online(start.sharing, devices_of_all, zswap != 0))
         self.states: MachineState = jax.device_put(start, spread)

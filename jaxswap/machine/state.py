@@ -175,7 +175,8 @@ class MachineState:
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
     one.
-    frames: None where there is always one. cgroups: None where all processes are in one.
+    frames: None where there is always one. cgroups: None where all processes are in one. noted: what the
+    heuristic notes of each 2 MiB block of the region; None where none does.
     """
 
     cpu: Lane
@@ -219,6 +220,7 @@ class MachineState:
     sharing: "Sharing | None" = None
     frames: "PageFrames | None" = None
     cgroups: "Cgroups | None" = None
+    noted: Int32[Array, "blocks L"] | None = None
 
 
 def room(pages: int) -> int:

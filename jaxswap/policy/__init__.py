@@ -1,5 +1,6 @@
 """Order-selection heuristics: pure functions from parameters and the features of a fault to an order mask."""
 
+from jaxswap.policy.around import AROUND
 from jaxswap.policy.base import (
     MEMORY_WORDS,
     Decision,
@@ -10,12 +11,16 @@ from jaxswap.policy.base import (
     Params,
     Policy,
     highest,
+    lowest,
     offer,
+    size,
     up_to,
 )
+from jaxswap.policy.linear import LINEAR
+from jaxswap.policy.outcomes import OUTCOMES
 from jaxswap.policy.rules import RULES
 
-POLICIES: dict[str, Policy] = {rule.name: rule for rule in RULES}
+POLICIES: dict[str, Policy] = {rule.name: rule for rule in (*RULES, *AROUND, *OUTCOMES, LINEAR)}
 
 __all__ = [
     "MEMORY_WORDS",
@@ -28,6 +33,8 @@ __all__ = [
     "Params",
     "Policy",
     "highest",
+    "lowest",
     "offer",
+    "size",
     "up_to",
 ]

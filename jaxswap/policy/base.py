@@ -14,7 +14,7 @@ Flag = Bool[Array, " L"]
 Memory = Int32[Array, "words L"]
 Params = Int32[Array, "params L"]
 
-MOST_PARAMS = 4
+MOST_PARAMS = 8
 MEMORY_WORDS = 8
 
 
@@ -25,12 +25,42 @@ class Features(NamedTuple):
     (sysfs, VMA, alignment and PTE tests passed; never 0 or 1). suitable: those of them for which the add
     check of the swap table would succeed now (reading it costs slots). frames: all orders for which there is
     a free block of page frames now; all orders where frames are not modelled.
+
+    page: of its 2 MiB block, 0 to 511. headroom: pages that memory.max leaves the cgroup to charge
+    (memory.max - memory.current), at least 0; 2^30 where there is no limit. fill: slots of all swap devices
+    in use, in 64ths. distance: refault distance of the slot (in pages evicted since; with the multi-gen LRU
+    in generations), 0 at a first touch; recent: whether the kernel calls it so (workingset_test_recent). Both
+    cost the shadow, one slot. present, swapped, young: of the 32 aligned PTEs around the page, bit i for the
+    i-th; a PTE looked at is a PTE read. block: what the heuristic noted of the 2 MiB block (`Policy.note`),
+    of the same address in all processes; 0 at first.
     """
 
     first_touch: Flag
     candidates: Mask
     suitable: Mask
     frames: Mask
+    page: Lane
+    headroom: Lane
+    fill: Lane
+    distance: Lane
+    recent: Flag
+    present: Mask
+    swapped: Mask
+    young: Mask
+    block: Lane
+
+
+NEAR = ("first_touch", "candidates", "suitable", "frames")
+"""The features that the fault handler has found anyway; what only these decide needs no others computed."""
+
+
+def near(first_touch: Flag, candidates: Mask, suitable: Mask, frames: Mask) -> Features:
+    """Features of which only the near ones are known; the others are 0."""
+    none, no = jnp.zeros(candidates.shape, jnp.int32), jnp.zeros(candidates.shape, bool)
+    empty = jnp.zeros(candidates.shape, jnp.uint32)
+    return Features(
+        first_touch, candidates, suitable, frames, none, none, none, none, no, empty, empty, empty, none
+    )
 
 
 class Decision(NamedTuple):
@@ -72,9 +102,18 @@ def forget(params: Params, memory: Memory, outcome: Outcome) -> Memory:
     return memory
 
 
+def leave(params: Params, block: Lane, outcome: Outcome) -> Lane:
+    """Note nothing of the block."""
+    return block
+
+
 @dataclass(frozen=True)
 class Policy:
-    """A heuristic: `decide` is asked once a fault that has candidates, `learn` is told what came of it."""
+    """A heuristic: `decide` is asked once a fault that has candidates, `learn` is told what came of it.
+
+    note: likewise told; returns the word of the fault's 2 MiB block (`Features.block`). c: the rule as C, to
+    read, not to compile.
+    """
 
     name: str
     doc: str
@@ -82,6 +121,8 @@ class Policy:
     learn: Callable[[Params, Memory, Outcome], Memory] = forget
     params: tuple[Param, ...] = ()
     expressible_in_sysfs: bool = False
+    note: Callable[[Params, Lane, Outcome], Lane] = leave
+    c: str = ""
 
 
 def up_to(order: Lane) -> Mask:
@@ -92,3 +133,13 @@ def up_to(order: Lane) -> Mask:
 def highest(mask: Mask) -> Lane:
     """Highest order of a mask; -1 for an empty one."""
     return 31 - lax.clz(mask).astype(jnp.int32)
+
+
+def lowest(mask: Mask) -> Lane:
+    """Lowest order of a mask; -1 for an empty one."""
+    return highest(mask & -mask)
+
+
+def size(mask: Mask) -> Lane:
+    """How many a mask has."""
+    return lax.population_count(mask).astype(jnp.int32)

@@ -1,17 +1,19 @@
 """What a heuristic looks at and what it reads for that, found by tracing and trying it, not by its word."""
 
+import functools
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
-from jaxswap.policy.base import MOST_PARAMS, Features, Param, Policy, forget
+from jaxswap.policy.base import MOST_PARAMS, NEAR, Features, Param, Policy, forget, leave
 from jaxswap.policy.probes import features, memory_of
 
 
 @dataclass(frozen=True)
 class Description:
     """features: those of Features that its answer depends on, "memory" too. learns: it is told outcomes.
+    c: the rule as C.
     ptes, slots: the least and the most read for one decision, over the faults of jaxswap.policy.probes and
     with default parameters.
     """
@@ -23,6 +25,7 @@ class Description:
     learns: bool
     ptes: tuple[int, int]
     slots: tuple[int, int]
+    c: str
 
 
 def describe(policy: Policy) -> Description:
@@ -38,10 +41,18 @@ def describe(policy: Policy) -> Description:
         policy.doc,
         policy.params,
         _features(policy, seen),
-        policy.learn is not forget,
+        policy.learn is not forget or policy.note is not leave,
         (int(decision.ptes.min()), int(decision.ptes.max())),
         (int(decision.slots.min()), int(decision.slots.max())),
+        policy.c,
     )
+
+
+@functools.cache
+def looks_further(policy: Policy) -> bool:
+    """Whether it looks at more than the fault handler has found anyway, or notes something of a block."""
+    looks_at = set(_features(policy, features())) - {"memory", *NEAR}
+    return bool(looks_at) or policy.note is not leave
 
 
 def _features(policy: Policy, seen: Features) -> tuple[str, ...]:

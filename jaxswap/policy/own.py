@@ -58,6 +58,7 @@ def load_own(path: Path, name: str) -> Own:
     policy = replace(found, name=name)
     _check_signature(path, "decide", policy.decide, ("params", "memory", "seen"))
     _check_signature(path, "learn", policy.learn, ("params", "memory", "outcome"))
+    _check_signature(path, "note", policy.note, ("params", "block", "outcome"))
     for lanes in (1, 3):
         _check_shapes(path, policy, lanes)
     _check_lanes(path, policy)
@@ -164,6 +165,8 @@ def _check_shapes(path: Path, policy: Policy, lanes: int) -> None:
         _check_array(path, f"decide returns {field}", getattr(decided, field), dtype, shape)
     learned = _traced(path, "learn", policy.learn, params, memory, outcome)
     _check_array(path, "learn returns", learned, "int32", words)
+    noted = _traced(path, "note", policy.note, params, memory[0], outcome)
+    _check_array(path, "note returns", noted, "int32", (lanes,))
 
 
 def _traced(path: Path, what: str, function: Callable, *arguments: Any) -> Any:
@@ -192,12 +195,17 @@ def _check_lanes(path: Path, policy: Policy) -> None:
     """A lane's answer may depend on its own arguments only: how many go together is the device's choice."""
     # numpy: taking a lane out of an array of JAX would be a program for each lane
     seen, after = jax.device_get((features(), outcomes()))
-    for what, function, given in (("decide", policy.decide, seen), ("learn", policy.learn, after)):
+    for what, function, given in (
+        ("decide", policy.decide, seen),
+        ("learn", policy.learn, after),
+        ("note", policy.note, after),
+    ):
         lanes = given.first_touch.shape[0]
         params = np.zeros((MOST_PARAMS, lanes), np.int32)
         for row, param in enumerate(policy.params):
             params[row] = np.linspace(param.low, param.high, lanes).astype(np.int32)
-        arguments = (params, np.zeros((MEMORY_WORDS, lanes), np.int32), given)
+        kept = np.zeros(lanes if what == "note" else (MEMORY_WORDS, lanes), np.int32)
+        arguments = (params, kept, given)
         asked = jax.jit(function)
         together = jax.device_get(asked(*arguments))
         for lane in range(lanes):

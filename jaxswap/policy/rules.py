@@ -1,4 +1,4 @@
-"""The heuristics, ten lines each."""
+"""Heuristics that go by what the fault handler knows anyway, ten lines each."""
 
 import jax.numpy as jnp
 
@@ -69,18 +69,52 @@ RULES = (
         "every order sysfs and the tests of the fault allow, from the top",
         _kernel,
         expressible_in_sysfs=True,
+        c="return candidates;",
     ),
-    Policy("never", "swap-in at order 0 only; first touch as the kernel", _never),
-    Policy("cap", "swap-in at orders up to `order`; first touch as the kernel", _cap, params=(_ORDER,)),
-    Policy("single", "swap-in at `order` or 0; first touch as the kernel", _single, params=(_ORDER,)),
+    Policy("never", "swap-in at order 0 only; first touch as the kernel", _never, c="return 0;"),
+    Policy(
+        "cap",
+        "swap-in at orders up to `order`; first touch as the kernel",
+        _cap,
+        params=(_ORDER,),
+        c="return candidates & GENMASK(order, 0);",
+    ),
+    Policy(
+        "single",
+        "swap-in at `order` or 0; first touch as the kernel",
+        _single,
+        params=(_ORDER,),
+        c="return candidates & BIT(order);",
+    ),
     Policy(
         "backoff",
         "after a failure sit out 2, 4 .. 2^limit faults of that path at order 0, until a large folio is got",
         _backoff,
         _backoff_learn,
         (Param("limit", 6, 1, 16, "log2 of the longest wait, in faults"),),
+        c="""\
+/* wait, level: static, of this path: first touch or swap-in */
+if (wait) {
+    wait--;
+    return 0;
+}
+return candidates;
+/* after the fault */
+if (failed) {
+    level = min(level + 1, limit);
+    wait = 1 << level;
+} else if (got) {
+    level = 0;
+}""",
     ),
     Policy(
-        "lookahead", "read the swap table first and offer only orders the add check would pass", _lookahead
+        "lookahead",
+        "read the swap table first and offer only orders the add check would pass",
+        _lookahead,
+        c="""\
+for_each_set_bit(order, &candidates, PMD_ORDER)
+    if (__swap_cache_add_check(si, round_down(slot, 1 << order), 1 << order))
+        __clear_bit(order, &candidates);
+return candidates;""",
     ),
 )

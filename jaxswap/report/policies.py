@@ -37,6 +37,7 @@ def policies_json(described: Sequence[Description]) -> list[dict[str, Any]]:
             "ptes_read": list(one.ptes),
             "slots_read": list(one.slots),
             "params": [param._asdict() for param in one.params],
+            "c": one.c,
         }
         for one in described
     ]

@@ -21,7 +21,7 @@ from jaxswap.landscape.faults import (
     answer,
     each_order,
     make_snapshot,
-    needs_history,
+    unseen,
 )
 from jaxswap.policy import POLICIES
 from jaxswap.policy.base import MOST_PARAMS
@@ -131,7 +131,8 @@ class Twin:
                 if not swap_cache.swap_cache_add_check(cluster, offset, 1 << order, second=False).error:
                     ok |= candidates & 1 << order
             params = POLICY_PARAMS[name]
-            orders, _, slots = policies.POLICIES[name].decide(params, [0] * 8, False, candidates, ok)
+            seen = policies.Seen(False, candidates, ok)
+            orders, _, slots = policies.POLICIES[name].decide(params, [0] * 8, seen)
             orders &= candidates
         refused["policy"] = candidates & ~orders
         outcome = self.alloc(i, orders | 1)
@@ -191,8 +192,11 @@ def test_each_order_alone_is_refused_for_its_first_reason(seed: int) -> None:
         assert counts[row].tolist() == list(wanted.values()), order
 
 
-def test_heuristics_that_go_by_history_are_known() -> None:
-    assert [name for name, policy in POLICIES.items() if needs_history(policy)] == ["backoff"]
+def test_heuristics_that_go_by_what_a_snapshot_does_not_show_are_known() -> None:
+    able = [name for name, policy in POLICIES.items() if not unseen(policy)]
+    assert able == ["kernel", "never", "cap", "single", "lookahead"]
+    assert unseen(POLICIES["backoff"]) == ["memory"]
+    assert unseen(POLICIES["headroom"]) == ["headroom"]
 
 
 FALSE = np.zeros(4, bool)

@@ -301,7 +301,7 @@ def of_machine(
         "swap": of_jax(state.clusters, devices),
         "tables": [(int(t) // blocks, int(t) % blocks) for t in tables],
         "huge": [(int(t) // blocks, int(t) % blocks) for t in huge],
-        "memory": np.asarray(state.memory)[:4, 0].tolist(),
+        "memory": np.asarray(state.memory)[:, 0].tolist(),
         "scalars": scalars,
         "deferred": _deferred(state, numbers, groups),
         **_readahead_of_machine(state, groups),

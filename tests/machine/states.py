@@ -208,7 +208,7 @@ def of_machine(state: MachineState, npages: int) -> dict[str, Any]:
         "swap": full_sorted(of_jax(state.clusters, 1)),
         "tables": np.flatnonzero(tables == TABLE).tolist(),
         "huge": np.flatnonzero(tables == HUGE).tolist(),
-        "memory": np.asarray(state.memory)[:4, 0].tolist(),
+        "memory": np.asarray(state.memory)[:, 0].tolist(),
         "scalars": scalars,
     }
 

@@ -1,6 +1,7 @@
 """The JAX machine equals the plain-Python one: every page, list, cluster and counter."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from jaxswap.machine.lane import DEFRAG
 from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
+from jaxswap.policy.describe import looks_further
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.states import differences, of_machine, of_reference
 from tests.machine.workloads import TORN_PAGES, random_text, torn_text
@@ -64,10 +66,14 @@ def run_reference(workload: Workload, machine: Machine, start: int = 0, stop: in
         runner.step(i)
 
 
-def random_lane(rng: random.Random, limited: bool) -> Lane:
+NEAR = [name for name, rule in POLICIES.items() if not looks_further(rule)]
+"""Heuristics that share a program; the others are tested in test_heuristics.py."""
+
+
+def random_lane(rng: random.Random, limited: bool, policies: Sequence[str] = NEAR) -> Lane:
     sizes = [16, 32, 64, 128, 256, 1024, 2048]
     mthp = " ".join(f"{size}{rng.choice(['', '', 'm'])}" for size in sizes if rng.random() < 0.5)
-    policy = rng.choice(list(POLICIES))
+    policy = rng.choice(policies)
     params = {param.name: rng.randint(param.low, min(param.high, 8)) for param in POLICIES[policy].params}
     swap = rng.choice([700, 1100, 1536, 2600, 8000]) * 4096
     lane = Lane(mthp, policy, params, swap=swap)

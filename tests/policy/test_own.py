@@ -11,6 +11,7 @@ from jaxswap.config import load_config
 from jaxswap.errors import InputError
 from jaxswap.machine import Lane
 from jaxswap.policy import POLICIES
+from jaxswap.policy.base import leave
 from jaxswap.policy.own import load_own
 from jaxswap.sweep.finished import Sweep, read_sweep
 from jaxswap.sweep.space import candidates
@@ -142,6 +143,34 @@ def test_annotations_do_not_clutter_the_message(tmp_path: Path) -> None:
         load_own(tmp_path / "climb.py", "climb")
 
 
+NOTES = """
+from jaxswap.policy import Policy, offer
+
+
+def _all(params, memory, seen):
+    return offer(seen.candidates, memory)
+
+
+def _note(params, block, outcome):
+    return {}
+
+
+notes = Policy("notes", "the kernel's, with a word for each block", _all, note=_note)
+"""
+
+
+def test_what_a_heuristic_notes_of_a_block_is_checked_too(tmp_path: Path) -> None:
+    file = tmp_path / "notes.py"
+    file.write_text(NOTES.format("block + outcome.got"))
+    assert load_own(file, "notes").policy.note is not leave
+    file.write_text(NOTES.format("block + 0.5"))
+    with pytest.raises(InputError, match=r"note returns float32\[1\] for 1 lane; make it int32\[1\]"):
+        load_own(file, "notes")
+    file.write_text(NOTES.format("block + outcome.got.sum()"))
+    with pytest.raises(InputError, match="note answers otherwise for a lane alone than beside others"):
+        load_own(file, "notes")
+
+
 def test_a_changed_file_is_another_run(
     config_file: Path, fake: FakeReplay, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +199,7 @@ def test_policies_of_a_config(config_file: Path, capsys: pytest.CaptureFixture[s
         "ptes_read": [0, 0],
         "slots_read": [0, 512],
         "params": [],
+        "c": "",
     }
     assert found["cap"]["params"] == [
         {"name": "order", "default": 4, "low": 2, "high": 8, "doc": POLICIES["cap"].params[0].doc}
@@ -181,8 +211,9 @@ def test_policies_of_a_config(config_file: Path, capsys: pytest.CaptureFixture[s
 def test_policies_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policies"]) == 0
     out = capsys.readouterr().out
+    width = max(map(len, POLICIES))
     for rule in POLICIES.values():
-        assert f"{rule.name:<9}  {rule.doc}" in out
+        assert f"{rule.name:<{width}}  {rule.doc}" in out
     assert "order = 2 .. 8, default 4" in out and "0 .. 512" in out
     assert max(map(len, out.splitlines())) <= 120
 

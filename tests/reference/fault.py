@@ -172,7 +172,7 @@ def first_touch(m: Machine, process: Process, v: int, vma: Vma) -> None:
         base = v >> o << o
         if within >> o & 1 and any(q.state != "none" for q in pages[base : base + (1 << o)]):
             gaps |= 1 << o
-    mask = m.decide(True, within & ~gaps, 0)
+    mask = m.decide(process, v, process.cgroup, True, within & ~gaps, within & ~gaps)
     got, frame, failed = 0, None, {"frame": 0, "charge": 0}
     for o in ORDERS:
         if mask >> o & 1:
@@ -186,7 +186,8 @@ def first_touch(m: Machine, process: Process, v: int, vma: Vma) -> None:
             failed[why] |= 1 << o
     if frame is None:
         frame = m.small_folio(process.cgroup)
-    m.learn(True, failed["frame"] | failed["charge"], got)
+    if permitted:
+        m.learn(v, True, failed["frame"] | failed["charge"], got)
     reasons = {
         "vma_edge": permitted & ~within,
         "pte_gap": gaps,

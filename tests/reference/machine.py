@@ -32,12 +32,12 @@ from jaxswap.machine.profile import PROFILES, Profile
 
 from . import memcg, mglru
 from .cgroup import NO_LIMITS, Cgroup, Limits
-from .folio import ORDERS, Folio, Page, Process, Vma, size_name
+from .folio import BLOCK, ORDERS, Folio, Page, Process, Vma, size_name
 from .frames import Frames, Plenty
 from .lru import Batches, Lists
 from .memcg import KERNEL_PAGES, STOCK
 from .mglru import Generations
-from .policies import POLICIES
+from .policies import POLICIES, Seen
 from .slots import Device, SwapDevice
 from .slots_6_12 import SwapDevice612
 from .swap import Swap
@@ -112,7 +112,8 @@ class Machine:
         self.zswap_slots: set[tuple[int, int]] = set()
         self.anon_vmas = 0
         self.oom = False
-        self.policy_memory = [0] * 4
+        self.policy_memory = [0] * 8
+        self.policy_blocks: Counter[int] = Counter()
 
     def _swapon(self, devices: Sequence[Device]) -> list[SwapDevice]:
         kind = SwapDevice612 if self.profile.device_hints else SwapDevice
@@ -262,19 +263,47 @@ class Machine:
         if self.profile.counts_fallback:
             self.n[f"{size_name(order)}/{name}"] += 1
 
-    def decide(self, first_touch: bool, candidates: int, ok: int) -> int:
-        """Ask the heuristic which of the candidate orders to try."""
+    def decide(
+        self, process: Process, v: int, cgroup: Cgroup, first_touch: bool, candidates: int, ok: int
+    ) -> int:
+        """Ask the heuristic which of the candidate orders to try. cgroup: that will be charged."""
         if not candidates:
             return 0
-        mask, ptes, slots = POLICIES[self.policy].decide(
-            self.policy_params, self.policy_memory, first_touch, candidates, ok
-        )
+        seen = self._look(process, v, cgroup, first_touch, candidates, ok)
+        mask, ptes, slots = POLICIES[self.policy].decide(self.policy_params, self.policy_memory, seen)
         self.n["read_ptes"] += ptes
         self.n["read_slots"] += slots
         return mask & candidates
 
-    def learn(self, first_touch: bool, failed: int, got: int) -> None:
-        POLICIES[self.policy].learn(self.policy_params, self.policy_memory, first_touch, failed, got)
+    def _look(
+        self, process: Process, v: int, cgroup: Cgroup, first_touch: bool, candidates: int, ok: int
+    ) -> Seen:
+        """What the heuristic may look at."""
+        distance, recent = (0, False) if first_touch else memcg.refault_distance(self, process.pages[v])
+        limit = 1 << 30 if cgroup.limits.limit is None else cgroup.limits.limit
+        near = list(enumerate(process.pages[v & -32 : (v & -32) + 32]))
+        present = [(i, page) for i, page in near if page.state == "present"]
+        return Seen(
+            first_touch,
+            candidates,
+            ok,
+            page=v % BLOCK,
+            headroom=limit if limit == 1 << 30 else max(limit - cgroup.current, 0),
+            fill=(self.swap.total - self.swap.free_slots) * 64 // self.swap.total,
+            distance=distance,
+            recent=recent,
+            present=sum(1 << i for i, _ in present),
+            swapped=sum(1 << i for i, page in near if page.state == "swapped"),
+            young=sum(1 << i for i, page in present if page.young),
+            block=self.policy_blocks[v // BLOCK],
+        )
+
+    def learn(self, v: int, first_touch: bool, failed: int, got: int) -> None:
+        """Tell the heuristic what came of a fault for which there was an order."""
+        rule, params = POLICIES[self.policy], self.policy_params
+        rule.learn(params, self.policy_memory, first_touch, failed, got)
+        block = self.policy_blocks[v // BLOCK]
+        self.policy_blocks[v // BLOCK] = rule.note(params, block, first_touch, failed, got)
 
     def final_counters(self) -> Counter[str]:
         """The counters, with the pages that are still in memory judged as if they left now."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import deferred, mglru, reclaim
 from .cgroup import Cgroup
-from .folio import Folio, Vma
+from .folio import Folio, Page, Vma
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -51,10 +51,9 @@ def refault(m: Machine, folio: Folio, shadow: tuple) -> None:
         mglru.refault(m, folio, shadow)
         return
     cgroup = folio.memcg
-    age, workingset, evictor = shadow
+    workingset = shadow[1]
     m.count(cgroup, "workingset_refault_anon", folio.nr)
-    distance = (evictor.age - age) & 0x7FFF_FFFF
-    if distance > (m.active_at_flush(evictor) if m.swap.left(evictor) else 0):
+    if not distance_of(m, shadow)[1]:
         return
     folio.active = True
     age_nonresident(m, cgroup, folio.nr)
@@ -64,6 +63,21 @@ def refault(m: Machine, folio: Folio, shadow: tuple) -> None:
         folio.workingset = True
         m.count(cgroup, "workingset_restore_anon", folio.nr)
         note_cost(m, cgroup, BATCH * folio.nr)
+
+
+def distance_of(m: Machine, shadow: tuple) -> tuple[int, bool]:
+    """Refault distance, and workingset_test_recent; of the classic LRU."""
+    age, _, evictor = shadow
+    distance = (evictor.age - age) & 0x7FFF_FFFF
+    return distance, distance <= (m.active_at_flush(evictor) if m.swap.left(evictor) else 0)
+
+
+def refault_distance(m: Machine, page: Page) -> tuple[int, bool]:
+    """The same of the slot of a swapped page, whichever the LRU."""
+    cluster, i = m.swap.devices[page.device].at(page.slot)
+    if m.lru == "mglru":
+        return mglru.distance_of(cluster.memcg[i], cluster.shadow[i])
+    return distance_of(m, cluster.shadow[i])
 
 
 class Gfp(NamedTuple):

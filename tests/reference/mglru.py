@@ -491,13 +491,19 @@ def eviction(folio: Folio) -> tuple[int, int, bool]:
     return lists.min_seq[ANON], max(refs - 1, 0), folio.workingset
 
 
+def distance_of(cgroup: Cgroup, shadow: tuple[int, int, bool]) -> tuple[int, bool]:
+    """Generations since the eviction, and lru_gen_test_recent."""
+    distance = abs(cgroup.lists.max_seq - shadow[0])
+    return distance, distance < MAX_GENS
+
+
 def refault(m: Machine, folio: Folio, shadow: tuple[int, int, bool]) -> None:
     """lru_gen_refault."""
     cgroup = folio.memcg
     lists = cgroup.lists
-    seq, refs, workingset = shadow
+    _, refs, workingset = shadow
     m.count(cgroup, "workingset_refault_anon", folio.nr)
-    if abs(lists.max_seq - seq) >= MAX_GENS:
+    if not distance_of(cgroup, shadow)[1]:
         return
     lists.refaulted[tier_of(refs + 1, workingset)] += folio.nr
     if workingset:

@@ -93,7 +93,8 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
         offered = ok
     else:
         offered = fitting
-    mask = m.decide(False, offered, ok)
+    memcg = m.swap.memcg((page.device, page.slot))
+    mask = m.decide(process, v, memcg, False, offered, ok)
     reasons |= {
         "vma_edge": permitted & ~within,
         "alignment": within & ~aligned,
@@ -102,7 +103,6 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
     }
     got = failed = 0
     frame = None
-    memcg = m.swap.memcg((page.device, page.slot))
     for o in ORDERS:
         if not mask >> o & 1:
             continue
@@ -121,7 +121,8 @@ def synchronous(m: Machine, process: Process, v: int, vma: Vma, past_cache: bool
         failed |= 1 << o
     if frame is None:
         frame = m.small_folio(memcg)
-    m.learn(False, failed, got)
+    if permitted:
+        m.learn(v, False, failed, got)
     m.refused("swapin", reasons, got)
     if frame is None or m.oom:
         return None

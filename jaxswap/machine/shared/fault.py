@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from jaxswap.machine import cgroups, frames, heuristic, lru, tables
 from jaxswap.machine.counters import count, count_order
@@ -24,6 +24,7 @@ from jaxswap.machine.fault import (
     _between,
     _choose,
     _Table,
+    refault_distance,
 )
 from jaxswap.machine.huge import TOP, wanted
 from jaxswap.machine.reclaim import try_charge
@@ -55,6 +56,7 @@ from jaxswap.machine.shared.state import (
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask
 from jaxswap.machine.work import vma_thp_gfp_mask, work_of
 from jaxswap.policy import Features
+from jaxswap.policy.base import near
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import load, load1, repeat, store1, surely, when
 
@@ -133,8 +135,23 @@ def begin(
         checked = checked._replace(suitable=checked.suitable & _of_one_cgroup(state, slot, swapin))
     suitable = once(jnp.where(touch, candidates, checked.suitable))
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
-    seen = Features(touch, offered, suitable, frames.available(state))
-    state, orders = heuristic.decide(state, params, seen)
+
+    def look(state: MachineState, seen: Features) -> tuple[Features, MachineState]:
+        shadow, shadows = load1(state.shadows, slot)
+        distance, recent, state = refault_distance(replace(state, shadows=shadows), params, shadow, slot)
+        words, pages = load(sharing.of(state).pages, access.page & -32, 32)
+        state = sharing.put(state, pages=pages)
+        present = kind(words) == PRESENT
+        return seen._replace(
+            distance=jnp.where(swapin, distance, 0),
+            recent=swapin & recent,
+            present=_set_of(present),
+            swapped=_set_of(kind(words) == SWAPPED),
+            young=_set_of(present & (words & np.uint32(YOUNG) != 0)),
+        ), state
+
+    seen = near(touch, offered, suitable, frames.available(state))
+    state, orders = heuristic.decide(state, params, seen, access.page % sharing.room(state), look)
     tried = once(orders & suitable)
     gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
     state, top, refused = when(
@@ -181,6 +198,12 @@ def _candidates(
     before = jnp.max(jnp.where(obstacle & (place < page[None]), place, -1), axis=0)
     behind = jnp.min(jnp.where(obstacle & (place > page[None]), place, BLOCK), axis=0)
     return edges, aligned, jnp.where(touch, edges, aligned) & _between(page, before, behind)
+
+
+def _set_of(pages: Bool[Array, "32 L"]) -> Mask:
+    """The set of those of 32 pages."""
+    place = np.uint32(1) << np.arange(32, dtype=np.uint32)[:, None]
+    return jnp.sum(jnp.where(pages, place, np.uint32(0)), axis=0, dtype=jnp.uint32)
 
 
 def _of_one_cgroup(state: MachineState, slot: Lane, on: Flag) -> Mask:
@@ -287,7 +310,8 @@ def arrive(
     asked = on & (plan.allowed != 0)
 
     def account(state: MachineState) -> MachineState:
-        return _account(state, params, access, plan, regs.refused, got, surely(asked))
+        page = access.page % sharing.room(state)
+        return _account(state, params, access, plan, regs.refused, got, page, surely(asked))
 
     state = when(asked, account, state)
     alive = on & ~state.oom
