@@ -36,13 +36,15 @@ def random_seen(rng: random.Random, block: int) -> plain.Seen:
         rng.randrange(65),
         0 if touch else rng.choice([0, rng.randrange(1 << 12), rng.randrange(1 << 30)]),
         not touch and rng.random() < 0.5,
-        *(rng.choice([0, 0xFFFF_FFFF, rng.randrange(1 << 32)]) for _ in range(3)),
-        block,
+        present=rng.choice([0, 0xFFFF_FFFF, rng.randrange(1 << 32)]),
+        swapped=rng.choice([0, 0xFFFF_FFFF, rng.randrange(1 << 32)]),
+        young=rng.choice([0, 0xFFFF_FFFF, rng.randrange(1 << 32)]),
+        block=block,
     )
 
 
 def stacked(seen: list[plain.Seen]) -> Features:
-    columns = dict(zip(plain.Seen._fields, zip(*seen, strict=True), strict=True))
+    columns: dict = dict(zip(plain.Seen._fields, zip(*seen, strict=True), strict=True))
     columns["frames"] = [0x3FF] * len(seen)
     flags, masks = (
         ("first_touch", "recent"),
