@@ -51,4 +51,7 @@ def exit_process(m: Machine, process: Process) -> None:
     gathered.finish(m)
     for cgroup in (*process.tables.values(), *process.huge.values()):
         memcg.uncharge_table(cgroup)
+    if m.lru == "mglru":
+        for cgroup in m.cgroups.values():
+            cgroup.lists.forget(process.number, exits=True)
     del m.processes[process.number], process.cgroup.processes[process.number]

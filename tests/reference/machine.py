@@ -140,6 +140,8 @@ class Machine:
     def move(self, process: Process, name: str) -> None:
         """A write to cgroup.procs. What was charged stays where it was (memory controller of v2)."""
         old, new = process.cgroup, self.cgroup(name)
+        if old is new:
+            return
         if self.lru == "mglru":
             old.lists.forget(process.number)
         del old.processes[process.number]

@@ -59,10 +59,16 @@ class Generations:
         head = self.heads[seq]
         return None if head.prev is head else head.prev
 
-    def forget(self, number: int) -> None:
-        """lru_gen_del_mm: the process leaves the cgroup."""
+    def forget(self, number: int, exits: bool = False) -> None:
+        """lru_gen_del_mm: the process leaves the cgroup. Of one that exits the filters name nothing any more
+        (in the kernel they go on to name page tables that are gone).
+        """
         self.known.discard(number)
         self.used.discard(number)
+        if exits:
+            for named in self.filters:
+                if named is not None:
+                    named.difference_update([one for one in named if one[0] == number])
 
     # Lists
 
@@ -436,9 +442,11 @@ def promote(m: Machine, folio: Folio) -> None:
 
 
 def look_around(m: Machine, folio: Folio) -> bool:
-    """folio_referenced, lru_gen_look_around: whether some PTE is young; then its neighbours are promoted."""
+    """folio_referenced, lru_gen_look_around: whether some PTE is young; then its neighbours are promoted. The
+    parent comes before its children, as in the tree of its anon_vma.
+    """
     referenced = False
-    for number, mapped in folio.maps.items():
+    for number, mapped in sorted(folio.maps.items()):
         process = m.processes[number]
         if process.cgroup is not m.target:
             continue

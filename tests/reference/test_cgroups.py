@@ -138,3 +138,15 @@ def test_each_cgroup_under_the_multi_gen_lru_is_near_the_boots() -> None:
         for key in ("pgmajfault", "pswpin", "pswpout", "pgsteal", "max", "workingset_refault_anon"):
             low, high = min(boot[key] for boot in theirs), max(boot[key] for boot in theirs)
             assert 0 < 0.9 * low <= ours[key] <= 1.1 * high, (name, key, ours[key], low, high)
+
+
+def test_the_multi_gen_lru_knows_the_processes_of_its_cgroup_only() -> None:
+    """One that exits is forgotten, so that the next of its number is walked whole; a move to the cgroup it is
+    in already changes nothing.
+    """
+    text = "REGION 512 plain\nFORK 1\np1 CGROUP a\np1 FILL 0 100\n"
+    options = {"named": {"a": Limits(70)}, "lru": "mglru"}
+    known = [
+        run(text + end, **options).cgroups["a"].lists.known for end in ("", "p1 CGROUP a\n", "p1 EXIT\n")
+    ]
+    assert known == [{1}, {1}, set()]
