@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Checkpoint:
         if start < self._due:
             return
         about = {"identity": self._identity, "at": now.at, "seconds": round(self.seconds, 2)}
-        arrays = {f"state{i}": array for i, array in enumerate(now.arrays)}
+        arrays: dict[str, Any] = {f"state{i}": array for i, array in enumerate(now.arrays)}
         try:
             make_folder(self.path.parent, "checkpoint")
             write_whole(
