@@ -100,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="replay only the I-th of N shares of the candidates; join them by merge",
     )
+    sweep.add_argument(
+        "--distributed",
+        action="store_true",
+        help="be one of the processes that srun or mpirun has started: replay a share, the first joins all",
+    )
     sweep.set_defaults(run=_sweep)
 
     merge = commands.add_parser("merge", help="join the shards of a sweep into one run")
@@ -372,11 +377,12 @@ def _room(parser: argparse.ArgumentParser) -> None:
 def _prepare_jax() -> None:
     """One JAX CPU device for each core this process may use, and compiled programs kept between runs.
 
-    What the environment says (JAX_NUM_CPU_DEVICES, JAX_COMPILATION_CACHE_DIR) stays as it is.
+    What the environment says (JAX_NUM_CPU_DEVICES, XLA_FLAGS, JAX_COMPILATION_CACHE_DIR) stays as it is.
     """
     import jax
 
-    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+    forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if "JAX_NUM_CPU_DEVICES" not in os.environ and not forced:
         # RuntimeError: a program that calls main() has already started JAX and keeps its devices
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
@@ -401,20 +407,29 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
     _prepare_jax()
     from jaxswap.config import load_config
     from jaxswap.report.sweep import write_report
+    from jaxswap.sweep.finished import Sweep
+    from jaxswap.sweep.hosts import processes, run_on_hosts
     from jaxswap.sweep.run import run_shard, run_sweep
     from jaxswap.sweep.shards import parse_shard
 
     shard = parse_shard(arguments.shard) if arguments.shard is not None else None
-    config = load_config(arguments.config, arguments.overrides)
-    if arguments.out is not None:
-        config = dataclasses.replace(config, out=Path(arguments.out))
-    # without --out and --shard: the command that makes these very results
-    said = ["jaxswap", "sweep", arguments.config, *(f"--set={text}" for text in arguments.overrides)]
-    if shard is None:
-        ran = run_sweep(config, said)
+    if arguments.distributed and shard is not None:
+        raise InputError("--distributed: it shares the candidates out itself; leave --shard out")
+    with processes() if arguments.distributed else contextlib.nullcontext() as place:
+        config = load_config(arguments.config, arguments.overrides)
+        if arguments.out is not None:
+            config = dataclasses.replace(config, out=Path(arguments.out))
+        # without --out and --shard: the command that makes these very results
+        said = ["jaxswap", "sweep", arguments.config, *(f"--set={text}" for text in arguments.overrides)]
+        if place is not None:
+            ran = run_on_hosts(config, said, place)
+        else:
+            ran = run_sweep(config, said) if shard is None else run_shard(config, said, shard)
+    if isinstance(ran, Sweep):
         print(write_report(ran), end="")
+    elif place is not None:
+        print(f"shard {place}: {ran.folder}\nthe first process joins all of them")
     else:
-        ran = run_shard(config, said, shard)
         print(f"shard {shard}: {ran.folder}\njoin all of them: jaxswap merge RUN... --out DIR")
     if ran.failed:
         return _bad(

@@ -241,10 +241,10 @@ def begin(
         lambda: one,
     )
     # A flush of the statistics comes between faults.
-    until = jnp.where(params.flush > 0, params.flush - state.clock % jnp.maximum(params.flush, 1), alike)
+    until = jnp.where(params.flush > 0, params.flush - (state.clock - state.last_flush), alike)
     alike = jnp.minimum(alike, until)
     if params.switch is not None:
-        until = params.switch - state.clock % jnp.maximum(params.switch, 1)
+        until = params.switch - (state.clock - state.last_switch)
         alike = jnp.where(params.switch > 0, jnp.minimum(alike, until), alike)
     run, shadows = lax.optimization_barrier((jnp.where(going_on, alike, 1), state.shadows))
     state = replace(state, shadows=shadows)
@@ -357,7 +357,8 @@ def tick(state: MachineState, params: MachineParams, on: Flag) -> MachineState:
     """A fault begins, unless it began before: the statistics and the TLB may be due to be flushed."""
     begins = on & (state.clock == state.ended)
     state = replace(state, clock=state.clock + begins)
-    due = begins & (params.flush > 0) & (state.clock % jnp.maximum(params.flush, 1) == 0)
+    due = begins & (params.flush > 0) & (state.clock - state.last_flush == params.flush)
+    state = replace(state, last_flush=jnp.where(due, state.clock, state.last_flush))
     return tlb.switch(lru.flush_statistics(state, due), params, begins)
 
 

@@ -22,6 +22,7 @@ from jaxswap.swaptable.lanes import SPARE, load, load1, repeat, store, store1, s
 
 MIN_NR_GENS, MAX_NR_GENS, MAX_NR_TIERS = 2, 4, 4
 MOST_REFS = 3  # what LRU_REFS_MASK holds
+SHADOW_SEQ = (1 << 29) - 1  # of a sequence number, what a shadow keeps
 ISOLATED, KEPT = 4, 5  # lists beside those of the generations: taken off for eviction, and to go back
 REFAULTED, EVICTED, PROTECTED, AVERAGE_REFAULTED, AVERAGE_TOTAL = range(0, 5 * MAX_NR_TIERS, MAX_NR_TIERS)
 _FLAGS = (Plane.REFERENCED, Plane.WORKINGSET, Plane.REFS0, Plane.REFS1, Plane.GEN0, Plane.GEN1)
@@ -365,7 +366,7 @@ def evicted(state: MachineState, flags: Flags, pages: Lane, workingset: Lane, on
 
 def distance(state: MachineState, shadow: Mask) -> tuple[Lane, Flag]:
     """Generations since the eviction that left a shadow, and lru_gen_test_recent."""
-    passed = jnp.abs(of(state).max_seq - (shadow >> 3).astype(jnp.int32))
+    passed = (of(state).max_seq - (shadow >> 3).astype(jnp.int32)) & SHADOW_SEQ
     return passed, passed < MAX_NR_GENS
 
 

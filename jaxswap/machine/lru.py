@@ -16,6 +16,7 @@ from jaxswap.swaptable.bits import once
 from jaxswap.swaptable.lanes import Table, load, load1, repeat, store, store1, surely, when
 
 FOLIO_BATCH_SIZE = 31
+MOST_COST = (1 << 30) - 1  # that waits for a flush or a scan, so that int32 holds it; the kernel counts on
 _ROW = np.arange(32, dtype=np.int32)[:, None]
 
 
@@ -59,6 +60,11 @@ def is_active(state: MachineState, flag: Flag) -> Flag:
     return flag if state.generations is None else jnp.zeros_like(flag)
 
 
+def add_cost(cost: Lane, more: Lane) -> Lane:
+    """Both together, at most MOST_COST."""
+    return jnp.minimum(cost + more, MOST_COST)
+
+
 def flush_statistics(state: MachineState, on: Flag) -> MachineState:
     """mem_cgroup_flush_stats: from now on the classic LRU decides by the numbers of now."""
     inactive, active = sizes(state)
@@ -67,7 +73,7 @@ def flush_statistics(state: MachineState, on: Flag) -> MachineState:
         flushed_active=jnp.where(on, active, state.flushed_active),
         flushed_total=jnp.where(on, active + inactive, state.flushed_total),
         flushed_activations=jnp.where(on, state.activations, state.flushed_activations),
-        flushed_cost=state.flushed_cost + jnp.where(on, state.counted_cost, 0),
+        flushed_cost=add_cost(state.flushed_cost, jnp.where(on, state.counted_cost, 0)),
         counted_cost=jnp.where(on, 0, state.counted_cost),
     )
 

@@ -8,6 +8,7 @@ sort_folio, get_tier_idx, try_to_inc_max_seq, inc_max_seq, try_to_inc_min_seq, w
 from dataclasses import replace
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxswap.machine import blocks, deferred, generations, holding, rows, tables
@@ -17,7 +18,7 @@ from jaxswap.machine.generations import ISOLATED, KEPT, MAX_NR_GENS, MAX_NR_TIER
 from jaxswap.machine.layout import Layout
 from jaxswap.machine.reclaim import DEF_PRIORITY, _charge, _end_reclaim, _set, look_at_high
 from jaxswap.machine.rows import once
-from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Plane
+from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import keep_in_cache, next_victim, shrink_folio, swap_left
 from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, PASS, SETTLE, SLAB, Work, to_write
 from jaxswap.swaptable import bits
@@ -208,12 +209,27 @@ def _highest_unprotected(state: MachineState) -> Lane:
     """get_tier_idx, positive_ctrl_err: protected is from the first tier of which more come back than of tier
     0."""
     back, total = generations.position(state)
-    limit = (total[0] + MIN_LRU_BATCH) * 2
-    better = (back >= MIN_LRU_BATCH) & (back * limit[None] > (back[0] + 1)[None] * total * 3)
-    found = jnp.full_like(limit, MAX_NR_TIERS - 1)
+    least, most = (x.astype(jnp.uint32) for x in (back[:1] + 1, total[:1] + MIN_LRU_BATCH))
+    more = _larger_product((back.astype(jnp.uint32), most * 2), (least, total.astype(jnp.uint32) * 3))
+    better = (back >= MIN_LRU_BATCH) & more
+    found = jnp.full_like(total[0], MAX_NR_TIERS - 1)
     for tier in range(MAX_NR_TIERS - 1, 0, -1):
         found = jnp.where(better[tier], tier - 1, found)
     return found
+
+
+def _larger_product(left: tuple[Mask, Mask], right: tuple[Mask, Mask]) -> Flag:
+    """Whether left[0] * left[1] > right[0] * right[1], by all 64 bits of the products."""
+
+    def product(a: Mask, b: Mask) -> tuple[Mask, Mask]:
+        half = np.uint32(0xFFFF)
+        low = (a & half) * (b & half)
+        middle = (a >> 16) * (b & half) + (low >> 16)
+        other = (a & half) * (b >> 16) + (middle & half)
+        return (a >> 16) * (b >> 16) + (middle >> 16) + (other >> 16), other << 16 | (low & half)
+
+    (high, low), (other_high, other_low) = product(*left), product(*right)
+    return (high > other_high) | ((high == other_high) & (low > other_low))
 
 
 def _look_at(

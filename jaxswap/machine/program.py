@@ -30,6 +30,7 @@ OBJECTS = 19  # its cgroup is charged for its first accounted object
 RETURN = 20  # WILLNEED is over: back to user mode
 KINDS = 21
 STREAM_ACCESSES = 4096  # most accesses of one STREAM
+MOST_SINGLE = (1 << 31) - (1 << 20)  # single accesses: places in the access table are int32
 # Shorter programs are filled up to these, so that most share one compiled machine.
 LEAST_OPERATIONS, LEAST_ACCESSES = 4096, 1 << 18
 SHORT_RUN = 3  # runs up to this length are single accesses of a stream
@@ -206,6 +207,11 @@ def compile_workload(
     done = lane_operations = 0
     kinds, firsts, lengths = workload.kind, workload.v.astype(np.int64), workload.n.astype(np.int64)
     single = (kinds <= Kind.READ) & (lengths <= SHORT_RUN)
+    if int(lengths[single].sum()) > MOST_SINGLE:
+        raise InputError(
+            f"{workload.path or workload.name}: more than {MOST_SINGLE} accesses in runs of at most "
+            f"{SHORT_RUN} pages; cut it in two"
+        )
     owners_of_runs = np.where(single, workload.cpu.astype(np.int32) << 8 | homes + 1, 0)
     cuts = [0, *(np.flatnonzero(np.diff(owners_of_runs) | worker) + 1).tolist(), len(kinds)]
     ends = {a: b for a, b in itertools.pairwise(cuts) if a < b and owners_of_runs[a]}

@@ -226,7 +226,7 @@ def note_cost(state: MachineState, params: MachineParams, cost: Lane, on: Flag) 
     return replace(
         state,
         anon_cost=jnp.where(on & ~counts, total, state.anon_cost),
-        counted_cost=state.counted_cost + jnp.where(on & counts, cost, 0),
+        counted_cost=lru.add_cost(state.counted_cost, jnp.where(on & counts, cost, 0)),
     )
 
 

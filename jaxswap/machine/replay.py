@@ -6,7 +6,7 @@ group holds many lanes that go in lock step. The machine is the same.
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
 from jaxswap.machine import cgroups, counters, frames, generations, heuristic, observe, settings
+from jaxswap.machine.kept import Halfway, Keeper
 from jaxswap.machine.lane import PAGE, Lane, params_of
 from jaxswap.machine.memory import COPIES, bytes_of, check_memory
 from jaxswap.machine.profile import PROFILES, model_version
@@ -34,6 +35,7 @@ from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload, write_recording
 
 CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
+MOST_PAGES = 1 << 18  # accesses a call, and pages of ranges: a counter's 32 bits hold 16,384 for each
 BY_PAGE = "a machine with several processes, cgroups or CPUs, on a device other than zram, or with zswap,"
 LATER = "take 6.18 or later"  # what to do where the rules of 6.12 are not modelled
 Progress = Callable[[int, int], None]
@@ -117,22 +119,27 @@ def replay_lanes(
     profile: str = "7.3",
     progress: Progress | None = None,
     width: int | None = None,
+    keeper: Keeper | None = None,
 ) -> ReplayResult:
     """Replay a workload on every lane.
 
     progress(done, total) is called between chunks, in lane-operations. width: lanes of a group that go in
-    lock step; by default 1 on CPU and all of a device's elsewhere. Raises InputError for a lane that cannot
-    be built, a workload operation the machine does not have, or too little memory.
+    lock step; by default 1 on CPU and all of a device's elsewhere. keeper: is asked where to begin, and
+    offered the replay between chunks. Raises InputError for a lane that cannot be built, a workload operation
+    the machine does not have, or too little memory.
     """
     run = Replay(workload, lanes, profile, width)
-    bounds = _chunks(run.compiled, len(lanes))
-    total = run.compiled.lane_operations * len(lanes)
+    ops, total = run.compiled.ops, run.compiled.lane_operations * len(lanes)
+    kept = keeper.read(run.halfway(0)) if keeper else None
+    begin = run.go_on(kept) if kept else 0
     if progress:
-        progress(0, total)
-    for start, stop, done in bounds:
+        progress(run.done(begin) * len(lanes), total)
+    for start, stop in run.calls(begin, ops):
         run.advance(start, stop)
         if progress:
-            progress(done * len(lanes), total)
+            progress(run.done(stop) * len(lanes), total)
+        if keeper and stop < ops:
+            keeper.offer(run.halfway(stop))
     return run.result()
 
 
@@ -182,21 +189,16 @@ def replay_each(workload: Workload, lanes: Sequence[Lane], profile: str = "7.3")
     ]
 
 
-def _chunks(compiled: Compiled, lanes: int) -> list[tuple[int, int, int]]:
-    """(first operation, behind the last, lane-operations done by then) of each call."""
+def _weights(compiled: Compiled) -> tuple[Int64[np.ndarray, " ops"], Int64[np.ndarray, " ops"]]:
+    """Behind each operation: lane-operations, and accesses and pages of ranges, from the first on."""
     kinds, starts, ends = (
         np.asarray(x)[: compiled.ops]
         for x in (compiled.program.kind, compiled.program.start, compiled.program.end)
     )
-    weight = np.where(kinds == STREAM, ends - starts, kinds < SET).cumsum()
-    bounds, at = [], 0
-    while at < compiled.ops:
-        before = int(weight[at - 1]) if at else 0
-        stop = max(at + 1, int(np.searchsorted(weight, before + CHUNK)))
-        stop = min(stop, compiled.ops)
-        bounds.append((at, stop, int(weight[stop - 1])))
-        at = stop
-    return bounds
+    stream = kinds == STREAM
+    weight = np.where(stream, ends - starts, kinds < SET)
+    pages = np.where(stream | (kinds < SET), ends - starts, 1)
+    return weight.cumsum(dtype=np.int64), pages.cumsum(dtype=np.int64)
 
 
 class Replay:
@@ -291,7 +293,13 @@ class Replay:
         booted = jax.device_get(settings.start(params.always, params.madvise, page_cluster))
         phase = self._grouped(np.array([lane.phase for lane in filled], np.int32))
         start = replace(
-            start, settings=np.moveaxis(booted, 0, 1), frames=page_frames, clock=phase, ended=phase
+            start,
+            settings=np.moveaxis(booted, 0, 1),
+            frames=page_frames,
+            clock=phase,
+            ended=phase,
+            last_flush=phase - phase % np.maximum(params.flush, 1),
+            last_switch=phase - phase % np.maximum(0 if params.switch is None else params.switch, 1),
         )
         if remembers:
             blocks = room(self.workload.npages) // 512 + SPARE
@@ -302,6 +310,7 @@ class Replay:
         self.params: MachineParams = jax.device_put(params, spread)
         self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))
         self.totals = np.zeros((len(lanes), len(counters.COUNTERS) - 1), np.int64)
+        self._weight, self._pages = _weights(self.compiled)
 
     def _grouped(self, x: np.ndarray) -> np.ndarray:
         """[lanes, ...] as [groups, ..., width]."""
@@ -317,13 +326,40 @@ class Replay:
             lambda x: np.moveaxis(x.reshape(*x.shape[:-1], self.groups, self.width), -2, 0), found
         )
 
+    def calls(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Operations start .. stop - 1 as (first, behind the last) of calls that are short enough."""
+        while start < stop:
+            ends = [
+                np.searchsorted(sums, (sums[start - 1] if start else 0) + most)
+                for sums, most in ((self._weight, CHUNK), (self._pages, MOST_PAGES))
+            ]
+            end = min(max(start + 1, int(min(ends))), stop)
+            yield start, end
+            start = end
+
     def advance(self, start: int, stop: int) -> None:
         """Run some operations and add up their counters."""
-        if start < stop:
-            span = np.array([start, stop], np.int32)
-            self.states = advance(self.states, self.params, self.program, span, mesh=self.mesh)
+        for span in self.calls(start, stop):
+            self.states = advance(
+                self.states, self.params, self.program, np.array(span, np.int32), mesh=self.mesh
+            )
             counts = counters.flat(jax.device_get(self.states.n))
             self.totals += counts.reshape(-1, counts.shape[-1])[: self.count].astype(np.int64)
+
+    def done(self, at: int) -> int:
+        """Lane-operations of a lane before operation `at`."""
+        return int(self._weight[at - 1]) if at else 0
+
+    def halfway(self, at: int) -> Halfway:
+        """The replay as it is, operations 0 .. at - 1 done."""
+        return Halfway(at, self.totals, jax.tree.leaves(self.states))
+
+    def go_on(self, kept: Halfway) -> int:
+        """Go on from there: the operation that is next."""
+        states, tree = jax.tree.flatten(self.states)
+        placed = [jax.device_put(x, now.sharding) for x, now in zip(kept.arrays, states, strict=True)]
+        self.states, self.totals = jax.tree.unflatten(tree, placed), kept.totals
+        return kept.at
 
     def lane_state(self, lane: int = 0) -> MachineState:
         """The state of one lane."""

@@ -170,8 +170,9 @@ class MachineState:
     deferred split list; deferred_first, deferred_last: its ends; nr_deferred: what its shrinker put off.
     anon_cost, refaults_seen, flushed_*: as in lruvec, the last as of the last statistics flush. counted_cost,
     flushed_cost: what is not in anon_cost yet, for it is not flushed or no scan began since. clock: faults
-    that began; ended: and
-    that are over. settings: what SET may change. n: counters. memory: the heuristic's. oom: killed.
+    that began; ended: and that are over; last_flush, last_switch: the clock when the statistics, the TLB were
+    last due; all modulo 2^32. settings: what SET may change. n: counters. memory: the heuristic's. oom:
+    killed.
     generations: of the multi-gen LRU; None where the LRU is the classic one (then `inactive` and `active` are
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
     one.
@@ -209,6 +210,8 @@ class MachineState:
     flushed_activations: Lane
     clock: Lane
     ended: Lane
+    last_flush: Lane
+    last_switch: Lane
     age_at_end: Lane
     cost_at_end: Lane
     reclaimed: Lane
@@ -266,6 +269,8 @@ def init(pages: int, swap: Clusters, lanes: int) -> MachineState:
         flushed_activations=zero(),
         clock=zero(),
         ended=zero(),
+        last_flush=zero(),
+        last_switch=zero(),
         age_at_end=zero(),
         cost_at_end=zero(),
         reclaimed=zero(),

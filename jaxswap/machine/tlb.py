@@ -31,7 +31,8 @@ def switch(state: MachineState, params: MachineParams, on: Flag) -> MachineState
     """A fault begins: the CPU may have gone to another process and back."""
     if params.switch is None:
         return state
-    return flush(state, params, on & (state.clock % jnp.maximum(params.switch, 1) == 0))
+    due = on & (state.clock - state.last_switch == params.switch)
+    return flush(replace(state, last_switch=jnp.where(due, state.clock, state.last_switch)), params, due)
 
 
 def flush(state: MachineState, params: MachineParams, on: Flag) -> MachineState:

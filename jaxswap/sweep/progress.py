@@ -16,15 +16,21 @@ _PLAIN_SECONDS = 10.0
 
 
 class _Rate:
-    """Rate and time left since the first part was done: what comes before is mostly compiling."""
+    """Rate and time left since the first part was done: what comes before is mostly compiling.
+
+    before: what was done when it began, by an earlier run.
+    """
 
     def __init__(self, unit: str) -> None:
         self.unit = unit
+        self.before: int | None = None
         self.start: tuple[float, int] | None = None
 
     def text(self, done: int, total: int) -> str:
         now = time.monotonic()
-        if not done:
+        if self.before is None:
+            self.before = done
+        if done == self.before:
             return ""
         if self.start is None:
             self.start = (now, done)

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from jaxswap.config import Config, WorkloadChoice, format_size
 from jaxswap.errors import InputError
 from jaxswap.machine import COUNTERS, lane_bytes, replay_lanes
+from jaxswap.machine.kept import Keeper
 from jaxswap.machine.memory import free_on, lanes_that_fit
 from jaxswap.sweep.finished import Sweep, read_sweep
 from jaxswap.sweep.footprint import footprint
@@ -153,10 +153,12 @@ def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store,
             chosen = share[rows.start : rows.stop]
             kept = store.read_part(name, chosen, rows)
             if kept is None:
-                start = time.monotonic()
-                part = _block(config, job, chosen, len(blocks[0]), _share_of(report, number, len(blocks)))
-                took = time.monotonic() - start
+                keeper = store.checkpoint(name, chosen, rows)
+                shared = _share_of(report, number, len(blocks))
+                part = _block(config, job, chosen, len(blocks[0]), shared, keeper)
+                took = keeper.seconds
                 store.write_part(part, chosen, rows, took)
+                keeper.remove()
             else:
                 part, took = kept
             parts.append((rows, part))
@@ -199,12 +201,13 @@ def _block(
     chosen: Sequence[Candidate],
     length: int,
     report: Callable[[int, int], None],
+    keeper: Keeper | None = None,
 ) -> WorkloadResult:
     """The rows of some candidates, the last repeated up to `length`: one compiled program for all blocks."""
     lanes = [candidate.lane(config.lane, job.limit, job.swap) for candidate in chosen]
     lanes += lanes[-1:] * (length - len(lanes))
     with _broken():
-        replayed = replay_lanes(job.workload, lanes, profile=config.kernel, progress=report)
+        replayed = replay_lanes(job.workload, lanes, profile=config.kernel, progress=report, keeper=keeper)
     return WorkloadResult(
         name=job.choice.name,
         accesses=job.workload.accesses,

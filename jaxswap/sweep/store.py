@@ -2,7 +2,8 @@
 
 manifest.json             what was run, on what, with which versions and command
 results/WORKLOAD.parquet  one row a candidate: setting, every raw counter, every metric
-parts/WORKLOAD/           rows of some candidates, while a workload's others are still to be replayed
+parts/WORKLOAD/           rows of some candidates, while a workload's others are still to be replayed; a
+                          checkpoint (.npz) of those that are
 times.json                when each workload was done and how long it took: all that equal runs differ in
 report.txt, figures/      written by jaxswap.report
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxswap.errors import InputError, reason
+from jaxswap.sweep.checkpoint import Checkpoint
 from jaxswap.sweep.manifest import FILE, differences, joined, read_manifest, shard_of
 from jaxswap.sweep.result import WorkloadResult, from_parquet, to_parquet
 from jaxswap.sweep.space import Candidate
@@ -64,6 +66,11 @@ class Store:
     ) -> tuple[WorkloadResult, float] | None:
         """(result, seconds) of some candidates of a workload, if they are kept."""
         return self._read(self._part_path(name, rows), candidates)
+
+    def checkpoint(self, name: str, candidates: Sequence[Candidate], rows: range) -> Checkpoint:
+        """Where the replay of some candidates of a workload is kept until their rows are."""
+        identity = json.dumps([self.key, name, rows.start, [str(candidate) for candidate in candidates]])
+        return Checkpoint(self._part_path(name, rows).with_suffix(".npz"), identity)
 
     def forget_parts(self, name: str) -> None:
         """Remove what is kept of a workload that is written."""

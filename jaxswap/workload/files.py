@@ -5,7 +5,7 @@ import os
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
 from pathlib import Path
@@ -86,15 +86,20 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, what: str) -> None:
 
     The gzip header carries no time and no name: equal data give equal files. Raises InputError on failure.
     """
+    if os.fspath(path).endswith(".gz"):
+        data = gzip.compress(data, 9, mtime=0)
+    write_whole(path, lambda file: file.write(data), what)
+
+
+def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], what: str) -> None:
+    """Let `write` write a file that appears at `path` whole or not at all. Raises InputError on failure."""
     name = os.fspath(path)
     folder = os.path.dirname(name) or "."
-    if name.endswith(".gz"):
-        data = gzip.compress(data, 9, mtime=0)
     try:
         handle, temporary = tempfile.mkstemp(TEMPORARY, f".{Path(name).name}.", folder)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                write(file)
                 file.flush()
                 os.fsync(file.fileno())
             umask = os.umask(0)

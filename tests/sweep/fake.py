@@ -13,6 +13,7 @@ from jaxswap.workload import Workload
 
 if TYPE_CHECKING:
     from jaxswap.machine import Lane
+    from jaxswap.machine.kept import Keeper
 
 
 @dataclass
@@ -35,6 +36,7 @@ class FakeReplay:
         lanes: Sequence["Lane"],
         profile: str = "7.3",
         progress: Callable[[int, int], None] | None = None,
+        keeper: "Keeper | None" = None,
     ) -> SimpleNamespace:
         if workload.name == self.interrupt_on or len(self.calls) == self.interrupt_after:
             raise KeyboardInterrupt

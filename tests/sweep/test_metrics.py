@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxswap.config import PolicyChoice
 from jaxswap.machine import COUNTERS
 from jaxswap.machine.counters import REASONS
 from jaxswap.sweep.footprint import PAGE, footprint
 from jaxswap.sweep.metrics import METRICS, measure
+from jaxswap.sweep.result import WorkloadResult, from_parquet, to_parquet
+from jaxswap.sweep.space import Candidate
 from jaxswap.workload import parse_workload
 
 
@@ -43,6 +46,20 @@ def test_a_charge_failure_is_one_fallback_and_one_failed_attempt() -> None:
     counters[0, COUNTERS.index("thrown_pages")] = 16
     found = measure(counters, COUNTERS, 1000)
     assert (found["fallbacks"][0], found["failed"][0], found["thrown_pages"][0]) == (1, 1, 16)
+
+
+def test_counters_of_ten_billion_accesses_are_kept_whole(tmp_path: Path) -> None:
+    counters = np.array([[(1 << 32) - 3], [3 * 10**10]]) + np.arange(len(COUNTERS))
+    result = WorkloadResult(
+        "long", 10**10, 1, 1 << 40, 1 << 39, 1 << 40, COUNTERS, counters, np.zeros(2, bool)
+    )
+    settings = [Candidate(mthp, PolicyChoice("kernel")) for mthp in ("", "16")]
+    (tmp_path / "long.parquet").write_bytes(to_parquet(result, settings, "key", None))
+    found, candidates, _ = from_parquet(tmp_path / "long.parquet", "key")
+    assert np.array_equal(found.counters, counters) and list(candidates) == settings
+    assert found.accesses == 10**10
+    wanted = counters[:, COUNTERS.index("pgmajfault")] / 10**7
+    assert found.metrics["major_faults"] == pytest.approx(wanted, rel=1e-15)
 
 
 def test_refusals_by_reason_add_up() -> None:
