@@ -1,6 +1,7 @@
 """Is a rule better than the kernel's? A paired comparison over workloads that it was not chosen on.
 
-The machine is deterministic, so the sampling unit is a workload in its initial state, not an access or a seed.
+The machine is deterministic, so the sampling unit is a workload in its initial state, not an access or a
+seed.
 """
 
 from collections.abc import Mapping, Sequence

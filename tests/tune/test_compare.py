@@ -87,7 +87,5 @@ def test_the_interval_holds_the_true_mean_about_as_often_as_it_says(
     random = np.random.default_rng(11)
     draw = random.normal if kind == "normal" else random.exponential
     true = 0.0 if kind == "normal" else 1.0
-    inside = [
-        low <= true <= high for low, high in (interval(draw(size=8), seed) for seed in range(600))
-    ]
+    inside = [low <= true <= high for low, high in (interval(draw(size=8), seed) for seed in range(600))]
     assert least <= np.mean(inside) <= 0.98
