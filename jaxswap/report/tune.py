@@ -135,7 +135,10 @@ def _winner(search: Search) -> str:
         rule = POLICIES[name]
         given = tuple(param._replace(default=params.get(param.name, param.default)) for param in rule.params)
         about = describe(replace(rule, params=given))
-        lines.append(f"reads for one fault at most {about.ptes[1]} PTEs and {about.slots[1]} slots; {read}")
+        lines.append(
+            f"reads at most {about.ptes[1]} PTEs and {about.slots[1]} slots for a fault that may have 2 MiB; "
+            f"here, with its sizes, {read}"
+        )
         lines += ["as C, to read, not to compile:", "", *(f"    {line}" for line in _c(about.c, params)), ""]
     else:
         lines.append(f"a heuristic of one's own; it read {read}")

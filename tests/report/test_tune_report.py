@@ -100,7 +100,7 @@ def test_the_winner_comes_with_its_rule_its_cost_and_the_sizes(tmp_path: Path) -
     text = report_text(search(tmp_path))
     winner = text[text.index("The winner") :]
     assert "16 64 / headroom shift=0 touch=1" in winner
-    assert "at most 0 PTEs and 0 slots" in winner and "const int shift = 0, touch = 1;" in winner
+    assert "at most 0 PTEs and 0 slots for" in winner and "const int shift = 0, touch = 1;" in winner
     assert "page_counter_read(&memcg->memory)" in winner and "hugepages-64kB/enabled" in winner
 
 
