@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.recorded_programs.recipes import PROGRAMS
+from experiments.recorded_programs.recipes import PROGRAMS, Program
 from jaxswap.errors import InputError
 from jaxswap.workload import Workload, write_workload
 from jaxswap.workload.record import record
@@ -15,9 +15,8 @@ from jaxswap.workload.record import record
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def record_program(name: str) -> Workload:
-    """Make the input of one of PROGRAMS in a temporary folder and record it."""
-    program = PROGRAMS[name]
+def record_program(program: Program, name: str) -> Workload:
+    """Make the input of a program in a temporary folder and record it."""
     with tempfile.TemporaryDirectory() as folder:
         program.write_input(Path(folder))
         environment = {**ENVIRONMENT, "HOME": folder}
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FILE", help="file to write; default NAME.t.gz")
     given = parser.parse_args(arguments)
     try:
-        write_workload(record_program(given.name), given.out or f"{given.name}.t.gz")
+        write_workload(record_program(PROGRAMS[given.name], given.name), given.out or f"{given.name}.t.gz")
     except InputError as error:
         print(f"jaxswap: {error}", file=sys.stderr)
         return 2

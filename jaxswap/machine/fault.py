@@ -210,9 +210,12 @@ def begin(
     # Until 7.1 an order that the table refuses is not offered.
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
 
+    gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
+
     def look(state: MachineState, seen: Features) -> tuple[Features, MachineState]:
         distance, recent, state = refault_distance(state, params, shadow, slot)
         return seen._replace(
+            chargeable=jnp.where(gfp.reclaims, rows.ALL, fitting_orders(state, params)),
             distance=jnp.where(swapin, distance, 0),
             recent=swapin & recent,
             present=row[Plane.PRESENT],
@@ -223,7 +226,6 @@ def begin(
     seen = near(touch, offered, suitable, frames.available(state))
     state, orders = heuristic.decide(state, params, seen, access.page, look)
     tried = once(orders & suitable)
-    gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
     top, refused = _top(tried), none
     if state.frames is None:
         state, top, refused = when(

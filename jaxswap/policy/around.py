@@ -21,6 +21,8 @@ from jaxswap.policy.base import (
 
 TOUCH = Param("touch", 0, 0, 1, "1: at first touch too; 0: there as the kernel")
 SHIFT = Param("shift", 4, 0, 16, "log2 of how many folios of an order must fit")
+_LOG2 = Param("log2", 3, 0, 5, "log2 of the PTEs sampled, evenly apart")
+_STATE = Param("state", 0, 0, 2, "0: present, 1: swapped, 2: young")
 _EVERY = np.array([sum(1 << at for at in range(0, 32, 32 >> log2)) for log2 in range(6)], np.uint32)
 
 
@@ -41,11 +43,15 @@ def room(seen: Features, shift: Lane) -> Mask:
     return jnp.where(left > 0, up_to(jnp.maximum(top, 0)), 0)
 
 
+def _pages(seen: Features, state: Lane) -> Mask:
+    """The PTEs in a state, of the parameter `state`."""
+    return jnp.where(state == 0, seen.present, jnp.where(state == 1, seen.swapped, seen.young))
+
+
 def _density(params: Params, memory: Memory, seen: Features) -> Decision:
     least, log2, state, touch = params[:4]
-    pages = jnp.where(state == 0, seen.present, jnp.where(state == 1, seen.swapped, seen.young))
     spares = spared(seen, touch)
-    orders = jnp.where(spares | (sampled(pages, log2) >= least), seen.candidates, 0)
+    orders = jnp.where(spares | (sampled(_pages(seen, state), log2) >= least), seen.candidates, 0)
     none = jnp.zeros_like(log2)
     return Decision(orders, memory, jnp.where(spares, 0, 1 << log2), none)
 
@@ -61,6 +67,21 @@ def _headroom(params: Params, memory: Memory, seen: Features) -> Decision:
     shift, touch = params[:2]
     orders = jnp.where(spared(seen, touch), seen.candidates, seen.candidates & room(seen, shift))
     return offer(orders, memory)
+
+
+def _ask(params: Params, memory: Memory, seen: Features) -> Decision:
+    charge, frame, slots, least, log2, state = params[:6]
+    orders = seen.candidates
+    orders = jnp.where(charge == 1, orders & seen.chargeable, orders)
+    orders = jnp.where(frame == 1, orders & seen.frames, orders)
+    looks = ~seen.first_touch & (orders != 0) & (least > 0)
+    sparse = looks & (sampled(_pages(seen, state), log2) < least)
+    orders = jnp.where(sparse, 0, orders)
+    reads = ~seen.first_touch & (orders != 0) & (slots == 1)
+    read = jnp.where(reads, jnp.int32(1) << highest(orders), 0)
+    return Decision(
+        jnp.where(reads, orders & seen.suitable, orders), memory, jnp.where(looks, 1 << log2, 0), read
+    )
 
 
 def _zswap_rfc(params: Params, memory: Memory, seen: Features) -> Decision:
@@ -79,8 +100,8 @@ AROUND = (
         _density,
         params=(
             Param("least", 2, 0, 32, "PTEs that must be in the state"),
-            Param("log2", 3, 0, 5, "log2 of the PTEs sampled, evenly apart"),
-            Param("state", 0, 0, 2, "0: present, 1: swapped, 2: young"),
+            _LOG2,
+            _STATE,
             TOUCH,
         ),
         c="""\
@@ -111,6 +132,34 @@ return recent != old ? candidates : 0;""",
         c="""\
 left = (READ_ONCE(memcg->memory.max) - page_counter_read(&memcg->memory)) >> shift;
 return left > 0 ? candidates & GENMASK(ilog2(left), 0) : 0;""",
+    ),
+    Policy(
+        "ask",
+        "orders for which charge, frame and slots can be had now; swap-in only where PTEs around are dense",
+        _ask,
+        params=(
+            Param("charge", 1, 0, 1, "1: that can be charged now, or whose charge may reclaim"),
+            Param("frame", 1, 0, 1, "1: that have a free block of page frames now"),
+            Param("slots", 0, 0, 1, "1: at swap-in, that the swap table's check would pass (read last)"),
+            Param("least", 0, 0, 32, "at swap-in, PTEs that must be in the state; 0: none is read"),
+            _LOG2,
+            _STATE,
+        ),
+        c="""\
+if (charge && !gfpflags_allow_blocking(gfp)) {
+    room = max(READ_ONCE(memcg->memory.max) - page_counter_read(&memcg->memory), stocked(memcg));
+    candidates &= room > 0 ? GENMASK(ilog2(room), 0) : 0;
+}
+while (frame && candidates && !free_block_of_order(top = ilog2(candidates)))
+    __clear_bit(top, &candidates);
+if (first_touch || !candidates)
+    return candidates;
+pte = vmf->pte - pte_index(addr) % 32;
+for (i = 0; least && i < 32; i += 32 >> log2)
+    dense += pte_present(ptep_get(pte + i)); /* or is_swap_pte, pte_young */
+if (dense < least)
+    return 0;
+return slots ? lookahead(candidates) : candidates;""",
     ),
     Policy(
         "zswap_rfc",

@@ -27,7 +27,9 @@ class Features(NamedTuple):
     a free block of page frames now; all orders where frames are not modelled.
 
     page: of its 2 MiB block, 0 to 511. headroom: pages that memory.max leaves the cgroup to charge
-    (memory.max - memory.current), at least 0; 2^30 where there is no limit. fill: slots of all swap devices
+    (memory.max - memory.current), at least 0; 2^30 where there is no limit. chargeable: orders that can be
+    charged now without reclaim, from what the CPU has charged ahead (memcg_stock) or below memory.max; every
+    order where the charge may reclaim (vma_thp_gfp_mask). fill: slots of all swap devices
     in use, in 64ths. distance: refault distance of the slot (in pages evicted since; with the multi-gen LRU
     in generations), 0 at a first touch; recent: whether the kernel calls it so (workingset_test_recent). Both
     cost the shadow, one slot. present, swapped, young: of the 32 aligned PTEs around the page, bit i for the
@@ -41,6 +43,7 @@ class Features(NamedTuple):
     frames: Mask
     page: Lane
     headroom: Lane
+    chargeable: Mask
     fill: Lane
     distance: Lane
     recent: Flag
@@ -58,9 +61,8 @@ def near(first_touch: Flag, candidates: Mask, suitable: Mask, frames: Mask) -> F
     """Features of which only the near ones are known; the others are 0."""
     none, no = jnp.zeros(candidates.shape, jnp.int32), jnp.zeros(candidates.shape, bool)
     empty = jnp.zeros(candidates.shape, jnp.uint32)
-    return Features(
-        first_touch, candidates, suitable, frames, none, none, none, none, no, empty, empty, empty, none
-    )
+    around = (none, none, empty, none, none, no, empty, empty, empty, none)
+    return Features(first_touch, candidates, suitable, frames, *around)
 
 
 class Decision(NamedTuple):

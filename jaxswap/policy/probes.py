@@ -30,6 +30,7 @@ def features() -> Features:
         "distance": np.where(touch, 0, at * at),
     }
     bitmaps = {
+        "chargeable": np.where(roomy, 0x3FF, 0x00F),
         "present": np.where(roomy, 0x00FF_00FF, 0),
         "swapped": np.where(roomy, 0xFF00_FF00, 0xFFFF_FFFF),
         "young": np.where(roomy, 0x000F_000F, 0),

@@ -40,15 +40,16 @@ def random_seen(rng: random.Random, block: int) -> plain.Seen:
         swapped=rng.choice([0, 0xFFFF_FFFF, rng.randrange(1 << 32)]),
         young=rng.choice([0, 0xFFFF_FFFF, rng.randrange(1 << 32)]),
         block=block,
+        frames=rng.choice([0x3FF, 0x3C]),
+        chargeable=rng.choice([0x3FF, 0, 0x1F]),
     )
 
 
 def stacked(seen: list[plain.Seen]) -> Features:
     columns: dict = dict(zip(plain.Seen._fields, zip(*seen, strict=True), strict=True))
-    columns["frames"] = [0x3FF] * len(seen)
     flags, masks = (
         ("first_touch", "recent"),
-        ("candidates", "suitable", "frames", "present", "swapped", "young"),
+        ("candidates", "suitable", "frames", "chargeable", "present", "swapped", "young"),
     )
     kinds = dict.fromkeys(flags, bool) | dict.fromkeys(masks, np.uint32)
     return Features(
@@ -94,7 +95,8 @@ def test_a_heuristic_equals_its_twin(name: str) -> None:
 
 def test_what_a_heuristic_looks_at_is_found() -> None:
     further = [name for name, policy in POLICIES.items() if looks_further(policy)]
-    assert further == ["density", "refault", "headroom", "zswap_rfc", "last", "window_headroom", "linear"]
+    far = ["density", "refault", "headroom", "ask", "zswap_rfc", "last", "window_headroom", "linear"]
+    assert further == far
     seen = {name: set(describe(POLICIES[name]).features) - set(NEAR) for name in further}
     assert seen["headroom"] == {"headroom"} and seen["refault"] == {"recent", "distance"}
     assert seen["last"] == {"block"} and POLICIES["last"].note is not leave
@@ -108,6 +110,7 @@ def test_what_a_heuristic_looks_at_is_found() -> None:
         ("refault", (0, 0), (0, 1)),
         ("zswap_rfc", (0, 8), (0, 1)),
         ("headroom", (0, 0), (0, 0)),
+        ("ask", (0, 0), (0, 0)),
         ("last", (0, 0), (0, 0)),
         ("linear", (0, 32), (0, 1)),
     ],

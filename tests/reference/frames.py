@@ -80,6 +80,11 @@ class Frames:
         self.folios: dict[int, Folio] = {}
         self.draws = 0
 
+    @property
+    def available(self) -> int:
+        """The orders up to that of the largest free block."""
+        return sum(1 << order for order in range(MAX_PAGE_ORDER + 1) if any(self.buddy.free[order:]))
+
     def take(self, order: int, may_compact: bool) -> int | None:
         """__alloc_pages: 2^order frames."""
         frame = self.buddy.take(order)
@@ -164,6 +169,8 @@ class Frames:
 
 class Plenty:
     """Frames that are always there."""
+
+    available = 0x3FF
 
     def take(self, order: int, may_compact: bool) -> int:
         return 0

@@ -283,6 +283,8 @@ class Machine:
         """What the heuristic may look at."""
         distance, recent = (0, False) if first_touch else memcg.refault_distance(self, process.pages[v])
         limit = 1 << 30 if cgroup.limits.limit is None else cgroup.limits.limit
+        gfp = memcg.vma_thp_gfp_mask(self, process.vma(v))
+        room = max(cgroup.stock, limit - cgroup.current)
         near = list(enumerate(process.pages[v & -32 : (v & -32) + 32]))
         present = [(i, page) for i, page in near if page.state == "present"]
         return Seen(
@@ -298,6 +300,8 @@ class Machine:
             swapped=sum(1 << i for i, page in near if page.state == "swapped"),
             young=sum(1 << i for i, page in present if page.young),
             block=self.policy_blocks[v // BLOCK],
+            frames=self.frames.available,
+            chargeable=0x3FF if gfp.direct_reclaim else sum(1 << o for o in range(10) if 1 << o <= room),
         )
 
     def learn(self, v: int, first_touch: bool, failed: int, got: int) -> None:

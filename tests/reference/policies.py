@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Seen(NamedTuple):
-    """What a heuristic may look at: as jaxswap.policy.Features, without the frames."""
+    """What a heuristic may look at: as jaxswap.policy.Features."""
 
     first_touch: bool
     candidates: int
@@ -21,6 +21,8 @@ class Seen(NamedTuple):
     swapped: int = 0
     young: int = 0
     block: int = 0
+    frames: int = 0x3FF
+    chargeable: int = 0x3FF
 
 
 def highest(mask: int) -> int:
@@ -162,6 +164,27 @@ def _zswap_rfc(params, memory, seen):
     return seen.candidates & up_to(order) if goes else 0, 8, veto
 
 
+def _ask(params, memory, seen):
+    charge, frame, slots, least, log2, state = params
+    orders = seen.candidates
+    if charge:
+        orders &= seen.chargeable
+    if frame:
+        orders &= seen.frames
+    if seen.first_touch:
+        return orders, 0, 0
+    ptes = read = 0
+    if orders and least:
+        ptes = 1 << log2
+        pages = (seen.present, seen.swapped, seen.young)[state]
+        if sampled(pages, log2) < least:
+            orders = 0
+    if orders and slots:
+        read = 1 << highest(orders)
+        orders &= seen.suitable
+    return orders, ptes, read
+
+
 def linear_features(memory, seen, order):
     """What the linear rule weighs for an order."""
     outcomes = memory[0] >> 4 * (order - 2) & 15
@@ -214,5 +237,6 @@ POLICIES = {
     "last": Twin(_last, note=_last_note),
     "window_headroom": Twin(_window_headroom, _window_learn),
     "zswap_rfc": Twin(_zswap_rfc),
+    "ask": Twin(_ask),
     "linear": Twin(_linear, _linear_learn),
 }

@@ -27,8 +27,8 @@ from jaxswap.machine.fault import (
     refault_distance,
 )
 from jaxswap.machine.huge import TOP, wanted
-from jaxswap.machine.reclaim import try_charge
-from jaxswap.machine.rows import once, only
+from jaxswap.machine.reclaim import fitting_orders, try_charge
+from jaxswap.machine.rows import ALL, once, only
 from jaxswap.machine.settings import Setting
 from jaxswap.machine.shared import devices, readahead, rmap, slots
 from jaxswap.machine.shared import state as sharing
@@ -136,6 +136,8 @@ def begin(
     suitable = once(jnp.where(touch, candidates, checked.suitable))
     offered = once(jnp.where(params.rules.filtered, suitable, candidates))
 
+    gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
+
     def look(state: MachineState, seen: Features) -> tuple[Features, MachineState]:
         shadow, shadows = load1(state.shadows, slot)
         distance, recent, state = refault_distance(replace(state, shadows=shadows), params, shadow, slot)
@@ -143,6 +145,7 @@ def begin(
         state = sharing.put(state, pages=pages)
         present = kind(words) == PRESENT
         return seen._replace(
+            chargeable=jnp.where(gfp.reclaims, ALL, fitting_orders(state, params)),
             distance=jnp.where(swapin, distance, 0),
             recent=swapin & recent,
             present=_set_of(present),
@@ -153,7 +156,6 @@ def begin(
     seen = near(touch, offered, suitable, frames.available(state))
     state, orders = heuristic.decide(state, params, seen, access.page % sharing.room(state), look)
     tried = once(orders & suitable)
-    gfp = vma_thp_gfp_mask(params.defrag, access.advice == HUGE)
     state, top, refused = when(
         tried != 0, lambda c: _choose(c[0], params, tried, gfp.reclaims), (state, jnp.zeros_like(at), empty)
     )

@@ -1,0 +1,79 @@
+"""What a report of a search for heuristics is of: candidates on training and on held-out workloads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from jaxswap.sweep.objective import AXES
+from jaxswap.sweep.result import WorkloadResult
+from jaxswap.sweep.space import Candidate
+from jaxswap.tune.compare import Comparison, compare
+
+
+@dataclass(frozen=True)
+class About:
+    """A workload. regime: under which conditions it ran; real: recorded from a program; unit: what it is a
+    draw of, the same for one program under several limits."""
+
+    regime: str
+    real: bool
+    unit: str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Candidates on workloads; the first candidate is the reference."""
+
+    candidates: Sequence[Candidate]
+    results: Sequence[WorkloadResult]
+
+    def measured(
+        self, among: Sequence[int] | None = None
+    ) -> dict[str, Float64[np.ndarray, "workloads lanes"]]:
+        """Every metric per 1,000 accesses, of all workloads or of those `among`."""
+        rows = [self.results[i].metrics for i in (range(len(self.results)) if among is None else among)]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a report is of. said: where it comes from. about: of every workload. order: candidates of `train`,
+    best first. In held_out the `shown` candidates after the reference are there for orientation; the others
+    are the finalists, best on the training workloads first.
+    """
+
+    folder: Path
+    said: Sequence[str]
+    train: Evaluated
+    held_out: Evaluated
+    order: Int64[np.ndarray, " lanes"]
+    shown: int
+    about: Mapping[str, About]
+    seed: int
+
+    @property
+    def winner(self) -> int:
+        """The finalist that was best on the training workloads, of held_out. It is chosen by these alone."""
+        return 1 + self.shown
+
+    def groups(self) -> dict[tuple[str, bool], list[int]]:
+        """Workloads of held_out by (regime, real)."""
+        found: dict[tuple[str, bool], list[int]] = {}
+        for index, result in enumerate(self.held_out.results):
+            about = self.about[result.name]
+            found.setdefault((about.regime, about.real), []).append(index)
+        return found
+
+    def compared(self, candidate: int, among: Sequence[int]) -> Comparison:
+        """A candidate of held_out held to the reference over some of its workloads."""
+        units = [self.about[self.held_out.results[i].name].unit for i in among]
+        measured = self.held_out.measured(among)
+        return compare({name: measured[name] for name in AXES}, candidate, 0, units, self.seed)
+
+
+def group_name(group: tuple[str, bool]) -> str:
+    regime, real = group
+    return f"{regime}, {'recorded programs' if real else 'synthetic'}"
