@@ -113,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     several.add_argument(
         "--mthp", metavar="SIZES", type=_checked(parse_mthp), default="64", help='in kB: "16 64" (default 64)'
     )
+    several.add_argument(
+        "--append", metavar="WORDS", default="", help='for the kernel\'s command line: "init_on_alloc=0"'
+    )
     several.add_argument("--boots", metavar="N", type=_checked(_number(1, 100)), help="as for record")
     several.add_argument("--timeout", metavar="SECONDS", type=float, default=580, help="for the boot")
     several.set_defaults(run=_threads, skips=False)
@@ -207,7 +210,7 @@ def _threads(arguments: argparse.Namespace) -> int:
     _check_kernel_and_out(arguments)
     kernel = chosen_kernel(arguments.kernel, arguments.kernel_dir)
     for out in _outs(arguments):
-        write(out, record_threads(kernel, arguments.mthp, arguments.timeout))
+        write(out, record_threads(kernel, arguments.mthp, arguments.timeout, arguments.append))
     return 0
 
 

@@ -21,14 +21,17 @@ def boot(kernel: Kernel, machine: Machine, workload: bytes, seconds: float) -> s
     return run(kernel, machine, initrd.build(kernel, machine, workload), seconds)
 
 
-def run(kernel: Kernel, machine: Machine, archive: bytes, seconds: float, parallel: bool = False) -> str:
+def run(
+    kernel: Kernel, machine: Machine, archive: bytes, seconds: float, parallel: bool = False, append: str = ""
+) -> str:
     """What an initramfs prints between the two marks. parallel: CPUs of the guest run at the same time.
+    append: more words of the kernel's command line.
 
     Raises RecordingError as :func:`boot`."""
     with tempfile.TemporaryDirectory(prefix="real-kernel-") as name:
         folder = Path(name)
         (folder / "initrd").write_bytes(archive)
-        command = _command(kernel, machine, folder, parallel)
+        command = _command(kernel, machine, folder, parallel, append)
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
         except subprocess.TimeoutExpired as expired:
@@ -41,14 +44,15 @@ def run(kernel: Kernel, machine: Machine, archive: bytes, seconds: float, parall
     return _recording(kernel.release, console)
 
 
-def _command(kernel: Kernel, machine: Machine, folder: Path, parallel: bool) -> list[str]:
+def _command(kernel: Kernel, machine: Machine, folder: Path, parallel: bool, append: str) -> list[str]:
     # QEMU 7.2 emulates cmpxchg16b in a way that breaks swap on 6.12
     cpu = "max,-cx16" if kernel.release.startswith("6.12.") else "max"
     # one thread for all CPUs: they take turns, and two-CPU boots neither hang nor vary
     command = ["qemu-system-x86_64", "-accel", f"tcg,thread={'multi' if parallel else 'single'}", "-cpu", cpu]
     command += ["-smp", str(machine.cpus), "-m", f"{size_in_bytes(machine.memory) >> 20}M"]
     command += ["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"]
-    command += ["-kernel", str(kernel.image), "-initrd", str(folder / "initrd"), "-append", _APPEND]
+    command += ["-kernel", str(kernel.image), "-initrd", str(folder / "initrd")]
+    command += ["-append", f"{_APPEND} {append}".rstrip()]
     for number, device in enumerate(d for d in machine.swap if d.kind == "virtio"):
         disk = folder / f"disk{number}"
         with disk.open("wb") as file:

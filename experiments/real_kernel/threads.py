@@ -66,15 +66,17 @@ class Phase:
         return sum(n for (ret, nr), n in self.checks.items() if ret == error and pages in (None, nr))
 
 
-def record_threads(kernel: Kernel, mthp: str, seconds: float) -> str:
-    """The text of a recording, header included. mthp: sizes in kB, as Machine has them."""
+def record_threads(kernel: Kernel, mthp: str, seconds: float, append: str = "") -> str:
+    """The text of a recording, header included. mthp: sizes in kB, as Machine has them; append: more words of
+    the kernel's command line."""
     initrd.check_tools()
     machine = Machine(mthp, (SwapDevice("zram", SWAP),), CPUS)
     modules: dict[str, bytes] = {}
     initrd.add_module(kernel, "zram", modules)
     packed = initrd.archive(guest_script(mthp, list(modules)), modules, {}, ("threads", "swapon"))
-    body = qemu.run(kernel, machine, packed, seconds, parallel=True)
-    header = f"# kernel {kernel.release}\n# program csrc/threads.c, {CPUS} cpus, zram {SWAP}, mthp {mthp}\n"
+    body = qemu.run(kernel, machine, packed, seconds, parallel=True, append=append)
+    header = f"# kernel {kernel.release}\n# program csrc/threads.c, {CPUS} cpus, zram {SWAP}, mthp {mthp}"
+    header += f", append {append}\n" if append else "\n"
     return header + body
 
 
