@@ -80,6 +80,11 @@ class Frames:
         self.folios: dict[int, Folio] = {}
         self.draws = 0
 
+    @property
+    def available(self) -> int:
+        """The orders up to that of the largest free block."""
+        return sum(1 << order for order in range(MAX_PAGE_ORDER + 1) if any(self.buddy.free[order:]))
+
     def take(self, order: int, may_compact: bool) -> int | None:
         """__alloc_pages: 2^order frames."""
         frame = self.buddy.take(order)
@@ -170,6 +175,8 @@ class Plenty:
 
     def give(self, frame: int, order: int) -> None:
         pass
+
+    available = 0x3FF
 
     def fill(self, frame: int, folio: Folio) -> None:
         pass

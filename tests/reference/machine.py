@@ -34,6 +34,7 @@ from . import memcg, mglru
 from .cgroup import NO_LIMITS, Cgroup, Limits
 from .folio import BLOCK, ORDERS, Folio, Page, Process, Vma, size_name
 from .frames import Frames, Plenty
+from .future import Future
 from .lru import Batches, Lists
 from .memcg import KERNEL_PAGES, STOCK
 from .mglru import Generations
@@ -114,6 +115,8 @@ class Machine:
         self.oom = False
         self.policy_memory = [0] * 8
         self.policy_blocks: Counter[int] = Counter()
+        self.future: Future | None = None
+        self.now = 0  # page accesses so far
 
     def _swapon(self, devices: Sequence[Device]) -> list[SwapDevice]:
         kind = SwapDevice612 if self.profile.device_hints else SwapDevice
@@ -296,7 +299,15 @@ class Machine:
             swapped=sum(1 << i for i, page in near if page.state == "swapped"),
             young=sum(1 << i for i, page in present if page.young),
             block=self.policy_blocks[v // BLOCK],
+            frames=self.frames.available,
+            future=self._foresee(v // BLOCK * BLOCK),
         )
+
+    def _foresee(self, base: int) -> Sequence[int]:
+        """Of each page of a block, how many accesses there will be before the next one of it."""
+        if self.future is None:
+            return ()
+        return [self.future.until(page, self.now) for page in range(base, base + BLOCK)]
 
     def learn(self, v: int, first_touch: bool, failed: int, got: int) -> None:
         """Tell the heuristic what came of a fault for which there was an order."""

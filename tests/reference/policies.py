@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
 class Seen(NamedTuple):
-    """What a heuristic may look at: as jaxswap.policy.Features, without the frames."""
+    """What a heuristic may look at: as jaxswap.policy.Features."""
 
     first_touch: bool
     candidates: int
@@ -21,6 +21,8 @@ class Seen(NamedTuple):
     swapped: int = 0
     young: int = 0
     block: int = 0
+    frames: int = 0x3FF
+    future: Sequence[int] = (1 << 30,) * 512
 
 
 def highest(mask: int) -> int:
@@ -200,6 +202,22 @@ def _linear_learn(params, memory, first_touch, failed, got):
     memory[0] = word - (1 << 32) if word >> 31 else word
 
 
+def _clairvoyant(params, memory, seen):
+    log2, share, room = params
+    if seen.first_touch:
+        return seen.candidates, 0, 0
+    for order in range(9, 1, -1):
+        size = 1 << order
+        base = seen.page // size * size
+        used = sum(until <= 1 << log2 for until in seen.future[base : base + size])
+        succeeds = seen.candidates & seen.suitable & seen.frames & size and (
+            not room or seen.headroom >= size
+        )
+        if succeeds and 100 * used >= share * size:
+            return size, 0, 0
+    return 0, 0, 0
+
+
 POLICIES = {
     "kernel": Twin(_kernel),
     "never": Twin(_never),
@@ -215,4 +233,5 @@ POLICIES = {
     "window_headroom": Twin(_window_headroom, _window_learn),
     "zswap_rfc": Twin(_zswap_rfc),
     "linear": Twin(_linear, _linear_learn),
+    "clairvoyant": Twin(_clairvoyant),
 }
