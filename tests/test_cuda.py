@@ -15,6 +15,7 @@ from jaxswap.frames import Frames
 from jaxswap.landscape.ageing import Life, begin, steps, zero_pages
 from jaxswap.landscape.faults import make_snapshot
 from jaxswap.machine import Lane
+from jaxswap.machine.faultlog import WORDS
 from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.replay import Replay
 from jaxswap.machine.rules import slot_rules
@@ -105,6 +106,16 @@ def machines() -> dict[str, list[Call]]:
     return {"machine.replay.advance": calls}
 
 
+def tuning() -> dict[str, list[Call]]:
+    """Of jaxswap.tune."""
+    cases, orders = np.zeros((N, WORDS), np.int32), np.zeros(N, np.int32)
+    features, each = np.zeros((N, 8), np.float32), np.zeros(N, np.float32)
+    return {
+        "tune.fit._minimum": [(shapes((features, each, each, np.float32(0))), {})],
+        "tune.harvest._features": [(shapes((cases, orders)), {})],
+    }
+
+
 def jitted() -> Iterator[tuple[str, Callable[..., Any]]]:
     """The jitted functions at the top of the package's modules."""
     kind = type(jax.jit(lambda: 0))
@@ -114,7 +125,7 @@ def jitted() -> Iterator[tuple[str, Callable[..., Any]]]:
                 yield f"{module.name.removeprefix('jaxswap.')}.{name}", value
 
 
-@pytest.mark.parametrize("of", [bulk, landscape, machines])
+@pytest.mark.parametrize("of", [bulk, landscape, machines, tuning])
 def test_lowers_for_cuda(of: Callable[[], dict[str, list[Call]]]) -> None:
     functions: dict[str, Any] = dict(jitted())
     for name, calls in of().items():
@@ -124,5 +135,5 @@ def test_lowers_for_cuda(of: Callable[[], dict[str, list[Call]]]) -> None:
 
 
 def test_no_jitted_function_is_left_out() -> None:
-    held = {name for of in (bulk, landscape, machines) for name in of()}
+    held = {name for of in (bulk, landscape, machines, tuning) for name in of()}
     assert held == {name for name, _ in jitted()}

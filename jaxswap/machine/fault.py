@@ -5,15 +5,16 @@ thp_swapin_suitable_orders), mm/swap_state.c (__swap_cache_add_check, swap_cache
 mm/workingset.c (workingset_refault), mm/madvise.c (swapin_walk_pmd_entry), 7.3.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, UInt32
+from jaxtyping import Array, Int32, UInt32
 
-from jaxswap.machine import blocks, cgroups, frames, generations, heuristic, lru, places, rows, tlb
+from jaxswap.machine import blocks, cgroups, faultlog, frames, generations, heuristic, lru, places, rows, tlb
 from jaxswap.machine.counters import Counts, count, count_order, count_orders, count_refused
 from jaxswap.machine.huge import TOP, settle_block, wanted
 from jaxswap.machine.reclaim import fitting_orders, note_cost
@@ -39,7 +40,7 @@ class Access(NamedTuple):
 
     page: of the region. stop: the program goes on page by page up to there (page + 1: no further). write,
     zero (overwrites with zeros), willneed. start, end: of its VMA, cut to the 2 MiB block, as pages of the
-    block. advice: of the VMA.
+    block. advice: of the VMA. now: page accesses before it; None where the program has no `before`.
     """
 
     page: Lane
@@ -50,6 +51,11 @@ class Access(NamedTuple):
     start: Lane
     end: Lane
     advice: Lane
+    now: Lane | None = None
+
+
+Foresee = Callable[[Lane], Int32[Array, "512 L"]]
+"""From a page to `Features.future` of its block."""
 
 
 def _between(page: Lane, below: Lane, above: Lane) -> Mask:
@@ -162,9 +168,12 @@ class Ask(NamedTuple):
 
 
 def begin(
-    state: MachineState, params: MachineParams, access: Access, on: Flag
+    state: MachineState, params: MachineParams, access: Access, on: Flag, foresee: Foresee | None = None
 ) -> tuple[MachineState, Plan, Ask]:
-    """Look at the fault of each lane that is on: (state, plan, the charge to make)."""
+    """Look at the fault of each lane that is on: (state, plan, the charge to make).
+
+    foresee: None where no heuristic looks at the accesses to come.
+    """
     state = tick(state, params, on & ~access.willneed)
     page = access.page & 511
     block, tables = load1(state.tables, access.page >> 9)
@@ -214,6 +223,8 @@ def begin(
 
     def look(state: MachineState, seen: Features) -> tuple[Features, MachineState]:
         distance, recent, state = refault_distance(state, params, shadow, slot)
+        if foresee is not None:
+            seen = seen._replace(future=foresee(access.page))
         return seen._replace(
             chargeable=jnp.where(gfp.reclaims, rows.ALL, fitting_orders(state, params)),
             distance=jnp.where(swapin, distance, 0),
@@ -421,6 +432,7 @@ def end(
         n=count(state.n, on & ~access.willneed, faults=run, pgmajfault=jnp.where(swapin, run, 0)),
     )
     state = over(state, run, on & ~access.willneed)
+    state = faultlog.over(state, access, plan, got, run, on)
     listed = jnp.where(swapin | ~back, listed, jnp.uint32(0))
     new = _Mapping(base + pages, got == 0, ~comes_again, _arrivals(got, back) | listed)
     state = generations.use(state, access.page, mapped & ~comes_again)

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
+from jaxswap.machine import faultlog
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.reclaim import limit_of
 from jaxswap.machine.rows import once
@@ -24,7 +25,7 @@ from jaxswap.machine.state import (
 )
 from jaxswap.policy import POLICIES, Features, Outcome
 from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Policy, forget, leave
-from jaxswap.policy.describe import looks_further
+from jaxswap.policy.describe import foresees, looks_further
 from jaxswap.swaptable.lanes import load1, store1, surely, when
 
 assert POLICY_WORDS == MEMORY_WORDS
@@ -35,10 +36,12 @@ PARAMS = MOST_PARAMS
 
 def of_lanes(asked: Sequence[Policy]) -> tuple[Policy, ...]:
     """The heuristics that a program has whose lanes ask these: those that look no further, for they cost
-    nothing; all of jaxswap's, if one of the others is asked; and the user's own.
+    nothing; all of jaxswap's that know no future, if one of the others is asked; and those that do, and the
+    user's own, if they are asked.
     """
-    further = any(rule in RULES and looks_further(rule) for rule in asked)
-    known = [rule for rule in RULES if further or not looks_further(rule)]
+    present = [rule for rule in RULES if not foresees(rule)]
+    further = any(rule in present and looks_further(rule) for rule in asked)
+    known = [rule for rule in present if further or not looks_further(rule)]
     return tuple(dict.fromkeys([*known, *asked]))
 
 
@@ -85,6 +88,7 @@ def decide(
         if state.noted is not None:
             block, noted = load1(state.noted, page >> 9)
             seen, state = seen._replace(block=block), replace(state, noted=noted)
+        state = faultlog.saw(state, seen, asked)
         asking = [lambda r=rule: r.decide(rule_params, memory, seen) for rule in params.heuristics]
         decision = _each(params.policy, asking)
         state = replace(state, memory=jnp.where(asked[None], decision.memory, memory))
@@ -112,7 +116,7 @@ def _room(state: MachineState, params: MachineParams) -> dict[str, Lane]:
 
 def learn(state: MachineState, params: MachineParams, outcome: Outcome, page: Lane, on: Flag) -> MachineState:
     """Tell the heuristics that learn what became of a fault. page: as for `decide`."""
-    state = _note(state, params, outcome, page, on)
+    state = faultlog.came(_note(state, params, outcome, page, on), outcome, on)
     rule_params, memory = params.policy_params, state.memory
     learns = jnp.asarray(np.array([rule.learn is not forget for rule in params.heuristics]))[params.policy]
 

@@ -6,6 +6,7 @@ MiB blocks and VMA borders. Each operation carries its VMA, so a machine keeps n
 
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ from jaxswap.machine.settings import CLUSTER, number
 from jaxswap.machine.vmas import Vmas
 from jaxswap.swaptable.clusters import CPUS
 from jaxswap.workload import Kind, Workload
+
+if TYPE_CHECKING:
+    from jaxswap.machine.future import Future
 
 # Kinds of compiled operations.
 STREAM, TOUCH, READ, ZERO, WILLNEED, DONTNEED, UNMAP, PAGEOUT, COLD, SET, SPLIT, DROP = range(12)
@@ -60,7 +64,8 @@ class Program:
     `vma`. accesses: page << 1 | write. access_vma: VMA of each access. vma_start, vma_end (pages of the
     region), vma_advice: of each VMA there ever was; vma_window: number of its readahead state. first_vma,
     vmas: at each operation the first of the process's VMAs, and how many it has. cpu: that runs each
-    operation, None where the machine has but one.
+    operation, None where the machine has but one. before: page accesses before each operation, future: when
+    each page will be accessed; None where nobody asks.
     """
 
     kind: Int32[Array, " ops"]
@@ -77,6 +82,8 @@ class Program:
     first_vma: Int32[Array, " ops"]
     vmas: Int32[Array, " ops"]
     cpu: Int32[Array, " ops"] | None = None
+    before: Int32[Array, " ops"] | None = None
+    future: "Future | None" = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Int32, Int64
 
 from jaxswap.errors import InputError
 from jaxswap.machine import cgroups, counters, frames, generations, heuristic, observe, settings
+from jaxswap.machine.future import with_future
 from jaxswap.machine.kept import Halfway, Keeper
 from jaxswap.machine.lane import PAGE, Lane, params_of
 from jaxswap.machine.memory import COPIES, bytes_of, check_memory
@@ -30,6 +31,7 @@ from jaxswap.machine.shared import observe as shared_observe
 from jaxswap.machine.shared import state as shared
 from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
 from jaxswap.machine.step import step
+from jaxswap.policy.describe import foresees
 from jaxswap.swaptable.clusters import Clusters, Device, swapon
 from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload, write_recording
@@ -281,6 +283,13 @@ class Replay:
             filled, PROFILES[profile], int(swapped_on.free[0]), workload.cgroups, self.compiled.cgroups
         )
         remembers = heuristic.remembers(params.heuristics)
+        program = self.compiled.program
+        if any(foresees(rule) for rule in params.heuristics):
+            if self.compiled.by_page:
+                raise InputError(
+                    f"policy: {BY_PAGE} has none that knows the accesses to come; leave clairvoyant out"
+                )
+            program = with_future(self.compiled, pages)
         params = jax.tree.map(self._grouped, params)
         start = jax.tree.map(
             lambda x: np.broadcast_to(x, (self.groups, *x.shape)),
@@ -308,7 +317,7 @@ class Replay:
             start = replace(start, sharing=shared_devices.online(start.sharing, devices_of_all, zswap != 0))
         self.states: MachineState = jax.device_put(start, spread)
         self.params: MachineParams = jax.device_put(params, spread)
-        self.program: Program = jax.device_put(self.compiled.program, NamedSharding(self.mesh, P()))
+        self.program: Program = jax.device_put(program, NamedSharding(self.mesh, P()))
         self.totals = np.zeros((len(lanes), len(counters.COUNTERS) - 1), np.int64)
         self._weight, self._pages = _weights(self.compiled)
 

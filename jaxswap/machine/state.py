@@ -24,6 +24,7 @@ from jaxswap.swaptable.lanes import SPARE
 
 if TYPE_CHECKING:
     from jaxswap.machine.cgroups import Cgroups
+    from jaxswap.machine.faultlog import FaultLog
     from jaxswap.machine.frames import PageFrames
     from jaxswap.machine.shared.state import Sharing
 
@@ -177,7 +178,8 @@ class MachineState:
     its lists; else `inactive` counts all pages on lists). sharing: of several processes; None where there is
     one.
     frames: None where there is always one. cgroups: None where all processes are in one. noted: what the
-    heuristic notes of each 2 MiB block of the region; None where none does.
+    heuristic notes of each 2 MiB block of the region; None where none does. log: of the faults; None where
+    nobody asks for it.
     """
 
     cpu: Lane
@@ -224,6 +226,7 @@ class MachineState:
     frames: "PageFrames | None" = None
     cgroups: "Cgroups | None" = None
     noted: Int32[Array, "blocks L"] | None = None
+    log: "FaultLog | None" = None
 
 
 def room(pages: int) -> int:

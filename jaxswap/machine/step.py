@@ -4,6 +4,7 @@ The kind of an operation is one scalar for all lanes; inside it each lane goes a
 to the next.
 """
 
+import functools
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,9 +13,21 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
-from jaxswap.machine import fault, generations, holding, lru, mglru, program, rows, settings, tables, tlb
+from jaxswap.machine import (
+    fault,
+    future,
+    generations,
+    holding,
+    lru,
+    mglru,
+    program,
+    rows,
+    settings,
+    tables,
+    tlb,
+)
 from jaxswap.machine.advise import cool, isolate, page_out
-from jaxswap.machine.fault import Access, touched
+from jaxswap.machine.fault import Access, Foresee, touched
 from jaxswap.machine.layout import Layout, layout_of
 from jaxswap.machine.program import WINDOW, Program
 from jaxswap.machine.reclaim import at_once, finish, try_charge, work_off
@@ -104,8 +117,14 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         def serve(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
             state, cursor = carry
             access = _access_at(ops, op, cursor, stop, zero, ahead)
+            foresee = None
+            if ops.before is not None:
+                now = ops.before[i] + jnp.where(ahead, 0, cursor - first)
+                access = access._replace(now=now)
+                if ops.future is not None:
+                    foresee = functools.partial(future.ahead, ops.future, now)
             one = surely(faults) if params.high is None else faults
-            state, done = _serve(state, params, access, layout_of(ops, i), one, on & owes)
+            state, done = _serve(state, params, access, layout_of(ops, i), one, on & owes, foresee)
             return state, cursor + done
 
         state, cursor = when(faults | (on & owes), serve, (state, cursor))
@@ -143,11 +162,17 @@ def _act(
 
 
 def _serve(
-    state: MachineState, params: MachineParams, access: Access, layout: Layout, on: Flag, owes: Flag
+    state: MachineState,
+    params: MachineParams,
+    access: Access,
+    layout: Layout,
+    on: Flag,
+    owes: Flag,
+    foresee: Foresee | None,
 ) -> tuple[MachineState, Lane]:
     """One fault: (state, how many pages are done with). owes: where there is none, but what was charged
-    beyond memory.high is worked off (resume_user_mode_work)."""
-    state, plan, ask = fault.begin(state, params, access, on)
+    beyond memory.high is worked off (resume_user_mode_work). foresee: as fault.begin has it."""
+    state, plan, ask = fault.begin(state, params, access, on, foresee)
     before, ready = state, ask.on
     if state.frames is not None:
         small = plan.touch | plan.swapin | (plan.zeropage & access.write)

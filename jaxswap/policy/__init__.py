@@ -16,11 +16,12 @@ from jaxswap.policy.base import (
     size,
     up_to,
 )
+from jaxswap.policy.clairvoyant import CLAIRVOYANT
 from jaxswap.policy.linear import LINEAR
 from jaxswap.policy.outcomes import OUTCOMES
 from jaxswap.policy.rules import RULES
 
-POLICIES: dict[str, Policy] = {rule.name: rule for rule in (*RULES, *AROUND, *OUTCOMES, LINEAR)}
+POLICIES: dict[str, Policy] = {rule.name: rule for rule in (*RULES, *AROUND, *OUTCOMES, LINEAR, CLAIRVOYANT)}
 
 __all__ = [
     "MEMORY_WORDS",

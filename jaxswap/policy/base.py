@@ -16,6 +16,8 @@ Params = Int32[Array, "params L"]
 
 MOST_PARAMS = 8
 MEMORY_WORDS = 8
+BLOCK = 512  # pages of 2 MiB
+NEVER = 1 << 30
 
 
 class Features(NamedTuple):
@@ -35,6 +37,10 @@ class Features(NamedTuple):
     cost the shadow, one slot. present, swapped, young: of the 32 aligned PTEs around the page, bit i for the
     i-th; a PTE looked at is a PTE read. block: what the heuristic noted of the 2 MiB block (`Policy.note`),
     of the same address in all processes; 0 at first.
+
+    future: of each page of the 2 MiB block, how many accesses there will be before it is accessed, 0 for the
+    faulting one; NEVER if it is not, or released or paged out by advice before that. No kernel knows it: what
+    looks at it is drawn for orientation and never wins.
     """
 
     first_touch: Flag
@@ -51,6 +57,7 @@ class Features(NamedTuple):
     swapped: Mask
     young: Mask
     block: Lane
+    future: Int32[Array, "512 L"]
 
 
 NEAR = ("first_touch", "candidates", "suitable", "frames")
@@ -58,10 +65,11 @@ NEAR = ("first_touch", "candidates", "suitable", "frames")
 
 
 def near(first_touch: Flag, candidates: Mask, suitable: Mask, frames: Mask) -> Features:
-    """Features of which only the near ones are known; the others are 0."""
+    """Features of which only the near ones are known; the others are 0, the future NEVER."""
     none, no = jnp.zeros(candidates.shape, jnp.int32), jnp.zeros(candidates.shape, bool)
     empty = jnp.zeros(candidates.shape, jnp.uint32)
-    around = (none, none, empty, none, none, no, empty, empty, empty, none)
+    future = jnp.full((BLOCK, *candidates.shape), NEVER, jnp.int32)
+    around = (none, none, empty, none, none, no, empty, empty, empty, none, future)
     return Features(first_touch, candidates, suitable, frames, *around)
 
 

@@ -30,11 +30,11 @@ WEIGHTS = (
 
 
 # Word 0 of the memory, four bits for each order.
-def _luck(word: Lane, order: int) -> Lane:
+def _luck(word: Lane, order: int | Lane) -> Lane:
     return ((word >> (4 * (order - 2)) & 15) ^ 8) - 8
 
 
-def weighed(memory: Memory, seen: Features, order: int) -> Int32[Array, "weights L"]:
+def weighed(memory: Memory, seen: Features, order: int | Lane) -> Int32[Array, "weights L"]:
     """What the weights are of, for one order of each lane."""
     one = jnp.ones_like(seen.fill)
     left = highest(seen.headroom.astype(jnp.uint32))

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxswap.errors import InputError, reason
 from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Decision, Param, Policy
+from jaxswap.policy.describe import foresees
 from jaxswap.policy.probes import features, memory_of, outcomes
 
 MOST_BYTES = 1 << 20
@@ -61,6 +62,10 @@ def load_own(path: Path, name: str) -> Own:
     _check_signature(path, "note", policy.note, ("params", "block", "outcome"))
     for lanes in (1, 3):
         _check_shapes(path, policy, lanes)
+    if foresees(policy):
+        raise InputError(
+            f"{path}: {name} looks at seen.future, which no kernel knows; leave that to `clairvoyant`"
+        )
     _check_lanes(path, policy)
     return Own(policy, path, sha256)
 
@@ -151,8 +156,8 @@ def _check_signature(path: Path, what: str, function: Any, names: tuple[str, ...
 
 def _check_shapes(path: Path, policy: Policy, lanes: int) -> None:
     params, memory = jnp.zeros((MOST_PARAMS, lanes), jnp.int32), memory_of(lanes)
-    seen = jax.tree.map(lambda x: x[:lanes], features())
-    outcome = jax.tree.map(lambda x: x[:lanes], outcomes())
+    seen = jax.tree.map(lambda x: x[..., :lanes], features())
+    outcome = jax.tree.map(lambda x: x[..., :lanes], outcomes())
     decided = _traced(path, "decide", policy.decide, params, memory, seen)
     if not isinstance(decided, Decision):
         raise InputError(

@@ -6,7 +6,7 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
-from jaxswap.policy.base import MEMORY_WORDS, Features, Memory, Outcome, near
+from jaxswap.policy.base import BLOCK, MEMORY_WORDS, Features, Memory, Outcome, near
 
 ORDERS = range(2, 10)
 
@@ -40,6 +40,7 @@ def features() -> Features:
         **{name: jnp.asarray(value.astype(np.uint32)) for name, value in bitmaps.items()},
         recent=jnp.asarray((touch == 0) & roomy),
         block=jnp.asarray((at % 7).astype(np.int32)),
+        future=jnp.asarray((np.arange(BLOCK)[:, None] * at % 4096).astype(np.int32)),
     )
 
 

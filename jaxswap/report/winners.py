@@ -23,7 +23,8 @@ def winners(sweep: Sweep, results: Sequence[WorkloadResult] | None = None) -> Wi
     """The best-ranked candidate that sysfs can express, and the best-ranked heuristic that it cannot.
 
     A heuristic under which the machine did exactly what it does under a sysfs setting needs no patch and is
-    passed over. (Refusals and what the heuristic read may differ: they change nothing.)
+    passed over. (Refusals and what the heuristic read may differ: they change nothing.) So is one that knows
+    the accesses to come.
     """
     results = sweep.results if results is None else results
     ranking = sweep.ranking(results)
@@ -31,7 +32,8 @@ def winners(sweep: Sweep, results: Sequence[WorkloadResult] | None = None) -> Wi
     by_sysfs = {row.tobytes() for row, one in zip(did, sweep.candidates, strict=True) if one.sysfs}
     alive = [int(index) for index in ranking.order if np.isfinite(ranking.violation[index])]
     sysfs = next(index for index in alive if sweep.candidates[index].sysfs)
-    heuristic = next((index for index in alive if did[index].tobytes() not in by_sysfs), None)
+    able = (index for index in alive if not sweep.candidates[index].foresees)
+    heuristic = next((index for index in able if did[index].tobytes() not in by_sysfs), None)
     return Winners(sysfs, heuristic, ranking)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from jaxswap.config import Config, PolicyChoice
 from jaxswap.machine import Lane
 from jaxswap.policy import POLICIES
+from jaxswap.policy.describe import foresees
 
 _SYSFS = "/sys/kernel/mm/transparent_hugepage"
 SYSFS_SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -24,6 +25,11 @@ class Candidate:
     def sysfs(self) -> bool:
         """Whether an unpatched kernel can be set to this."""
         return self.policy.name in POLICIES and POLICIES[self.policy.name].expressible_in_sysfs
+
+    @property
+    def foresees(self) -> bool:
+        """Whether it knows the accesses to come, so that no kernel can be made to do this."""
+        return self.policy.name in POLICIES and foresees(POLICIES[self.policy.name])
 
     def __str__(self) -> str:
         return f"{self.mthp or 'none'} / {self.policy}"

@@ -1,1 +1,1 @@
-"""The search for heuristics: a typed space, proposals, rounds of replays, held-out workloads."""
+"""The search for heuristics: a typed space, proposals, rounds of replays, fits, held-out workloads."""

@@ -7,11 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from jaxswap.errors import InputError
 from jaxswap.machine import Lane, replay_lanes
 from jaxswap.machine.heuristic import of_lanes, remembers
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
-from jaxswap.policy.describe import looks_further
+from jaxswap.policy.describe import foresees, looks_further
 from jaxswap.workload import parse_workload
 from tests.machine.shared_states import places
 from tests.machine.test_against_reference import NEAR, check, random_lane, reference_of, run_reference
@@ -19,7 +20,7 @@ from tests.machine.test_cgroups import NAMES, limits_for
 from tests.machine.test_processes import check as check_processes
 from tests.machine.workloads import random_forks, random_text
 
-FAR = [name for name, rule in POLICIES.items() if looks_further(rule)]
+FAR = [name for name, rule in POLICIES.items() if looks_further(rule) and not foresees(rule)]
 
 
 def far_lane(rng: random.Random, limited: bool) -> Lane:
@@ -99,9 +100,42 @@ def test_every_far_heuristic_decides_otherwise_than_the_kernel_somewhere() -> No
     assert result.counter("read_ptes")[1 + FAR.index("linear")] > 0
 
 
+@pytest.mark.parametrize("seed", range(16))
+def test_who_knows_the_accesses_to_come_equals_the_reference(seed: int) -> None:
+    rng = random.Random(seed)
+    lane = random_lane(rng, seed % 4 > 0, ["clairvoyant"])
+    given = {"log2": rng.choice([3, 8, 12]), "share": rng.choice([0, 25, 60, 100]), "room": seed % 2}
+    text = random_text(seed, 150, mapped=seed % 3 == 0)
+    check(parse_workload(text), dataclasses.replace(lane, policy_params=given))
+
+
+def test_who_knows_the_accesses_to_come_wastes_less() -> None:
+    lines = ["REGION 2048 plain", "FILL 0 2048"]
+    for page in np.random.default_rng(1).integers(0, 128, 300) * 16:
+        lines.append(f"READN {page} 16" if page % 3 else f"READ {page}")
+    workload = parse_workload("\n".join(lines) + "\n")
+    found = {}
+    for policy, given in (("kernel", {}), ("clairvoyant", {"log2": 4, "room": 0})):
+        machine = reference_of(workload, Lane("16 64", policy, given, limit=900 * 4096, swap=3000 * 4096))
+        run_reference(workload, machine)
+        found[policy] = machine.final_counters()
+    assert found["clairvoyant"]["useless_swapin"] * 4 < found["kernel"]["useless_swapin"]
+    assert found["clairvoyant"]["64kB/swpin"] > 30
+
+
+def test_several_processes_have_nobody_who_knows_the_accesses_to_come() -> None:
+    workload = parse_workload("REGION 64 plain\nFORK 1\n")
+    with pytest.raises(InputError, match="has none that knows the accesses to come"):
+        Replay(workload, [Lane("16", "clairvoyant")])
+
+
 def test_who_looks_no_further_has_no_part_of_it() -> None:
     """The near heuristics have one program, with neither the words of blocks nor the others' rules."""
     near = tuple(POLICIES[name] for name in NEAR)
     assert of_lanes([POLICIES["kernel"]]) == of_lanes([POLICIES["cap"], POLICIES["kernel"]]) == near
-    assert not remembers(near) and of_lanes([POLICIES["density"]]) == tuple(POLICIES.values())
+    assert not remembers(near)
+    assert of_lanes([POLICIES["density"]]) == tuple(
+        POLICIES[name] for name in POLICIES if name != "clairvoyant"
+    )
+    assert of_lanes([POLICIES["clairvoyant"]]) == (*near, POLICIES["clairvoyant"])
     assert Replay(parse_workload("REGION 64 plain\n"), [Lane()]).states.noted is None

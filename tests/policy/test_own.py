@@ -171,6 +171,26 @@ def test_what_a_heuristic_notes_of_a_block_is_checked_too(tmp_path: Path) -> Non
         load_own(file, "notes")
 
 
+PEEKS = """
+import jax.numpy as jnp
+
+from jaxswap.policy import Policy, offer
+
+
+def _soon(params, memory, seen):
+    return offer(jnp.where(seen.future.max(axis=0) < 99, seen.candidates, 0), memory)
+
+
+peeks = Policy("peeks", "large where all of the 2 MiB is accessed soon", _soon)
+"""
+
+
+def test_who_looks_at_the_accesses_to_come_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "peeks.py").write_text(PEEKS)
+    with pytest.raises(InputError, match=r"peeks\.py: peeks looks at seen\.future, which no kernel knows"):
+        load_own(tmp_path / "peeks.py", "peeks")
+
+
 def test_a_changed_file_is_another_run(
     config_file: Path, fake: FakeReplay, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,10 +10,16 @@ import pytest
 
 from jaxswap.policy import MEMORY_WORDS, POLICIES, Features, Outcome
 from jaxswap.policy.base import MOST_PARAMS, NEAR, leave
-from jaxswap.policy.describe import describe, looks_further
+from jaxswap.policy.describe import describe, foresees, looks_further
 from tests.reference import policies as plain
 
 LANES, FAULTS = 64, 20
+FUTURES = [
+    np.where(draw.random(512) < never, 1 << 30, draw.integers(0, 1 << top, 512)).tolist()
+    for draw in [np.random.default_rng(0)]
+    for never in (0, 0.3, 0.6, 1)
+    for top in (4, 14, 24)
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,11 +48,13 @@ def random_seen(rng: random.Random, block: int) -> plain.Seen:
         block=block,
         frames=rng.choice([0x3FF, 0x3C]),
         chargeable=rng.choice([0x3FF, 0, 0x1F]),
+        future=rng.choice(FUTURES),
     )
 
 
 def stacked(seen: list[plain.Seen]) -> Features:
     columns: dict = dict(zip(plain.Seen._fields, zip(*seen, strict=True), strict=True))
+    columns["future"] = np.array(columns["future"]).T
     flags, masks = (
         ("first_touch", "recent"),
         ("candidates", "suitable", "frames", "chargeable", "present", "swapped", "young"),
@@ -96,7 +104,8 @@ def test_a_heuristic_equals_its_twin(name: str) -> None:
 def test_what_a_heuristic_looks_at_is_found() -> None:
     further = [name for name, policy in POLICIES.items() if looks_further(policy)]
     far = ["density", "refault", "headroom", "ask", "zswap_rfc", "last", "window_headroom", "linear"]
-    assert further == far
+    assert further == [*far, "clairvoyant"]
+    assert [name for name, policy in POLICIES.items() if foresees(policy)] == ["clairvoyant"]
     seen = {name: set(describe(POLICIES[name]).features) - set(NEAR) for name in further}
     assert seen["headroom"] == {"headroom"} and seen["refault"] == {"recent", "distance"}
     assert seen["last"] == {"block"} and POLICIES["last"].note is not leave

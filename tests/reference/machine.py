@@ -34,6 +34,7 @@ from . import memcg, mglru
 from .cgroup import NO_LIMITS, Cgroup, Limits
 from .folio import BLOCK, ORDERS, Folio, Page, Process, Vma, size_name
 from .frames import Frames, Plenty
+from .future import Future
 from .lru import Batches, Lists
 from .memcg import KERNEL_PAGES, STOCK
 from .mglru import Generations
@@ -114,6 +115,8 @@ class Machine:
         self.oom = False
         self.policy_memory = [0] * 8
         self.policy_blocks: Counter[int] = Counter()
+        self.future: Future | None = None
+        self.now = 0  # page accesses so far
 
     def _swapon(self, devices: Sequence[Device]) -> list[SwapDevice]:
         kind = SwapDevice612 if self.profile.device_hints else SwapDevice
@@ -302,7 +305,14 @@ class Machine:
             block=self.policy_blocks[v // BLOCK],
             frames=self.frames.available,
             chargeable=0x3FF if gfp.direct_reclaim else sum(1 << o for o in range(10) if 1 << o <= room),
+            future=self._foresee(v // BLOCK * BLOCK),
         )
+
+    def _foresee(self, base: int) -> Sequence[int]:
+        """Of each page of a block, how many accesses there will be before the next one of it."""
+        if self.future is None:
+            return ()
+        return [self.future.until(page, self.now) for page in range(base, base + BLOCK)]
 
     def learn(self, v: int, first_touch: bool, failed: int, got: int) -> None:
         """Tell the heuristic what came of a fault for which there was an order."""

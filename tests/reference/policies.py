@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -23,6 +23,7 @@ class Seen(NamedTuple):
     block: int = 0
     frames: int = 0x3FF
     chargeable: int = 0x3FF
+    future: Sequence[int] = (1 << 30,) * 512
 
 
 def highest(mask: int) -> int:
@@ -223,6 +224,22 @@ def _linear_learn(params, memory, first_touch, failed, got):
     memory[0] = word - (1 << 32) if word >> 31 else word
 
 
+def _clairvoyant(params, memory, seen):
+    log2, share, room = params
+    if seen.first_touch:
+        return seen.candidates, 0, 0
+    for order in range(9, 1, -1):
+        size = 1 << order
+        base = seen.page // size * size
+        used = sum(until <= 1 << log2 for until in seen.future[base : base + size])
+        succeeds = seen.candidates & seen.suitable & seen.frames & size and (
+            not room or seen.headroom >= size
+        )
+        if succeeds and 100 * used >= share * size:
+            return size, 0, 0
+    return 0, 0, 0
+
+
 POLICIES = {
     "kernel": Twin(_kernel),
     "never": Twin(_never),
@@ -239,4 +256,5 @@ POLICIES = {
     "zswap_rfc": Twin(_zswap_rfc),
     "ask": Twin(_ask),
     "linear": Twin(_linear, _linear_learn),
+    "clairvoyant": Twin(_clairvoyant),
 }

@@ -13,6 +13,7 @@ from jaxswap.workload import Kind, Workload
 
 from . import fault, fork, madvise, memcg, readahead, settings, zap
 from .folio import Process, Vma
+from .future import Future
 from .machine import Machine
 
 
@@ -100,6 +101,8 @@ class Runner:
 
     def __init__(self, workload: Workload, machine: Machine):
         self.workload, self.machine = workload, machine
+        if machine.policy == "clairvoyant":
+            machine.future = Future(workload)
         self.regions = {0: Regions(workload)}
         self.update(0)
 
@@ -128,6 +131,7 @@ class Runner:
             for page in range(v, v + n):
                 if not m.oom:
                     fault.access(m, process, page, kind is not Kind.READ, kind is Kind.ZERO)
+                m.now += 1
         elif kind is Kind.WILLNEED:
             for page in range(v, v + n):
                 if not m.oom:

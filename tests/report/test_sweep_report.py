@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxswap.config import load_config
+from jaxswap.config import PolicyChoice, load_config
 from jaxswap.report.sweep import report_text, write_report
 from jaxswap.report.tables import change, number, rows_table, text_table
 from jaxswap.report.winners import winners
@@ -61,6 +61,17 @@ def test_winners_and_their_lines(sweep: Sweep) -> None:
         )
         lines = "\n".join(f"    {line}" for line in sysfs_lines(sweep.candidates[best.sysfs].mthp))
         assert lines in text
+
+
+def test_who_knows_the_accesses_to_come_never_wins(sweep: Sweep) -> None:
+    best = winners(sweep)
+    knows = tuple(
+        dataclasses.replace(one, policy=PolicyChoice("clairvoyant")) if index == best.heuristic else one
+        for index, one in enumerate(sweep.candidates)
+    )
+    after = winners(dataclasses.replace(sweep, candidates=knows))
+    assert best.heuristic is not None and after.heuristic not in (None, best.heuristic)
+    assert after.sysfs == best.sysfs
 
 
 def test_killed_lanes_are_marked(sweep: Sweep) -> None:
