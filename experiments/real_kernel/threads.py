@@ -15,6 +15,7 @@ from experiments.real_kernel.machine import Machine, SwapDevice, size_in_bytes
 
 CPUS = 2
 SWAP = "256M"
+TRACING = "/sys/kernel/tracing"
 PHASES = (
     "1 10 64 near",
     "2 10 64 same",
@@ -80,16 +81,14 @@ def record_threads(kernel: Kernel, mthp: str, seconds: float, append: str = "") 
     return header + body
 
 
-def guest_script(mthp: str, modules: list[str]) -> str:
-    """The guest's /init; modules: file names in /lib in the order they are loaded."""
+def prepared(mthp: str, modules: list[str]) -> list[str]:
+    """The first lines of a guest's /init: swap on zram, mTHP sizes, khugepaged asleep."""
     sysfs = "/sys/kernel/mm/transparent_hugepage"
-    tracing = "/sys/kernel/tracing"
-    events = f"{tracing}/events/probed"
     lines = [
         "#!/bin/busybox sh",
         "/bin/busybox --install -s /bin",
         "mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev",
-        f"mount -t tracefs tracefs {tracing}",
+        f"mount -t tracefs tracefs {TRACING}",
         "dmesg -n 1",
         "echo 0 > /proc/sys/kernel/randomize_va_space",
         *(f"insmod /lib/{module}" for module in modules),
@@ -103,13 +102,26 @@ def guest_script(mthp: str, modules: list[str]) -> str:
     for word in mthp.split():
         when = "madvise" if word.endswith("m") else "always"
         lines.append(f"echo {when} > {sysfs}/hugepages-{word.removesuffix('m')}kB/enabled")
+    return lines
+
+
+def add_probe(definition: str, function: str) -> str:
+    """The line of /init that makes a kernel probe where the kernel has the function."""
+    escaped = definition.replace("$", "\\$")
+    return (
+        f'grep -q " {function}$" /proc/kallsyms && '
+        f'{{ echo "{escaped}" >> {TRACING}/kprobe_events || echo "FAILED no probe on {function}"; }}'
+    )
+
+
+def guest_script(mthp: str, modules: list[str]) -> str:
+    """The guest's /init; modules: file names in /lib in the order they are loaded."""
+    sysfs = "/sys/kernel/mm/transparent_hugepage"
+    events = f"{TRACING}/events/probed"
+    lines = prepared(mthp, modules)
     for function, arguments in _PROBED.items():
         # most at once: many may sleep in a probed function
-        probe = f"r128:probed/{function} {function} {arguments}".replace("$", "\\$")
-        lines.append(
-            f'grep -q " {function}$" /proc/kallsyms && '
-            f'{{ echo "{probe}" >> {tracing}/kprobe_events || echo "FAILED no probe on {function}"; }}'
-        )
+        lines.append(add_probe(f"r128:probed/{function} {function} {arguments}", function))
     stats = "; ".join(
         f'echo "  {size}kB '
         + " ".join(f"{name}=$(cat {sysfs}/hugepages-{size}kB/stats/{name} 2>/dev/null)" for name in _STATS)
@@ -131,7 +143,7 @@ def guest_script(mthp: str, modules: list[str]) -> str:
         '  echo "HIST $(basename $event)"; grep -E "ret:|Hits|Dropped" $event/hist',
         '  echo "!hist:keys=$keys" > $event/trigger',
         "done",
-        f"cat {tracing}/kprobe_profile",
+        f"cat {TRACING}/kprobe_profile",
         "echo before:; cat /tmp/before; echo after:; cat /tmp/after",
         "}",
         f"echo '{initrd.STARTED}'",
