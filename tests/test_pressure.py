@@ -241,9 +241,9 @@ def test_cells_of_a_folder(tmp_path: Path) -> None:
         cells(tmp_path)
 
 
-def in_pieces(blocks: int, **header: str) -> Recording:
+def in_pieces(blocks: int) -> Recording:
     """A boot that began with as many free blocks of 64 kB."""
-    one = boot(**{"fragment": "8M"} | header)
+    one = boot(fragment="8M")
     zones = {
         "buddyinfo-DMA32": {"4kB": 900, "64kB": blocks},
         "zoneinfo-DMA32": {"free": 900 + 16 * blocks, "min": 100, "reserve": 0},
