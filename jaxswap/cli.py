@@ -709,9 +709,9 @@ def _check_out(path: str) -> None:
 
 def _settings(arguments: argparse.Namespace, recording: Any) -> tuple[Any, str]:
     """The lane and kernel profile of a replay: flags first, then the recording's header, then defaults."""
-    from jaxswap.described import Setting, machine_of, of_header
+    from jaxswap.described import Setting, machine_of, of_recording
 
-    settings = of_header(recording) if recording else {}
+    settings = of_recording(recording) if recording else {}
     same = ("kernel", "mthp", "swap", "lru", "swappiness", "defrag", "flush", "switch", "phase", "frames")
     limits = {"limit": "memory.max", "high": "memory.high", "swap_max": "memory.swap.max"}
     for flag, key in {**{name: name for name in same}, **limits}.items():

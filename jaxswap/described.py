@@ -1,11 +1,12 @@
 """The machine that a recording's header, or a command line, describes."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxswap.config import parse_count, parse_mthp, parse_policy, parse_size
 from jaxswap.errors import InputError, NotModelled
-from jaxswap.frames import Frames, parse_buddyinfo, parse_frames
+from jaxswap.frames import Frames, buddyinfo_text, free_blocks, parse_buddyinfo, parse_frames
 from jaxswap.machine import PROFILES, Lane
 from jaxswap.machine.lane import DEFRAG, LIMITS, LRUS, PAGE, PAGE_CLUSTERS, SWAPPINESS
 from jaxswap.machine.replay import LATER
@@ -14,6 +15,7 @@ from jaxswap.swaptable.swapon import KINDS
 from jaxswap.toml import suggest
 from jaxswap.workload import Recording
 from jaxswap.workload.processes import split_limits
+from jaxswap.workload.recording import BASE
 
 
 class Setting(NamedTuple):
@@ -23,9 +25,23 @@ class Setting(NamedTuple):
     where: str
 
 
-def of_header(recording: Recording) -> dict[str, Setting]:
-    """The settings of a recording's header."""
-    return {key: Setting(text, f"{recording.path}: header {key}") for key, text in recording.header.items()}
+def of_recording(recording: Recording) -> dict[str, Setting]:
+    """The settings of a recording: its header and, where memory was in pieces, the blocks that were free."""
+    header = recording.header
+    found = {key: Setting(text, f"{recording.path}: header {key}") for key, text in header.items()}
+    if free := free_of(recording):
+        found["buddyinfo"] = Setting(buddyinfo_text(free), f"{recording.path}: STATS {BASE}")
+    return found
+
+
+def free_of(recording: Recording) -> tuple[int, ...]:
+    """Where memory was in pieces, the blocks of each order that the STATS `start` says a fault could take; ()
+    where it does not say."""
+    if "fragment" not in recording.header:
+        return ()
+    sizes = re.findall(r"\d{1,18}", recording.header.get("mthp", ""))
+    smallest = min(map(int, sizes), default=4)
+    return free_blocks(recording.before(), (smallest // 4).bit_length() - 1)
 
 
 def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple[Lane, str]:
@@ -48,10 +64,11 @@ def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple
     if mthp is None:
         raise InputError(f'{where}: {text!r} is not a set of mTHP sizes; write kB, m for madvise: "16 64m"')
     swaps = _devices(chosen("swap", "128M"))
-    if "fragment" in settings:
+    if "fragment" in settings and not settings.keys() & {"frames", "buddyinfo"}:
         text, where = settings["fragment"]
         raise NotModelled(
-            f"{where}: free memory in pieces ({text}) is not modelled; say what is free by frames"
+            f"{where}: no STATS {BASE} says what is free of the memory in pieces ({text}): record it again "
+            "with one before its first access, or say it by buddyinfo"
         )
     limits, highs, swap_maxes = (_limits(chosen(key, "max")) for key in LIMITS)
     for key, named in (("memory.high", highs), ("memory.swap.max", swap_maxes)):

@@ -18,6 +18,7 @@ from jaxswap.machine.counters import COUNTERS
 from jaxswap.machine.lane import LIMITS, Lane
 from jaxswap.machine.replay import OneReplay
 from jaxswap.workload import Recording
+from jaxswap.workload.recording import BASE
 
 MEMCG = ("pgmajfault", "pswpin", "pswpout")
 """Read from memory.stat, as /proc/vmstat counts other processes too."""
@@ -47,7 +48,6 @@ DEFAULTS = {"swappiness": "60", "defrag": "madvise", "zswap": "off", "page-clust
 """What a header need not say."""
 
 SMALL, NEAR = 200, 10  # counts below SMALL may differ by NEAR
-BASE = "start"  # STATS before the workload; what it counts by size is not the workload's
 
 _BOOT = re.compile(r"(.+)-boot\d+\.txt(?:\.gz)?")
 
@@ -248,8 +248,7 @@ def _of_cgroups(groups: dict[str, Any], file: str, name: str) -> int:
 
 def counters_of(recording: Recording) -> dict[str, int]:
     """The counters with bounds, as one boot or replay had counted them at its last STATS."""
-    stats = recording.stats()
-    first, last = dict(stats[:1]).get(BASE, {}), stats[-1][1]
+    first, last = recording.before(), recording.stats()[-1][1]
     found = {name: _of_cgroups(last, "memory.stat", name) for name in MEMCG}
     for size in sizes(recording.header):
         for name in BY_SIZE:
@@ -259,8 +258,7 @@ def counters_of(recording: Recording) -> dict[str, int]:
 
 def shown_of(recording: Recording) -> dict[str, int]:
     """The counters without bounds, as one boot or replay had counted them at its last STATS."""
-    stats = recording.stats()
-    first, last = dict(stats[:1]).get(BASE, {}), stats[-1][1]
+    first, last = recording.before(), recording.stats()[-1][1]
     found = {name: _of_cgroups(last, "memory.stat", name) for name in SHOWN}
     found |= {name: _of_cgroups(last, group, event) for (group, event), name in EVENTS.items()}
     for size in sizes(recording.header):

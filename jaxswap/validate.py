@@ -1,10 +1,10 @@
 """Every recording of a folder held against its replay."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jaxswap.described import machine_of, of_header
+from jaxswap.described import free_of, machine_of, of_recording
 from jaxswap.errors import InputError, NotModelled
 from jaxswap.machine import Comparison, Lane, compare, replay_one
 from jaxswap.machine.replay import OneReplay, goes_by_page, replay_each
@@ -78,7 +78,7 @@ def hold(workload: Path, recording: Path) -> Held:
     except NotModelled as error:
         return Held(kernel, name, None, str(error))
     try:
-        lane, profile = machine_of(of_header(real))
+        lane, profile = machine_of(of_recording(real))
         return Held(kernel, name, compare(replay_one(operations, lane, profile), real))
     except InputError as error:
         return Held(kernel, name, None, str(error))
@@ -96,7 +96,7 @@ def hold_cell(cell: Cell) -> HeldCell:
     except NotModelled as error:
         return refuse_cell(cell, str(error))
     try:
-        replays = replay_cell(cell, operations, *machine_of(of_header(cell.boots[0])))
+        replays = replay_cell(cell, operations, *machine_of(of_recording(cell.boots[0])))
     except InputError as error:
         return refuse_cell(cell, str(error))
     return compare_cell(cell, replays)
@@ -104,14 +104,23 @@ def hold_cell(cell: Cell) -> HeldCell:
 
 def replay_cell(cell: Cell, workload: Workload, lane: Lane, profile: str) -> list[OneReplay]:
     """Replays of a cell that flush the statistics and the TLB at the pace of its boots, where this decides
-    something (`clocked`); else one that flushes at every reclaim.
+    something (`clocked`), else one that flushes at every reclaim; and where memory was in pieces, such
+    replays for each boot, which had its own.
 
     Raises InputError as `replay_each` does.
     """
-    lanes = clocked(cell, lane)
-    if not lanes or goes_by_page(workload, lane, profile):
-        lanes = [lane]
+    lanes = of_boots(cell, lane)
+    if not goes_by_page(workload, lane, profile):
+        lanes = [each for one in lanes for each in clocked(cell, one) or [one]]
     return replay_each(workload, lanes, profile)
+
+
+def of_boots(cell: Cell, lane: Lane) -> list[Lane]:
+    """The lane of a cell with the free blocks that each boot had, if its own are what the first had."""
+    free = [free_of(boot) for boot in cell.boots]
+    if lane.frames is None or lane.frames.free != free[0]:
+        return [lane]
+    return [replace(lane, frames=replace(lane.frames, free=blocks)) for blocks in dict.fromkeys(free)]
 
 
 def validate(folder: Path) -> Iterator[Held]:

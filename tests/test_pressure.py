@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from jaxswap.errors import InputError
+from jaxswap.described import free_of, machine_of, of_recording
+from jaxswap.errors import InputError, NotModelled
 from jaxswap.machine import Lane
 from jaxswap.machine.replay import OneReplay
 from jaxswap.pressure import (
@@ -21,7 +22,7 @@ from jaxswap.pressure import (
     distinct,
     shown_of,
 )
-from jaxswap.validate import cells, pairs
+from jaxswap.validate import cells, of_boots, pairs
 from jaxswap.workload import Recording, parse_workload, write_recording
 
 HEADER = {"kernel": "7.3.4", "mthp": "64", "swap": "zram 8M", "lru": "classic", "memory.max": "1M"}
@@ -238,3 +239,35 @@ def test_cells_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "workloads" / "other.t").unlink()
     with pytest.raises(InputError, match=r"other-classic-boot1\.txt: no workload other\.t or other\.t\.gz"):
         cells(tmp_path)
+
+
+def in_pieces(blocks: int) -> Recording:
+    """A boot that began with as many free blocks of 64 kB."""
+    one = boot(fragment="8M")
+    zones = {
+        "buddyinfo-DMA32": {"4kB": 900, "64kB": blocks},
+        "zoneinfo-DMA32": {"free": 900 + 16 * blocks, "min": 100, "reserve": 0},
+    }
+    label, groups = one.blocks[0][1], one.blocks[0][2] | zones
+    return replace(one, blocks=[("STATS", label, groups), *one.blocks[1:]])
+
+
+def test_each_boot_begins_with_the_blocks_it_had() -> None:
+    boots = [in_pieces(5), in_pieces(7), in_pieces(5)]
+    lane, _ = machine_of(of_recording(boots[0]))
+    assert lane.frames is not None and lane.frames.free == free_of(boots[0])
+    lanes = of_boots(cell(*boots), lane)
+    assert [one.frames.free[4] for one in lanes if one.frames] == [5, 7]
+    assert {replace(one, frames=None).limit for one in lanes} == {1 << 20}
+    # other blocks than the boots' were asked for, or none is said
+    other = replace(lane, frames=replace(lane.frames, free=(1, 2)))
+    assert of_boots(cell(*boots), other) == [other]
+    assert of_boots(cell(boot()), Lane()) == [Lane()]
+
+
+def test_what_is_free_is_said_before_the_workload() -> None:
+    late = in_pieces(5)
+    late = replace(late, blocks=[boot().blocks[0], *late.blocks])
+    assert free_of(late) == () == free_of(boot(fragment="8M"))
+    with pytest.raises(NotModelled, match="header fragment: no STATS start says what is free"):
+        machine_of(of_recording(boot(fragment="8M")))

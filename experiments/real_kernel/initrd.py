@@ -117,9 +117,10 @@ def guest_script(machine: Machine, modules: list[str], cgroups: Sequence[str] = 
         options += " -b"
         fragment = [
             f"echo never > {_THP}/defrag",
-            # kcompactd would move and split the workload's folios to mend it
+            # kcompactd would move and split the workload's folios to mend it; kswapd wakes it after a boost
             "echo 0 > /proc/sys/vm/compact_unevictable_allowed",
             "echo 0 > /proc/sys/vm/compaction_proactiveness",
+            "echo 0 > /proc/sys/vm/watermark_boost_factor",
             # as few free pages as may be in the CPU's own lists, where they do not merge
             "echo 100000 > /proc/sys/vm/percpu_pagelist_high_fraction",
             f"/fragment {free_whole(machine.fragment)}",

@@ -3,6 +3,7 @@
 Knows nothing of pages, folios or workloads.
 """
 
+from jaxswap.frames.recorded import free_blocks
 from jaxswap.frames.start import (
     Frames,
     Start,
@@ -12,4 +13,12 @@ from jaxswap.frames.start import (
     parse_frames,
 )
 
-__all__ = ["Frames", "Start", "buddyinfo_text", "frames_text", "parse_buddyinfo", "parse_frames"]
+__all__ = [
+    "Frames",
+    "Start",
+    "buddyinfo_text",
+    "frames_text",
+    "free_blocks",
+    "parse_buddyinfo",
+    "parse_frames",
+]

@@ -46,8 +46,9 @@ def cell_text(held: HeldCell) -> str:
         return "\n".join([*head, "OUTSIDE: the OOM killer ended every replay; the boots lived"])
     if several:
         head.append(
-            f"{held.replays} replays that begin at other times between two flushes of the statistics, "
-            f"{held.killed} of them killed; ours is the median of the others"
+            f"{held.replays} replays (each began at another time between two flushes of the statistics, or "
+            f"with the free memory of another boot), {held.killed} of them killed; ours is the median of the "
+            "others"
         )
     rows = []
     for count in held.counts:

@@ -12,6 +12,7 @@ from jaxswap.workload.files import open_checked, write_atomic
 DumpRun = tuple[str, int, int, int, int]
 FolioRun = tuple[str, int, int, str]
 Block = tuple[str, str, Any]
+BASE = "start"  # label of a STATS before the workload
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,10 @@ class Recording:
     def stats(self) -> list[tuple[str, dict[str, Any]]]:
         """(label, groups) of every STATS, in order."""
         return [(label, content) for what, label, content in self.blocks if what == "STATS"]
+
+    def before(self) -> dict[str, Any]:
+        """Groups of the STATS `start`, if the first is one: what was there before the workload."""
+        return dict(self.stats()[:1]).get(BASE, {})
 
 
 _STARTS = ("#", "DUMP", "FOLIOS", "STATS", "ECHO", "OP ", "OPS", "BITS", "CHILD DIED")

@@ -94,7 +94,10 @@ def test_like_takes_the_header(recorded: tuple[Path, Path], capsys: pytest.Captu
         ("# swap zram 4M\n# zswap yes", "header zswap: 'yes' is neither on nor off"),
         ("# swap zram lots", "'lots' is not a size"),
         ("# swap zram 4M\n# lru fifo\n# memory.max 1M", "header lru: 'fifo' is neither classic nor mglru"),
-        ("# swap zram 4M\n# fragment 8M", "header fragment: free memory in pieces (8M) is not modelled"),
+        (
+            "# swap zram 4M\n# fragment 8M",
+            "header fragment: no STATS start says what is free of the memory in pieces",
+        ),
         ("# swap zram 4M\n# memory.high lots", "header memory.high: 'lots' is not a size"),
         ("# swap zram 4M\n# memory.swap.max 6K", "header memory.swap.max: '6K' is not a size in whole 4 KiB"),
         ("# swap zram 4M\n# swappiness 300", "header swappiness: '300' is no swappiness; it is 0 to 200"),

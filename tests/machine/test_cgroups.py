@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxswap.described import machine_of, of_header
+from jaxswap.described import machine_of, of_recording
 from jaxswap.errors import InputError
 from jaxswap.machine import Lane, replay_one
 from jaxswap.machine.replay import Replay
@@ -79,7 +79,7 @@ def test_memory_of_each_cgroup_equals_the_kernel() -> None:
     """memory.current of both at every STATS."""
     workload = read_workload(DATA / "workloads" / "cgroups-2.t.gz")
     real = read_recording(DATA / "7.3.4" / "cgroups-2.txt.gz")
-    lane, profile = machine_of(of_header(real))
+    lane, profile = machine_of(of_recording(real))
     assert lane.limits == {"a": 4 << 20, "b": 3200 << 10}
     one = replay_one(workload, lane, profile)
     ours = [content for kind, _, content in one.blocks if kind == "STATS"]

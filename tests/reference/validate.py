@@ -13,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+from jaxswap.described import free_of
 from jaxswap.errors import InputError
+from jaxswap.frames import Frames as Free
 from jaxswap.machine.compare import Comparison, compare_blocks
 from jaxswap.machine.profile import PROFILES
 from jaxswap.pressure import LIMITS
@@ -22,6 +24,7 @@ from jaxswap.workload import Recording, read_recording, read_workload
 from jaxswap.workload.processes import split_limits
 
 from .cgroup import NO_LIMITS, Limits
+from .frames import Frames
 from .machine import Machine
 from .run import Runner
 from .slots import Device
@@ -77,12 +80,13 @@ def limits_of(header: dict[str, str]) -> dict[str, Limits]:
 
 
 def machine_of(recording: Recording, npages: int) -> Machine:
-    """The machine a recording was made on, by its header."""
+    """The machine a recording was made on, by its header; of memory in pieces nothing but the blocks that
+    were free can be moved or taken."""
     header = recording.header
     limits = limits_of(header)
     own = limits.pop("", NO_LIMITS)
     always, madvise = masks(header.get("mthp", ""))
-    return Machine(
+    machine = Machine(
         npages,
         always=always,
         madvise=madvise,
@@ -99,6 +103,9 @@ def machine_of(recording: Recording, npages: int) -> Machine:
         defrag=header.get("defrag", "madvise"),
         lru=header.get("lru", "classic"),
     )
+    if free := free_of(recording):
+        machine.frames = Frames(Free(free=free).start(), 0, 0, lambda: machine.n)
+    return machine
 
 
 def validate(workload: Path, recording: Path) -> Comparison:

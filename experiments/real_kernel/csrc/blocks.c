@@ -194,6 +194,42 @@ static void print_free_blocks(void)
         fclose(file);
 }
 
+/* Of each zone with memory: free pages, watermarks, what is kept from user pages, and free pages of the CPUs. */
+static void print_zones(void)
+{
+    char line[200], zone[20] = "";
+    long free = 0, min = 0, low = 0, high = 0, kept = 0, lists = 0, value;
+    FILE *file = fopen("/proc/zoneinfo", "r");
+    for (int more = file != NULL; more;) {
+        more = fgets(line, sizeof line, file) != NULL;
+        char next[20] = "";
+        int begins = more && sscanf(line, "Node %*d, zone %19s", next) == 1;
+        if ((begins || !more) && free)
+            printf(" zoneinfo-%s: free=%ld min=%ld low=%ld high=%ld reserve=%ld lists=%ld\n", zone, free, min, low, high,
+                   kept, lists);
+        if (begins) {
+            snprintf(zone, sizeof zone, "%s", next);
+            lists = 0;
+        }
+        sscanf(line, " pages free %ld", &free);
+        sscanf(line, " min %ld", &min);
+        sscanf(line, " low %ld", &low);
+        sscanf(line, " high %ld", &high);
+        if (strstr(line, " protection: (")) /* by the highest zone of a request; the last is for user pages */
+            kept = atol(strrchr(line, ' '));
+        if (sscanf(line, " count: %ld", &value) == 1)
+            lists += value;
+    }
+    if (file)
+        fclose(file);
+}
+
+static void print_free_memory(void)
+{
+    print_free_blocks();
+    print_zones();
+}
+
 static void print_file(const char *folder, const char *prefix, const char *name)
 {
     printf(" %s%s:", prefix, name);
@@ -244,7 +280,7 @@ void print_stats(const char *label, const char *cgroup, const char *named, int f
         print_vmstat(swap_counters, 1);
         print_swaps();
         if (free_blocks)
-            print_free_blocks();
+            print_free_memory();
         printf("ENDSTATS bad=%ld\n", shared->bad);
         return;
     }
@@ -256,7 +292,7 @@ void print_stats(const char *label, const char *cgroup, const char *named, int f
     print_sizes();
     print_vmstat(reclaim_counters, 0);
     if (free_blocks)
-        print_free_blocks();
+        print_free_memory();
     if (cgroup)
         print_cgroup(cgroup, "");
     if (named)

@@ -5,9 +5,10 @@
  *     fragment BYTES
  *
  * Of every aligned 64 kB of memory that was free one page is locked, the other 15 are free: no free piece is
- * larger than 32 kB. BYTES of memory, evenly spread, stay free in whole 64 kB. Returns when it is done; a child
- * holds the locked pages, which compaction leaves alone (compact_unevictable_allowed is 0). 2 MiB pages and all
- * mTHP sizes must be off, and stay off but for 64 kB while it runs. Exit status 1 and a line "FAILED ..." if it
+ * larger than 32 kB. BYTES of memory, evenly spread, stay free in whole 64 kB, and the CPUs' own lists of free
+ * pages are emptied, so that these are whole for the page allocator too. Returns when it is done; a child holds
+ * the locked pages, which compaction leaves alone (compact_unevictable_allowed is 0). 2 MiB pages and all mTHP
+ * sizes must be off, and stay off but for 64 kB and 1 MiB while it runs. Exit status 1 and a line "FAILED ..." if it
  * could not be done. */
 #define _GNU_SOURCE
 #include "shared.h"
@@ -89,15 +90,30 @@ static long thin_out(unsigned char *memory, long pages, unsigned char **kept)
     return count;
 }
 
-/* Takes 64 kB folios until there are none. */
-static void take_whole(unsigned char *memory, long pages)
+/* Takes folios of some kB until there are none; returns how many pages were touched. */
+static long take(int kb, unsigned char *memory, long pages)
 {
-    const char *refused = THP "/hugepages-64kB/stats/anon_fault_fallback";
-    long before = number_in(refused, NULL);
-    set(THP "/hugepages-64kB/enabled", "always");
-    for (long i = 0; i < pages && number_in(refused, NULL) == before; i += BLOCK)
-        memory[i * PAGE] = 1;
-    set(THP "/hugepages-64kB/enabled", "never");
+    char enabled[100], refused[100];
+    snprintf(enabled, sizeof enabled, THP "/hugepages-%dkB/enabled", kb);
+    snprintf(refused, sizeof refused, THP "/hugepages-%dkB/stats/anon_fault_fallback", kb);
+    long before = number_in(refused, NULL), touched = 0;
+    set(enabled, "always");
+    for (; touched < pages && number_in(refused, NULL) == before; touched += kb * 1024 / PAGE)
+        memory[touched * PAGE] = 1;
+    set(enabled, "never");
+    return touched;
+}
+
+/* A fault that may reclaim and finds no block large enough has every CPU give its free pages back. */
+static void empty_lists(long pages)
+{
+    unsigned char *memory = locked((pages + CHUNK) * PAGE);
+    memory += -(uintptr_t)memory % (CHUNK * PAGE);
+    if (madvise(memory, pages * PAGE, MADV_HUGEPAGE))
+        stop("memory");
+    set(THP "/defrag", "madvise");
+    release(memory, take(1024, memory, pages));
+    set(THP "/defrag", "never");
 }
 
 static void arrange(long whole)
@@ -111,12 +127,13 @@ static void arrange(long whole)
         for (long end = taken + CHUNK; taken < end; taken++)
             memory[taken * PAGE] = 1;
     long count = thin_out(memory, taken, kept), blocks = whole / PAGE / BLOCK;
-    take_whole(rest, pages);
+    take(64, rest, pages);
     if (blocks > count)
         blocks = count;
     for (long i = 0; i < count; i++)
         if ((i + 1) * blocks / count > i * blocks / count)
             release(kept[i], 1);
+    empty_lists(pages);
 }
 
 int main(int argc, char **arguments)
