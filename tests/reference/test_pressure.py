@@ -119,6 +119,10 @@ def stored() -> dict[str, Cell]:
         "uniS-mglru-none-swappiness0",
         "seqS-mglru-none-high24M",
         "cgroups-mglru-64",  # two cgroups, counted together
+        "fragP-mglru-64-whole0",  # some thirty free blocks of 64 kB, of which it holds all in the end
+        pytest.param("fragP-mglru-64-whole8M", marks=pytest.mark.slow),
+        pytest.param("fragP-mglru-64-whole24M", marks=pytest.mark.slow),
+        pytest.param("fragH-mglru-64-whole8M", marks=pytest.mark.slow),
         pytest.param("uniP-mglru-64-high24M", marks=pytest.mark.slow),
         pytest.param("uniP-mglru-64-always", marks=pytest.mark.slow),
         pytest.param("uniP-classic-64-high24M", marks=pytest.mark.slow),
