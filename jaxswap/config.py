@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxswap.errors import InputError
-from jaxswap.frames import Frames, frames_text, parse_frames
+from jaxswap.errors import InputError, reason
+from jaxswap.frames import Frames, buddyinfo_text, frames_text, parse_buddyinfo, parse_frames
 from jaxswap.machine import PROFILES, Lane, lane
 from jaxswap.machine.lane import DEFRAG, LRUS, SWAPPINESS
-from jaxswap.policy import POLICIES, Policy
+from jaxswap.policy import POLICIES, Param, Policy
 from jaxswap.policy.own import Own, load_own
 from jaxswap.sweep.objective import Objective, parse_objective
 from jaxswap.toml import Table, read_toml, show, suggest
 from jaxswap.workload import recorded, recorded_names
+from jaxswap.workload.processes import split_limits
+from jaxswap.workload.text import ADVICE
 
 SIZES = tuple(lane.SIZES)
 """The mTHP sizes that the machine has, kB."""
@@ -28,34 +30,52 @@ _PAGE = 4096
 _CLUSTER = 2 << 20
 _LEAST_LIMIT = 1 << 20
 _MOST_SWAP = 16 << 30
+_MOST_SHARE = 1000  # percent of the footprint
+_MOST_BUDDYINFO = 1 << 20  # bytes
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True)
 class Limit:
-    """memory.max: bytes, or a share of the workload's footprint in percent. Exactly one is set."""
+    """A size: bytes, or a share of the workload's footprint in percent, or bytes for each of some cgroups.
+
+    Exactly one is set.
+    """
 
     size: int | None = None
     percent: float | None = None
+    cgroups: tuple[tuple[str, int], ...] = ()
 
     def of(self, footprint: int) -> int:
-        """The limit in bytes, whole pages, for a footprint in bytes."""
+        """The size in bytes, whole pages, for a footprint in bytes; of all cgroups together."""
+        if self.cgroups:
+            return sum(size for _, size in self.cgroups)
         if self.size is not None:
             return self.size
         assert self.percent is not None
         return int(footprint * self.percent / 100) // _PAGE * _PAGE
 
     def __str__(self) -> str:
+        if self.cgroups:
+            return ",".join(f"{name}={format_size(size)}" for name, size in self.cgroups)
         return format_size(self.size) if self.size is not None else f"{self.percent:g}%"
 
 
 @dataclass(frozen=True)
 class WorkloadChoice:
-    """One workload of the sweep: its name in tables, the file to read, and its memory limit."""
+    """One workload: its name in tables, the file to read, its memory limit, and the advice of its mappings
+    where it is not the file's. table: of the config in which it stands.
+    """
 
     name: str
     path: Path
     limit: Limit
+    region: str | None = None
+    table: str = "workloads"
+
+    def as_dict(self) -> dict[str, str]:
+        """What decides the results, but for the file."""
+        return {"limit": str(self.limit)} | ({"region": self.region} if self.region else {})
 
 
 @dataclass(frozen=True)
@@ -72,7 +92,7 @@ class PolicyChoice:
 
 @dataclass(frozen=True)
 class Config:
-    """A sweep. `sizes` in kB, `swap` in bytes (None: twice the footprint), `out` None: the run's choice.
+    """A sweep. `sizes` in kB, `swap` None: twice the footprint, `out` None: the run's choice.
     lane: what all candidates' lanes have in common: LRU, swappiness, defrag, page frames. own: the user's own
     heuristics.
     """
@@ -80,7 +100,7 @@ class Config:
     path: Path
     name: str
     kernel: str
-    swap: int | None
+    swap: Limit | None
     workloads: tuple[WorkloadChoice, ...]
     sizes: tuple[int, ...]
     modes: tuple[str, ...]
@@ -94,13 +114,8 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the results, as plain values, for the manifest and the run's key."""
-        common = {key: getattr(self.lane, key) for key in ("lru", "swappiness", "defrag")}
-        if self.lane.frames is not None:
-            common["frames"] = frames_text(self.lane.frames)
-        return common | {
-            "kernel": self.kernel,
-            "swap": "auto" if self.swap is None else format_size(self.swap),
-            "workloads": {choice.name: {"limit": str(choice.limit)} for choice in self.workloads},
+        return self.machine() | {
+            "workloads": {choice.name: choice.as_dict() for choice in self.workloads},
             "sizes": list(self.sizes),
             "modes": list(self.modes),
             "policies": [str(choice) for choice in self.policies],
@@ -112,9 +127,20 @@ class Config:
             "seed": self.seed,
         }
 
+    def machine(self) -> dict[str, Any]:
+        """The machine, as a config's table has it."""
+        found = {key: getattr(self.lane, key) for key in ("lru", "swappiness", "defrag")}
+        if self.lane.frames is not None:
+            found["frames"] = frames_text(self.lane.frames)
+            if self.lane.frames.free:
+                found["buddyinfo"] = buddyinfo_text(self.lane.frames.free)
+        return found | {"kernel": self.kernel, "swap": "auto" if self.swap is None else str(self.swap)}
+
     def swap_of(self, footprint: int) -> int:
-        """The swap device in bytes for a footprint in bytes: whole clusters of 2 MiB."""
-        return self.swap if self.swap is not None else math.ceil(2 * footprint / _CLUSTER) * _CLUSTER
+        """The swap device in bytes for a footprint in bytes; "auto" is whole clusters of 2 MiB."""
+        return (
+            math.ceil(2 * footprint / _CLUSTER) * _CLUSTER if self.swap is None else self.swap.of(footprint)
+        )
 
 
 def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
@@ -181,10 +207,9 @@ def _config(path: Path, top: Table) -> Config:
     except InputError as error:
         raise top.error("objective", str(error)) from None
     machine = top.table("machine", "a table [machine]")
-    common = _lane(machine)
-    kernel, swap = _machine(machine)
+    kernel, swap, common = read_machine(path, machine)
     space = top.table("space", "a table [space]")
-    sizes = _sizes(space)
+    sizes = read_sizes(space)
     modes = _modes(space)
     space.finish()
     policies, own = read_policies(path, top.table("policies", "a table [policies]"))
@@ -228,27 +253,42 @@ def _config(path: Path, top: Table) -> Config:
 _SIZE_HELP = "the sizes are " + ", ".join(map(str, SIZES))
 
 
-def _machine(table: Table) -> tuple[str, int | None]:
+def read_machine(config: Path, table: Table) -> tuple[str, Limit | None, Lane]:
+    """(kernel profile, size of swap, what the lanes of all candidates have in common)."""
+    common = _lane(config, table)
     kernel = table.get("kernel", str, 'a string such as "7.3"', "7.3")
     if kernel not in PROFILES:
         raise table.error("kernel", f"no profile of kernel {kernel!r}; {suggest(kernel, PROFILES)}")
     swap = table.get("swap", (str, int), '"auto" or a size such as "128M"', "auto")
     table.finish()
-    if swap == "auto":
-        return kernel, None
+    return kernel, None if swap == "auto" else _swap(table, swap), common
+
+
+def _swap(table: Table, swap: str | int) -> Limit:
+    share = _percent(str(swap))
+    if share is not None:
+        if not 1 <= share <= _MOST_SHARE:
+            raise table.error("swap", f"{swap} is out of range; take 1% to {_MOST_SHARE}% of the footprint")
+        return Limit(percent=share)
     size = parse_size(str(swap))
     if size is None:
-        raise table.error("swap", f'{swap!r} is not a size; write "auto" or "128M"')
+        raise table.error("swap", f'{swap!r} is not a size; write "auto", "128M" or "80%" of the footprint')
     if not _CLUSTER <= size <= _MOST_SWAP:
         raise table.error(
             "swap", f"{swap} is out of range; take {format_size(_CLUSTER)} to {format_size(_MOST_SWAP)}"
         )
     if size % _PAGE:
         raise table.error("swap", f"{swap} is not a whole number of 4 KiB pages")
-    return kernel, size
+    return Limit(size=size)
 
 
-def _lane(table: Table) -> Lane:
+def _percent(text: str) -> float | None:
+    """The number of "50%"; None if it is no share."""
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?%", text.strip())
+    return float(match[1]) if match else None
+
+
+def _lane(config: Path, table: Table) -> Lane:
     """What the lanes of all candidates have in common."""
     lru = table.get("lru", str, f"one of {', '.join(LRUS)}", "classic")
     if lru not in LRUS:
@@ -259,22 +299,38 @@ def _lane(table: Table) -> Lane:
     defrag = table.get("defrag", str, f"one of {', '.join(DEFRAG)}", "madvise")
     if defrag not in DEFRAG:
         raise table.error("defrag", f"{defrag!r} is none of {', '.join(DEFRAG)}")
-    return Lane(lru=lru, swappiness=swappiness, defrag=defrag, frames=_frames(table))
+    return Lane(lru=lru, swappiness=swappiness, defrag=defrag, frames=_frames(config, table))
 
 
-def _frames(table: Table) -> Frames | None:
+def _frames(config: Path, table: Table) -> Frames | None:
     text = table.get("frames", str, 'a string such as "64M unmovable 30% seed 1"')
-    if text is None:
+    free = _buddyinfo(config, table)
+    if text is None and not free:
         return None
     try:
-        found = parse_frames(text)
+        found = parse_frames(text or "", free)
         found.check()
     except InputError as error:
         raise table.error("frames", str(error).removeprefix("frames: ")) from None
     return found
 
 
-def _sizes(space: Table) -> tuple[int, ...]:
+def _buddyinfo(config: Path, table: Table) -> tuple[int, ...]:
+    """Free blocks of each order, of a file beside the config with a pasted /proc/buddyinfo."""
+    name = table.get("buddyinfo", str, "the path of a file with a pasted /proc/buddyinfo")
+    if name is None:
+        return ()
+    path = config.parent / name
+    try:
+        with open(path, "rb") as file:
+            return parse_buddyinfo(file.read(_MOST_BUDDYINFO).decode())
+    except InputError as error:
+        raise table.error("buddyinfo", f"{path}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise table.error("buddyinfo", f"{path}: cannot be read ({reason(error)})") from None
+
+
+def read_sizes(space: Table) -> tuple[int, ...]:
     sizes = space.get("sizes", list, "a list of sizes in kB such as [16, 32, 64]")
     if sizes is None:
         raise space.error("sizes", "is missing; say which mTHP sizes to try, for example [16, 32, 64]")
@@ -308,17 +364,22 @@ def read_policies(config: Path, table: Table) -> tuple[tuple[PolicyChoice, ...],
     found = [PolicyChoice("kernel")]
     own = []
     for name in table.values:
-        given = dict(table.get(name, dict, "a table of parameters, {} for the defaults"))
-        rule = None
-        if "file" in given:
-            own.append(_own(config, table, name, given.pop("file")))
-            rule = own[-1].policy
-        elif name not in POLICIES:
-            raise table.error(
-                name, f'unknown heuristic; {suggest(name, POLICIES)}; for one of your own say file = "my.py"'
-            )
-        found += _policy(table.error, name, given, rule)
+        given, mine = read_rule(config, table, name)
+        own += [mine] if mine else []
+        found += _policy(table.error, name, given, mine and mine.policy)
     return tuple(dict.fromkeys(found)), tuple(own)
+
+
+def read_rule(config: Path, table: Table, name: str) -> tuple[dict[str, Any], Own | None]:
+    """What is given for a heuristic's parameters, unchecked, and the heuristic if it is the user's own."""
+    given = dict(table.get(name, dict, "a table of parameters, {} for the defaults"))
+    if "file" in given:
+        return given, _own(config, table, name, given.pop("file"))
+    if name not in POLICIES:
+        raise table.error(
+            name, f'unknown heuristic; {suggest(name, POLICIES)}; for one of your own say file = "my.py"'
+        )
+    return given, None
 
 
 def _own(config: Path, table: Table, name: str, file: Any) -> Own:
@@ -338,10 +399,10 @@ def _own(config: Path, table: Table, name: str, file: Any) -> Own:
         raise table.error(where, str(error)) from None
 
 
-def _policy(
-    error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any], rule: Policy | None = None
-) -> list[PolicyChoice]:
-    """A heuristic with every combination of the given values. rule: its functions, if the user's own."""
+def rule_params(
+    error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any], rule: Policy | None
+) -> dict[str, Param]:
+    """The parameters of a heuristic by name. Raises `error` if it is unknown or one that is given is."""
     if rule is None and name not in POLICIES:
         raise error(name, f"unknown heuristic; {suggest(name, POLICIES)}")
     params = {param.name: param for param in (rule or POLICIES[name]).params}
@@ -349,17 +410,29 @@ def _policy(
         if key not in params:
             hint = suggest(key, params) if params else "it takes none"
             raise error(f"{name}.{key}", f"unknown parameter of {name}; {hint}")
+    return params
+
+
+def check_value(error: Callable[[str, str], InputError], key: str, param: Param, value: Any) -> None:
+    """Raise `error` for what is no value of a parameter."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise error(key, f"expected a whole number or a list of them, got {show(value)}")
+    if not param.low <= value <= param.high:
+        raise error(key, f"{value} is out of range; take {param.low} to {param.high}")
+
+
+def _policy(
+    error: Callable[[str, str], InputError], name: str, given: Mapping[str, Any], rule: Policy | None = None
+) -> list[PolicyChoice]:
+    """A heuristic with every combination of the given values. rule: its functions, if the user's own."""
     axes = []
-    for key, param in params.items():
+    for key, param in rule_params(error, name, given, rule).items():
         value = given.get(key, param.default)
         values = value if isinstance(value, list) else [value]
         if not values:
             raise error(f"{name}.{key}", "is an empty list; give a number or a list of numbers")
         for one in values:
-            if not isinstance(one, int) or isinstance(one, bool):
-                raise error(f"{name}.{key}", f"expected a whole number or a list of them, got {show(one)}")
-            if not param.low <= one <= param.high:
-                raise error(f"{name}.{key}", f"{one} is out of range; take {param.low} to {param.high}")
+            check_value(error, f"{name}.{key}", param, one)
         axes.append([(key, one) for one in dict.fromkeys(values)])
     if math.prod(map(len, axes)) > MOST_CANDIDATES:
         raise error(name, f"its values have {math.prod(map(len, axes))} combinations; take fewer")
@@ -374,28 +447,39 @@ def _workloads(config: Path, table: Table, largest: int) -> tuple[WorkloadChoice
         )
     found = []
     for name in table.values:
-        if not re.fullmatch(r"[\w.+-]+", name) or len(name) > _MOST_NAME or not name.strip("."):
-            raise table.error(
-                name[:_MOST_NAME],
-                f"a workload's name is up to {_MOST_NAME} letters, digits and . _ + -; "
-                "put its path under trace =",
-            )
-        entry = table.table(name, 'a table such as { limit = "50%" }')
-        trace = entry.get("trace", str, "a recorded workload's name or the path of a workload's file", name)
-        limit = _limit(entry, largest)
+        entry = workload_table(table, name)
+        choice = read_workload_choice(config, entry, name, largest)
         entry.finish()
-        if trace in recorded_names():
-            path = recorded(trace)
-        else:
-            path = config.parent / trace
-            if not os.path.exists(path):
-                shown = "trace" if "trace" in entry.values else ""
-                raise InputError(
-                    f"{table.file}: {(entry.prefix + shown).rstrip('.')}: {trace!r} is neither a recorded "
-                    f"workload nor a file at {path}; recorded: {', '.join(recorded_names()) or 'none'}"
-                )
-        found.append(WorkloadChoice(name, path, limit))
+        found.append(choice)
     return tuple(found)
+
+
+def workload_table(table: Table, name: str) -> Table:
+    """The table of a workload, its name checked."""
+    if not re.fullmatch(r"[\w.+-]+", name) or len(name) > _MOST_NAME or not name.strip("."):
+        raise table.error(
+            name[:_MOST_NAME],
+            f"a workload's name is up to {_MOST_NAME} letters, digits and . _ + -; "
+            "put its path under trace =",
+        )
+    return table.table(name, 'a table such as { limit = "50%" }')
+
+
+def read_workload_choice(config: Path, entry: Table, name: str, largest: int) -> WorkloadChoice:
+    """The workload of a table [....NAME]; other keys of it are the caller's. largest: size, kB."""
+    trace = entry.get("trace", str, "a recorded workload's name or the path of a workload's file", name)
+    limit = _limit(entry, largest)
+    region = entry.get("region", str, f"one of {', '.join(ADVICE)}")
+    if region is not None and region not in ADVICE:
+        raise entry.error("region", f"{region!r} is none of {', '.join(ADVICE)}")
+    path = recorded(trace) if trace in recorded_names() else config.parent / trace
+    if not os.path.exists(path):
+        shown = "trace" if "trace" in entry.values else ""
+        raise InputError(
+            f"{entry.file}: {(entry.prefix + shown).rstrip('.')}: {trace!r} is neither a recorded "
+            f"workload nor a file at {path}; recorded: {', '.join(recorded_names()) or 'none'}"
+        )
+    return WorkloadChoice(name, path, limit, region, entry.prefix.split(".")[0])
 
 
 def _limit(entry: Table, largest: int) -> Limit:
@@ -404,13 +488,27 @@ def _limit(entry: Table, largest: int) -> Limit:
         raise entry.error(
             "limit", 'is missing; write a share of the footprint such as "50%" or a size such as "24M"'
         )
-    percent = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?%", str(text).strip())
-    if percent:
-        share = float(percent[1])
+    if "=" in str(text):
+        return _limits(entry, str(text), largest)
+    share = _percent(str(text))
+    if share is not None:
         if not 1 <= share < 100:
             raise entry.error("limit", f"{text} is out of range; at 100% nothing is swapped: take 1% to 99%")
         return Limit(percent=share)
-    size = parse_size(str(text))
+    return Limit(size=_limit_size(entry, str(text), largest))
+
+
+def _limits(entry: Table, text: str, largest: int) -> Limit:
+    """Of each cgroup that the workload names."""
+    try:
+        sizes = split_limits(text)
+    except ValueError as wrong:
+        raise entry.error("limit", str(wrong)) from None
+    return Limit(cgroups=tuple((name, _limit_size(entry, size, largest)) for name, size in sizes.items()))
+
+
+def _limit_size(entry: Table, text: str, largest: int) -> int:
+    size = parse_size(text)
     if size is None:
         raise entry.error("limit", f'{text!r} is neither a size nor a share; write "24M" or "50%"')
     least = max(_LEAST_LIMIT, 4 * largest << 10)
@@ -420,4 +518,4 @@ def _limit(entry: Table, largest: int) -> Limit:
         )
     if size % _PAGE:
         raise entry.error("limit", f"{text} is not a whole number of 4 KiB pages")
-    return Limit(size=size)
+    return size

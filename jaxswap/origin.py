@@ -12,9 +12,9 @@ import jax
 import jaxswap
 
 
-def versions() -> dict[str, str]:
-    """Versions of jaxswap, Python and the libraries that results depend on."""
-    libraries = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of jaxswap, Python and the libraries that results depend on. more: libraries besides."""
+    libraries = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", *more)}
     return {"jaxswap": jaxswap.__version__, "python": platform.python_version(), **libraries}
 
 

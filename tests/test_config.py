@@ -47,7 +47,7 @@ def test_good_config(tmp_path: Path) -> None:
         ("one", Limit(percent=50)),
         ("tight", Limit(size=2 << 20)),
     ]
-    assert (config.reference, config.seed, config.swap) == ("16", 3, 8 << 20)
+    assert (config.reference, config.seed, config.swap) == ("16", 3, Limit(8 << 20))
     assert str(config.objective) == "failed + 2 * major_faults"
     assert config.out == Path("runs/here")
 

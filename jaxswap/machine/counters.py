@@ -88,7 +88,7 @@ COUNTERS: tuple[str, ...] = (
     *(f"{size_name(o)}/{name}" for name in SIZED for o in ORDERS),
     *(f"refused/{path}/{reason}/{size_name(o)}" for path in PATHS for reason in REASONS for o in ORDERS),
 )
-"""Flat names, in the order of ReplayResult.counters. `accesses` is the workload's, for every lane."""
+"""Flat names, in the order of ReplayResult.counters. `accesses` are the workload's, for every lane."""
 
 
 @jax.tree_util.register_dataclass

@@ -264,14 +264,20 @@ def swap_text(devices: Sequence[Device]) -> str:
 
 
 def params_of(
-    lanes: Sequence[Lane], profile: Profile, slots: int, cgroups: Sequence[str] = (), room: int = 1
+    lanes: Sequence[Lane],
+    profile: Profile,
+    slots: int,
+    cgroups: Sequence[str] = (),
+    room: int = 1,
+    heuristics: Sequence[Policy] = (),
 ) -> MachineParams:
     """MachineParams of some lanes as numpy, the lane axis first: [lanes], [lanes, parameters], [lanes, room].
 
     slots: of swap that there are. cgroups: that the workload names; room: for so many, the root included.
+    heuristics: that the program has besides those of the lanes.
     """
     masks = [lane.masks() for lane in lanes]
-    heuristics = of_lanes([lane.heuristic for lane in lanes])
+    known = of_lanes([*heuristics, *(lane.heuristic for lane in lanes)])
     values = [lane.parameters() for lane in lanes]
     switches = [lane.switch for lane in lanes]
     limits, highs, swaps = (
@@ -288,7 +294,7 @@ def params_of(
         "defrag": np.array([DEFRAG[lane.defrag] for lane in lanes], np.int32),
         "flush": np.array([NEVER if lane.flush is None else lane.flush for lane in lanes], np.int32),
         "switch": np.array(switches, np.int32) if any(switches) else None,
-        "policy": np.array([heuristics.index(lane.heuristic) for lane in lanes], np.int32),
+        "policy": np.array([known.index(lane.heuristic) for lane in lanes], np.int32),
         "policy_params": np.array([(row + [0] * PARAMS)[:PARAMS] for row in values], np.int32),
     }
     if cgroups:
@@ -297,4 +303,4 @@ def params_of(
             for number, name in enumerate(cgroups, 1):
                 row[number] = lane.limits[name] // PAGE if name in lane.limits else NO_LIMIT
         fields["limits"] = of_each
-    return MachineParams(**fields, rules=rules_of(profile, len(lanes)), heuristics=heuristics)
+    return MachineParams(**fields, rules=rules_of(profile, len(lanes)), heuristics=known)

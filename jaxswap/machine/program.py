@@ -109,6 +109,15 @@ class Compiled:
     windows: int
     homes: Int32[np.ndarray, " ops"]
 
+    def beginning(self, share: float) -> tuple[int, int]:
+        """(operations, accesses) of the shortest beginning with at least this share of all accesses."""
+        kind, start, end = (
+            np.asarray(x)[: self.ops] for x in (self.program.kind, self.program.start, self.program.end)
+        )
+        accesses = np.where(np.isin(kind, (STREAM, TOUCH, READ, ZERO)), end - start, 0).cumsum(dtype=np.int64)
+        last = int(np.searchsorted(accesses, share * accesses[-1]))
+        return last + 1, int(accesses[last])
+
 
 class _Space:
     """A process: its first page, its VMAs and their numbers; every change of the VMAs makes new ones.

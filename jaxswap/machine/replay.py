@@ -31,6 +31,7 @@ from jaxswap.machine.shared import observe as shared_observe
 from jaxswap.machine.shared import state as shared
 from jaxswap.machine.state import LEAST_CLUSTERS, MachineParams, MachineState, init, room
 from jaxswap.machine.step import step
+from jaxswap.policy import Policy
 from jaxswap.policy.describe import foresees
 from jaxswap.swaptable.clusters import Clusters, Device, swapon
 from jaxswap.swaptable.lanes import SPARE
@@ -122,16 +123,21 @@ def replay_lanes(
     progress: Progress | None = None,
     width: int | None = None,
     keeper: Keeper | None = None,
+    share: float = 1.0,
+    heuristics: Sequence[Policy] = (),
 ) -> ReplayResult:
     """Replay a workload on every lane.
 
     progress(done, total) is called between chunks, in lane-operations. width: lanes of a group that go in
     lock step; by default 1 on CPU and all of a device's elsewhere. keeper: is asked where to begin, and
-    offered the replay between chunks. Raises InputError for a lane that cannot be built, a workload operation
-    the machine does not have, or too little memory.
+    offered the replay between chunks. share: of the workload's accesses, its first; the counter `accesses`
+    says how many they were. heuristics: that the compiled program has besides those the lanes ask, so that
+    replays of different ones have one program. Raises InputError for a lane that cannot be built, a workload
+    operation the machine does not have, or too little memory.
     """
-    run = Replay(workload, lanes, profile, width)
-    ops, total = run.compiled.ops, run.compiled.lane_operations * len(lanes)
+    run = Replay(workload, lanes, profile, width, heuristics=heuristics)
+    ops, accesses = run.compiled.beginning(share) if share < 1 else (run.compiled.ops, workload.accesses)
+    total = run.done(ops) * len(lanes)
     kept = keeper.read(run.halfway(0)) if keeper else None
     begin = run.go_on(kept) if kept else 0
     if progress:
@@ -142,7 +148,7 @@ def replay_lanes(
             progress(run.done(stop) * len(lanes), total)
         if keeper and stop < ops:
             keeper.offer(run.halfway(stop))
-    return run.result()
+    return run.result(accesses)
 
 
 def replay_one(workload: Workload, lane: Lane, profile: str = "7.3") -> OneReplay:
@@ -213,6 +219,7 @@ class Replay:
         profile: str = "7.3",
         width: int | None = None,
         devices: int | None = None,
+        heuristics: Sequence[Policy] = (),
     ) -> None:
         if profile not in PROFILES:
             raise InputError(f"kernel: no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -280,7 +287,12 @@ class Replay:
         self.mesh = Mesh(np.array(chosen), ("groups",), axis_types=(AxisType.Auto,))
         spread = NamedSharding(self.mesh, P("groups"))
         params = params_of(
-            filled, PROFILES[profile], int(swapped_on.free[0]), workload.cgroups, self.compiled.cgroups
+            filled,
+            PROFILES[profile],
+            int(swapped_on.free[0]),
+            workload.cgroups,
+            self.compiled.cgroups,
+            heuristics,
         )
         remembers = heuristic.remembers(params.heuristics)
         program = self.compiled.program
@@ -404,10 +416,10 @@ class Replay:
             return observe.leaving(lanes_last(self.states.rows))
         return shared_observe.leaving(jax.tree.map(lanes_last, self.states.sharing))
 
-    def result(self) -> ReplayResult:
-        """The counters, with the pages still in memory judged."""
-        accesses = np.full((self.count, 1), self.workload.accesses, np.int64)
-        values = np.concatenate([accesses, self.totals], axis=1)
+    def result(self, accesses: int | None = None) -> ReplayResult:
+        """The counters, with the pages still in memory judged. accesses: done so far, by default all."""
+        done = np.full((self.count, 1), self.workload.accesses if accesses is None else accesses, np.int64)
+        values = np.concatenate([done, self.totals], axis=1)
         for name, amount in self._leaving().items():
             values[:, counters.COUNTERS.index(name)] += amount[: self.count]
         return ReplayResult(values, self.oom())

@@ -19,7 +19,7 @@ _ROOMS = ("frames", "machine", "policy", "swaptable", "sweep", "workload")
 _MOST_BYTES = 16 << 20
 _TABLES = {
     "space": ("sizes", "modes"),
-    "machine": ("kernel", "swap", "lru", "swappiness", "defrag", "frames"),
+    "machine": ("kernel", "swap", "lru", "swappiness", "defrag", "frames", "buddyinfo"),
 }
 _SHOWN = 40
 
@@ -48,23 +48,37 @@ def manifest_of(
 
     command: that makes these very results; where they are kept and which shard this is, is not in it.
     """
+    paths = {choice.name: choice.path for choice in config.workloads}
+    more = {"candidates": candidates, "shard": None if shard == WHOLE else str(shard)}
+    return made_by(command, config.path, config.as_dict(), workloads, paths, more)
+
+
+def made_by(
+    command: Sequence[str],
+    path: Path,
+    config: Mapping[str, Any],
+    workloads: Mapping[str, Mapping[str, Any]],
+    paths: Mapping[str, Path],
+    more: Mapping[str, Any],
+    rooms: Iterable[str] = (),
+    libraries: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The manifest of what begins now. path: of the config. paths: of the workloads. more: keys besides, which
+    do not decide the results. rooms, libraries: that it depends on besides those of a sweep.
+    """
     about: dict[str, Any] = {
         "command": shlex.join(command),
-        "model": model_version(config.kernel),
-        "kernel": config.kernel,
-        "seed": config.seed,
+        "model": model_version(config["kernel"]),
+        "kernel": config["kernel"],
+        "seed": config["seed"],
         "device": device(),
-        "versions": versions(),
+        "versions": versions(libraries),
         "git": commit(),
-        "code": code_hash(_ROOMS),
-        "config": config.as_dict(),
-        "config_file": str(config.path),
-        "candidates": candidates,
-        "shard": None if shard == WHOLE else str(shard),
-        "workloads": {
-            choice.name: {**workloads[choice.name], "sha256": _sha256(choice.path)}
-            for choice in config.workloads
-        },
+        "code": code_hash((*_ROOMS, *rooms)),
+        "config": config,
+        "config_file": str(path),
+        **more,
+        "workloads": {name: {**said, "sha256": _sha256(paths[name])} for name, said in workloads.items()},
     }
     return {"key": key_of(about), **about}
 
@@ -130,7 +144,8 @@ def _flat(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for key, value in config.items():
         if key == "workloads":
-            found += [(f"workloads.{name}.limit", about["limit"]) for name, about in value.items()]
+            for name, about in value.items():
+                found += [(f"workloads.{name}.{what}", said) for what, said in about.items()]
         elif key == "own_policies":
             found += [(f"policies.{name}.file", about["file"]) for name, about in value.items()]
             found += [

@@ -74,11 +74,15 @@ class Expression:
         self, measured: Measured, reference: int
     ) -> tuple[Float64[np.ndarray, "lanes"], Float64[np.ndarray, "lanes"]]:
         """(mean of the formula over the workloads, 0). A value that is not a number counts as infinite."""
+        value = self.values(measured, reference)
+        return np.where(np.isnan(value), np.inf, value).mean(axis=0), np.zeros(value.shape[1])
+
+    def values(self, measured: Measured, reference: int) -> Float64[np.ndarray, "workloads lanes"]:
+        """The formula for each workload; nan where it is not a number."""
         names = dict(measured) | {f"ref_{name}": values[:, [reference]] for name, values in measured.items()}
         shape = measured[AXES[0]].shape
         with np.errstate(all="ignore"):
-            value = np.broadcast_to(np.asarray(_evaluate(self._node, names), np.float64), shape)
-        return np.where(np.isnan(value), np.inf, value).mean(axis=0), np.zeros(shape[1])
+            return np.broadcast_to(np.asarray(_evaluate(self._node, names), np.float64), shape)
 
     def __str__(self) -> str:
         return self.text

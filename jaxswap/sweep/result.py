@@ -43,7 +43,7 @@ class WorkloadResult:
         return self.counters[:, self.names.index(name)]
 
 
-_SCALARS = ("accesses", "operations", "footprint", "limit", "swap")
+SCALARS = ("accesses", "operations", "footprint", "limit", "swap")
 
 
 def to_parquet(
@@ -59,7 +59,7 @@ def to_parquet(
     }
     columns |= {name: result.counters[:, index] for index, name in enumerate(result.names)}
     columns |= {f"per_1000/{name}": values for name, values in result.metrics.items()}
-    about = {"key": key, "name": result.name, **{name: getattr(result, name) for name in _SCALARS}}
+    about = {"key": key, "name": result.name, **{name: getattr(result, name) for name in SCALARS}}
     if seconds is not None:
         about["seconds"] = seconds
     table = pa.table(columns).replace_schema_metadata({"jaxswap": json.dumps(about)})
@@ -81,14 +81,14 @@ def from_parquet(path: Path, key: str) -> tuple[WorkloadResult, tuple[Candidate,
         result = WorkloadResult(
             name=str(about["name"]),
             names=COUNTERS,
-            counters=np.stack([_column(table, name, np.integer) for name in COUNTERS], axis=1).astype(
+            counters=np.stack([column(table, name, np.integer) for name in COUNTERS], axis=1).astype(
                 np.int64
             ),
-            oom=_column(table, "oom", np.bool_),
-            **{name: int(about[name]) for name in _SCALARS},
+            oom=column(table, "oom", np.bool_),
+            **{name: int(about[name]) for name in SCALARS},
         )
         settings = zip(*(table[name].to_pylist() for name in ("mthp", "policy", "params")), strict=True)
-        candidates = tuple(_candidate(*setting) for setting in settings)
+        candidates = tuple(candidate_of(*setting) for setting in settings)
         return result, candidates, float(about.get("seconds", 0))
     except (
         OSError,
@@ -105,7 +105,7 @@ def from_parquet(path: Path, key: str) -> tuple[WorkloadResult, tuple[Candidate,
         ) from None
 
 
-def _candidate(mthp: str, policy: str, params: str) -> Candidate:
+def candidate_of(mthp: str, policy: str, params: str) -> Candidate:
     """A row's setting. Raises ValueError, TypeError or AttributeError if it is none."""
     if parse_mthp(mthp) != mthp:
         raise ValueError(f"{mthp!r} is not a set of sizes")
@@ -113,7 +113,7 @@ def _candidate(mthp: str, policy: str, params: str) -> Candidate:
     return Candidate(mthp, PolicyChoice(str(policy), values))
 
 
-def _column(table: pa.Table, name: str, kind: type) -> np.ndarray:
+def column(table: pa.Table, name: str, kind: type) -> np.ndarray:
     """A column as numpy. Raises KeyError, ValueError if it is not there, or not of the kind."""
     values = table[name].to_numpy()
     if not np.issubdtype(values.dtype, kind):

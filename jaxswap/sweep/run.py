@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from jaxswap.config import Config, WorkloadChoice, format_size
 from jaxswap.errors import InputError
-from jaxswap.machine import COUNTERS, lane_bytes, replay_lanes
+from jaxswap.machine import COUNTERS, Lane, lane_bytes, replay_lanes
 from jaxswap.machine.kept import Keeper
 from jaxswap.machine.memory import free_on, lanes_that_fit
+from jaxswap.policy import Policy
 from jaxswap.sweep.finished import Sweep, read_sweep
 from jaxswap.sweep.footprint import footprint
 from jaxswap.sweep.manifest import manifest_of
@@ -34,7 +35,9 @@ WIDE_BLOCK = 8192
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """A workload to replay, under its limit and with its swap device; sizes in bytes."""
+
     choice: WorkloadChoice
     workload: Workload
     footprint: int
@@ -52,8 +55,15 @@ class _Job:
             "swap": self.swap,
         }
 
+    def lanes(self, chosen: Sequence[Candidate], common: Lane) -> list[Lane]:
+        """Lanes of some candidates. common: what the lanes of all have."""
+        cgroups = dict(self.choice.limit.cgroups)
+        limit = None if cgroups else self.limit
+        common = replace(common, limits=cgroups)
+        return [candidate.lane(common, limit, self.swap) for candidate in chosen]
 
-class _BrokenError(Exception):
+
+class BrokenError(Exception):
     """A workload cannot be replayed; a disk that is full is another matter, and ends the sweep."""
 
 
@@ -62,7 +72,7 @@ def _broken() -> Iterator[None]:
     try:
         yield
     except (InputError, jax.errors.JaxRuntimeError) as error:
-        raise _BrokenError(str(error).splitlines()[0]) from error
+        raise BrokenError(str(error).splitlines()[0]) from error
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Ran:
     InputError before anything is replayed if a workload cannot run under its limit, or if there are fewer
     candidates than shards; after it if every workload failed.
     """
-    jobs = [_job(config, choice) for choice in config.workloads]
+    jobs = [job_of(config, choice) for choice in config.workloads]
     every, _ = candidates(config)
     if shard.count > len(every):
         raise InputError(f"--shard {shard}: there are {len(every)} candidates; take at most as many shards")
@@ -113,7 +123,7 @@ def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Ran:
                 continue
             try:
                 _replay(config, job, share, store, position)
-            except _BrokenError as error:
+            except BrokenError as error:
                 failed[name] = str(error)
                 print(f"{position} {name} failed: {failed[name]}", file=sys.stderr, flush=True)
     if len(failed) == len(jobs):
@@ -121,13 +131,18 @@ def run_shard(config: Config, command: Sequence[str], shard: Shard) -> Ran:
     return Ran(folder, failed)
 
 
-def _job(config: Config, choice: WorkloadChoice) -> _Job:
+def job_of(config: Config, choice: WorkloadChoice) -> Job:
+    """A workload of a config, read. Raises InputError if it cannot run under its limit."""
     workload = read_workload(choice.path)
+    if choice.region is not None:
+        workload = workload.advised(choice.region)
     if not workload.accesses:
         raise InputError(f"{choice.path}: has no access; a sweep needs TOUCH, READ or ZERO operations")
     size = footprint(workload)
     limit, swap = choice.limit.of(size), config.swap_of(size)
-    where = f"{config.path}: workloads.{choice.name}.limit: {choice.limit}"
+    if choice.limit.cgroups:  # which of them a page is charged to, the footprint does not say
+        return Job(choice, workload, size, limit, swap)
+    where = f"{config.path}: {choice.table}.{choice.name}.limit: {choice.limit}"
     if limit >= size:
         raise InputError(
             f"{where} holds the whole footprint ({format_size(size)}), so nothing is swapped; lower it"
@@ -141,10 +156,10 @@ def _job(config: Config, choice: WorkloadChoice) -> _Job:
             f"{config.path}: machine.swap: {format_size(swap)} and the limit of {format_size(limit)} "
             f'cannot hold the footprint of {choice.name} ({format_size(size)}); write "auto" or raise it'
         )
-    return _Job(choice, workload, size, limit, swap)
+    return Job(choice, workload, size, limit, swap)
 
 
-def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store, position: str) -> None:
+def _replay(config: Config, job: Job, share: Sequence[Candidate], store: Store, position: str) -> None:
     """Replay a workload's candidates, block by block, and write their rows; what is kept is not replayed."""
     name, blocks = job.choice.name, blocks_of(len(share), _at_once(config, job, share, position))
     parts, seconds = [], 0.0
@@ -154,8 +169,8 @@ def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store,
             kept = store.read_part(name, chosen, rows)
             if kept is None:
                 keeper = store.checkpoint(name, chosen, rows)
-                shared = _share_of(report, number, len(blocks))
-                part = _block(config, job, chosen, len(blocks[0]), shared, keeper)
+                shared = share_of(report, number, len(blocks))
+                part = replay_block(config, job, chosen, len(blocks[0]), shared, keeper)
                 took = keeper.seconds
                 store.write_part(part, chosen, rows, took)
                 keeper.remove()
@@ -166,11 +181,11 @@ def _replay(config: Config, job: _Job, share: Sequence[Candidate], store: Store,
     store.write(joined(parts), share, seconds)
 
 
-def _at_once(config: Config, job: _Job, share: Sequence[Candidate], position: str) -> int:
+def _at_once(config: Config, job: Job, share: Sequence[Candidate], position: str) -> int:
     """How many candidates are replayed together: as many as fit in memory. Says so on stderr."""
     devices = jax.local_devices()
     with _broken():
-        each = lane_bytes(job.workload, share[0].lane(config.lane, job.limit, job.swap), config.kernel)
+        each = lane_bytes(job.workload, job.lanes(share[:1], config.lane)[0], config.kernel)
     free = free_on(devices)
     most = min(BLOCK if devices[0].platform == "cpu" else WIDE_BLOCK, len(share))
     most = lanes_that_fit(each, free, most)
@@ -190,32 +205,47 @@ def blocks_of(count: int, most: int) -> list[range]:
     return [range(start, min(start + length, count)) for start in range(0, count, length)]
 
 
-def _share_of(report: Callable[[int, int], None], number: int, count: int) -> Callable[[int, int], None]:
+def share_of(report: Callable[[int, int], None], number: int, count: int) -> Callable[[int, int], None]:
     """Progress of one of `count` blocks of about the same work as progress of all of them."""
     return lambda done, total: report(done + number * total, count * total)
 
 
-def _block(
+def replay_block(
     config: Config,
-    job: _Job,
+    job: Job,
     chosen: Sequence[Candidate],
     length: int,
     report: Callable[[int, int], None],
     keeper: Keeper | None = None,
+    beginning: float = 1.0,
+    heuristics: Sequence[Policy] = (),
 ) -> WorkloadResult:
-    """The rows of some candidates, the last repeated up to `length`: one compiled program for all blocks."""
-    lanes = [candidate.lane(config.lane, job.limit, job.swap) for candidate in chosen]
+    """The rows of some candidates, the last repeated up to `length`: one compiled program for all blocks.
+
+    beginning: share of the workload's accesses, its first. heuristics: that the program has besides those of
+    the candidates.
+    """
+    lanes = job.lanes(chosen, config.lane)
     lanes += lanes[-1:] * (length - len(lanes))
     with _broken():
-        replayed = replay_lanes(job.workload, lanes, profile=config.kernel, progress=report, keeper=keeper)
+        replayed = replay_lanes(
+            job.workload,
+            lanes,
+            profile=config.kernel,
+            progress=report,
+            keeper=keeper,
+            share=beginning,
+            heuristics=heuristics,
+        )
+    counters = np.asarray(replayed.counters, np.int64)[: len(chosen)]
     return WorkloadResult(
         name=job.choice.name,
-        accesses=job.workload.accesses,
+        accesses=int(counters[0, COUNTERS.index("accesses")]),
         operations=len(job.workload),
         footprint=job.footprint,
         limit=job.limit,
         swap=job.swap,
         names=COUNTERS,
-        counters=np.asarray(replayed.counters, np.int64)[: len(chosen)],
+        counters=counters,
         oom=np.asarray(replayed.oom, bool)[: len(chosen)],
     )

@@ -27,8 +27,8 @@ from jaxswap.sweep.space import Candidate
 from jaxswap.workload.files import TEMPORARY, make_folder, write_atomic
 
 TIMES = "times.json"
-_FILES = (FILE, TIMES, "report.txt")
-_FOLDERS = ("results", "figures", "parts/*")
+_FILES = (FILE, TIMES, "report.txt", "*.parquet")
+_FOLDERS = ("results", "figures", "rounds", "parts", "parts/*")
 
 
 class Store:

@@ -4,7 +4,7 @@ import copy
 import enum
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -86,6 +86,11 @@ class Workload:
     def starts_mapped(self) -> bool:
         """Whether all of REGION is one VMA at the start; False where the first operation is MAP."""
         return not len(self.kind) or self.kind[0] != Kind.MAP
+
+    def advised(self, advice: str) -> "Workload":
+        """The same with REGION and every MAP of another advice."""
+        maps = {int(i): advice for i in np.flatnonzero(self.kind == Kind.MAP)}
+        return replace(self, advice=advice, text=self.text | maps)
 
     def __len__(self) -> int:
         return len(self.kind)

@@ -14,6 +14,7 @@ from jaxswap.workload import Workload
 if TYPE_CHECKING:
     from jaxswap.machine import Lane
     from jaxswap.machine.kept import Keeper
+    from jaxswap.policy import Policy
 
 
 @dataclass
@@ -37,6 +38,8 @@ class FakeReplay:
         profile: str = "7.3",
         progress: Callable[[int, int], None] | None = None,
         keeper: "Keeper | None" = None,
+        share: float = 1.0,
+        heuristics: Sequence["Policy"] = (),
     ) -> SimpleNamespace:
         if workload.name == self.interrupt_on or len(self.calls) == self.interrupt_after:
             raise KeyboardInterrupt
@@ -47,16 +50,18 @@ class FakeReplay:
             progress(0, 10)
             progress(10, 10)
         return SimpleNamespace(
-            counters=np.array([_counters(workload.name, lane) for lane in lanes], np.int64),
+            counters=np.array([self.counters(workload, lane, share) for lane in lanes], np.int64),
             oom=np.array([lane.mthp in self.killed for lane in lanes]),
         )
 
+    def counters(self, workload: Workload, lane: "Lane", share: float) -> np.ndarray:
+        """The counters of a lane."""
+        from jaxswap.machine import COUNTERS
 
-def _counters(workload: str, lane: "Lane") -> np.ndarray:
-    from jaxswap.machine import COUNTERS
-
-    text = f"{workload} {lane.mthp} {lane.policy} {sorted(lane.policy_params.items())}"
-    return np.random.default_rng(zlib.crc32(text.encode())).integers(0, 1000, len(COUNTERS))
+        text = f"{workload.name} {lane.mthp} {lane.policy} {sorted(lane.policy_params.items())}"
+        drawn = np.random.default_rng(zlib.crc32(text.encode())).integers(0, 1000, len(COUNTERS))
+        drawn[COUNTERS.index("accesses")] = round(workload.accesses * share)
+        return drawn
 
 
 def fake_lane_bytes(workload: Workload, lane: "Lane", profile: str = "7.3") -> int:
