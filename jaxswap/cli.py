@@ -112,6 +112,21 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--out", metavar="DIR", required=True, help="run directory of the whole")
     merge.set_defaults(run=_merge)
 
+    tune = commands.add_parser(
+        "tune", help="search for heuristics on training workloads, and judge them on held-out ones"
+    )
+    tune.add_argument(
+        "config", metavar="CONFIG", help="TOML file; configs/order_heuristics.toml is one to start from"
+    )
+    tune.add_argument(
+        "--quick", action="store_true", help="a smaller search: what [quick] of the config says"
+    )
+    tune.add_argument(
+        "--out", metavar="DIR", help="directory of the search (default: the config's, or one under runs/)"
+    )
+    _overridable(tune, "finalists=4")
+    tune.set_defaults(run=_tune)
+
     compared = commands.add_parser(
         "compare", help="runs side by side: in what they differ, and their winners"
     )
@@ -436,6 +451,22 @@ def _sweep(arguments: argparse.Namespace, command: list[str]) -> int:
             f"{', '.join(ran.failed)} failed, the other workloads are kept in {ran.folder}; mend it and give "
             "the command again"
         )
+    return 0
+
+
+def _tune(arguments: argparse.Namespace, command: list[str]) -> int:
+    _prepare_jax()
+    from jaxswap.report.search import search_of
+    from jaxswap.report.tune import write_report
+    from jaxswap.tune.config import load_tune
+    from jaxswap.tune.rounds import run_tune
+
+    config = load_tune(arguments.config, arguments.overrides, arguments.quick)
+    if arguments.out is not None:
+        config = dataclasses.replace(config, out=Path(arguments.out))
+    said = ["jaxswap", "tune", arguments.config, *(f"--set={text}" for text in arguments.overrides)]
+    said += ["--quick"] if arguments.quick else []
+    print(write_report(search_of(run_tune(config, said))), end="")
     return 0
 
 

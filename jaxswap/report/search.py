@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from jaxswap.report.provenance import said
 from jaxswap.sweep.objective import AXES
 from jaxswap.sweep.result import WorkloadResult
 from jaxswap.sweep.space import Candidate
 from jaxswap.tune.compare import Comparison, compare
+from jaxswap.tune.result import Tuned
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,31 @@ class Search:
 def group_name(group: tuple[str, bool]) -> str:
     regime, real = group
     return f"{regime}, {'recorded programs' if real else 'synthetic'}"
+
+
+def search_of(tuned: Tuned) -> Search:
+    """What the report of a finished search is of. Workloads of one trace are draws of the same unit."""
+    manifest, config = tuned.manifest, tuned.manifest["config"]
+    lru = " and ".join(sorted({one["lru"] for one in config["workloads"].values()}))
+    own = [f"{name} from {one['file']} {one['sha256'][:12]}" for name, one in config["own_policies"].items()]
+    part = [] if config["share"] == 1 else [f"the first {config['share']:.0%} of every workload's accesses"]
+    model = (
+        f"model {manifest['model']}",
+        f"kernel profile {manifest['kernel']}, {lru} LRU",
+        f"seed {manifest['seed']}",
+        *own,
+        *part,
+    )
+    return Search(
+        folder=tuned.folder,
+        said=said(model, manifest["versions"], manifest["git"], manifest["device"], manifest["command"]),
+        train=Evaluated(tuned.train.candidates, tuned.train.results),
+        held_out=Evaluated(tuned.held_out.candidates, tuned.held_out.results),
+        order=tuned.ranking().order,
+        shown=tuned.shown,
+        about={
+            name: About(one["regime"], one["real"], one["trace"])
+            for name, one in manifest["workloads"].items()
+        },
+        seed=manifest["seed"],
+    )

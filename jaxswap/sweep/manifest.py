@@ -63,8 +63,8 @@ def made_by(
     rooms: Iterable[str] = (),
     libraries: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The manifest of what begins now. path: of the config. paths: of the workloads. more: keys besides, which
-    do not decide the results. rooms, libraries: that it depends on besides those of a sweep.
+    """The manifest of what begins now. path: of the config. paths: of the workloads. more: keys besides,
+    which do not decide the results. rooms, libraries: that it depends on besides those of a sweep.
     """
     about: dict[str, Any] = {
         "command": shlex.join(command),

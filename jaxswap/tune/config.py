@@ -21,7 +21,8 @@ from jaxswap.config import (
     workload_table,
 )
 from jaxswap.errors import InputError
-from jaxswap.policy import Param, Policy
+from jaxswap.policy import POLICIES, Param, Policy
+from jaxswap.policy.describe import foresees
 from jaxswap.policy.own import Own
 from jaxswap.sweep.objective import parse_objective
 from jaxswap.sweep.space import masks
@@ -90,8 +91,10 @@ class TuneConfig:
 
     @property
     def rules(self) -> tuple[Policy, ...]:
-        """The heuristics of every replay that are the user's own."""
-        return tuple(own.policy for own in self.own)
+        """The heuristics that every replay's program has: all but those that know the accesses to come."""
+        own = tuple(one.policy for one in self.own)
+        names = {one.name for one in (*self.families, *self.shown)}
+        return (*own, *(rule for name, rule in POLICIES.items() if name in names and not foresees(rule)))
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the results, as plain values, for the manifest and the run's key."""
@@ -281,6 +284,10 @@ def _families(path: Path, table: Table, tried: tuple[str, ...]) -> tuple[tuple[F
     """The kernel's rule and every heuristic of the table, with the values of its parameters."""
     found, own = {"kernel": Family("kernel", tried)}, []
     for name in table.values:
+        if name in POLICIES and foresees(POLICIES[name]):
+            raise table.error(
+                name, "knows the accesses to come, so no kernel can have it; put it under shown"
+            )
         given, mine = read_rule(path, table, name)
         own += [mine] if mine else []
         rule = mine.policy if mine else None
@@ -400,6 +407,8 @@ def _step(table: Table, families: tuple[Family, ...], quick: _Quick) -> Step:
         shares.insert(0, shares[0] / halving)
     if quick.candidates is not None:
         most = max(quick.candidates, 2 * len(chosen)) if method == "es" else quick.candidates
+        if method == "exhaustive" and candidates > most:
+            method = "sobol"
         candidates = min(candidates, most)
     return Step(
         method,

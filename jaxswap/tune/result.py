@@ -93,7 +93,8 @@ def read_tuned(folder: Path) -> Tuned:
         path = folder / name
         if not os.path.exists(path):
             raise InputError(
-                f"{folder}: is not finished ({name} is missing); give its command again: {manifest['command']}"
+                f"{folder}: is not finished ({name} is missing); "
+                f"give its command again: {manifest['command']}"
             )
         found.append(from_parquet(path, manifest["key"]))
     config = manifest["config"]

@@ -1,4 +1,4 @@
-"""The search: rounds of replays kept as they come, then the best of them on workloads nothing was learnt from."""
+"""The search: rounds of replays kept as they come, then the best of them on the held-out workloads."""
 
 import contextlib
 import time
@@ -59,7 +59,7 @@ def run_tune(config: TuneConfig, command: Sequence[str]) -> Tuned:
     folder = config.out or run.RUNS / f"{config.name}-{manifest['key'][:8]}"
     with open_store(folder, manifest) as store:
         store.begin()
-        _Search(config, store, jobs).run()
+        _Search(config, store, jobs).search()
     return read_tuned(folder)
 
 
@@ -83,7 +83,7 @@ class _Search:
         self.most = 1 << (most - 1).bit_length()
         self.lengths: dict[str, int] = {}
 
-    def run(self) -> None:
+    def search(self) -> None:
         config = self.config
         shares = sorted({share for step in config.steps for share in step.shares})
         count = sum(step.rounds for step in config.steps)
@@ -111,6 +111,8 @@ class _Search:
         return None
 
     def _ranked(self, candidates: list[Candidate]) -> list[Candidate]:
+        if not candidates:
+            return []
         results = self._results(candidates, self.config.share, held_out=False)
         return [candidates[index] for index in self._order(candidates, self.config.share, results)]
 
@@ -258,6 +260,11 @@ class _Search:
         """The table of all that was replayed on all of the training workloads, then the held-out one."""
         share, first = self.config.share, [self.reference, *self.beside]
         others = self._ranked([one for one in self.full if one not in first])
+        if not others:
+            raise InputError(
+                f"{self.config.path}: search: tried nothing besides the reference and what is shown; "
+                "take more candidates, or leave those out of shown"
+            )
         every = [*first, *others]
         results = self._results(every, share, held_out=False)
         self._write(self.store.folder / files.TRAIN, _whole(every, share, results))
