@@ -145,7 +145,7 @@ def load_tune(path: str | os.PathLike[str], overrides: Iterable[str] = (), quick
 
     Raises InputError with one line that names the file, the key and the fix.
     """
-    return _tune(Path(path), read_toml(path, overrides, "configs/tune.toml"), quick)
+    return _tune(Path(path), read_toml(path, overrides, "configs/order_heuristics.toml"), quick)
 
 
 @dataclass(frozen=True)

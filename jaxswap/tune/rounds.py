@@ -223,8 +223,8 @@ class _Search:
                         chosen[rows.start : rows.stop],
                         length,
                         run.share_of(report, number, len(blocks)),
-                        share,
-                        self.config.rules,
+                        beginning=share,
+                        heuristics=self.config.rules,
                     )
                 except run.BrokenError as error:
                     raise InputError(f"{one.choice.name}: {error}") from None
