@@ -63,6 +63,8 @@ def read_sweep(folder: Path, failed: Mapping[str, str] | None = None) -> Sweep:
     ended the reference, so that nothing can be compared.
     """
     manifest = read_manifest(folder)
+    if "tune" in manifest:
+        raise InputError(f"{folder}: holds a search, not a sweep; its report.txt says what was found")
     if shard_of(manifest) != WHOLE:
         raise InputError(
             f"{folder}: is shard {manifest['shard']} of a run; join them: jaxswap merge RUN... --out DIR"

@@ -73,6 +73,15 @@ class Place:
     def sweep(self, *more: str, out: str = "out") -> list[str]:
         return ["sweep", self.path("c.toml"), "--out", self.path(out), *more]
 
+    def tune(self, *more: str, search: str = 'method = "exhaustive"', out: str = "out") -> list[str]:
+        self.write(
+            "t.toml",
+            "[space]\nsizes = [16, 32]\n[policies]\ncap = { order = [2, 3] }\n"
+            f"[[search]]\n{search}\n[train]\na = {{ trace = 'one.t', limit = '50%', regime = 'limit' }}\n"
+            "[held_out]\nb = { trace = 'two.t', limit = '50%', regime = 'limit' }\n",
+        )
+        return ["tune", self.path("t.toml"), "--out", self.path(out), *more]
+
     def merge(self, *runs: str, out: str = "out") -> list[str]:
         return ["merge", *map(self.path, runs), "--out", self.path(out)]
 
@@ -212,6 +221,91 @@ CASES: dict[str, tuple[Case, str]] = {
     "landscape faults": (lambda p: p.landscape("--set", "faults=many"), "faults: expected a whole number"),
     "landscape missing": (lambda p: ["landscape", p.path("no.toml")], "start from is configs/landscape.toml"),
     "landscape in a run": (lambda p: p.landscape("--out", p.path("whole")), "whole: holds another run"),
+    # the config of a search
+    "tune missing": (lambda p: ["tune", p.path("no.toml")], "start from is configs/order_heuristics.toml"),
+    "tune without a step": (lambda p: p.tune("--set", "search=[]"), "t.toml: search: is missing; add"),
+    "tune with a table for a step": (lambda p: p.tune("--set", "search={}"), "search: expected tables"),
+    "tune method": (lambda p: p.tune(search='method = "fit"'), "search 1: method: 'fit' is none of exhaus"),
+    "tune of an unknown heuristic": (
+        lambda p: p.tune(search='method = "sobol"\ncandidates = 4\npolicies = ["cop"]'),
+        "search 1: policies: 'cop' is not in [policies]; did you mean 'cap'?",
+    ),
+    "tune without candidates": (
+        lambda p: p.tune(search='method = "sobol"'),
+        "search 1: candidates: is missing; say how many",
+    ),
+    "tune es too small": (
+        lambda p: p.tune(search='method = "es"\ncandidates = 2'),
+        "search 1: candidates: 2 are less than two for each of 2 heuristics",
+    ),
+    "tune halving alone": (
+        lambda p: p.tune(search='method = "random"\ncandidates = 4\nhalving = 2'),
+        "search 1: halving: and shortest go together",
+    ),
+    "tune step with an unknown key": (
+        lambda p: p.tune(search='method = "exhaustive"\nround = 2'),
+        "search 1: round: unknown key",
+    ),
+    "tune clairvoyant": (
+        lambda p: p.tune("--set", "policies.clairvoyant={}"),
+        "policies.clairvoyant: knows the accesses to come",
+    ),
+    "tune range turned round": (
+        lambda p: p.tune("--set", "policies.cap.order={from=3,to=2}"),
+        "policies.cap.order.to: 2 is below from, 3; turn them round",
+    ),
+    "tune range out of range": (
+        lambda p: p.tune("--set", "policies.cap.order={from=2,to=99}"),
+        "policies.cap.order.to: 99 is out of range",
+    ),
+    "tune range without an end": (
+        lambda p: p.tune("--set", "policies.cap.order={from=2}"),
+        "policies.cap.order.to: is missing",
+    ),
+    "tune logarithm of 0": (
+        lambda p: p.tune("--set", "policies.backoff={limit={from=0,to=9,log=true}}"),
+        "policies.backoff.limit",
+    ),
+    "tune mask": (lambda p: p.tune("--set", "space.masks=['16 64']"), "space.masks: '16 64' has a size that"),
+    "tune reference": (lambda p: p.tune("--set", "reference=big"), "reference: 'big' is not a set of sizes"),
+    "tune constraint": (
+        lambda p: p.tune("--set", "constraints=['failed < 2']"),
+        "constraints: 'failed < 2' is not \"left <= right\"",
+    ),
+    "tune objective": (lambda p: p.tune("--set", "objective=['faled']"), "objective: "),
+    "tune shown": (
+        lambda p: p.tune("--set", "shown=['nevr']"),
+        "shown: nevr: unknown heuristic; did you mean",
+    ),
+    "tune nothing held out": (lambda p: p.tune("--set", "held_out={}"), "held_out: is missing; add a table"),
+    "tune workload twice": (
+        lambda p: p.tune("--set", "held_out.a={limit='50%',regime='x'}"),
+        "held_out.a: is in [train] too",
+    ),
+    "tune without a regime": (
+        lambda p: p.tune("--set", "train.a={trace='one.t',limit='50%'}"),
+        "train.a.regime: is missing",
+    ),
+    "tune a limit that holds all": (
+        lambda p: p.tune("--set", "train.a.limit=64M"),
+        "train.a.limit: 64M holds the whole footprint",
+    ),
+    "tune a trace that is not there": (
+        lambda p: p.tune("--set", "train.a.trace=gone.t"),
+        "train.a.trace: ",
+    ),
+    "tune quick of an unknown workload": (
+        lambda p: p.tune("--set", "quick.train=['c']"),
+        "quick.train: no workload 'c' there",
+    ),
+    "tune quick share": (lambda p: p.tune("--set", "quick.share=2"), "quick.share: 2 is out of range"),
+    "tune in a sweep's directory": (lambda p: p.tune(out="whole"), "whole: holds another run ("),
+    "tune among strangers": (lambda p: p.tune(out="."), "holds files that are no run ("),
+    "tune into a file": (lambda p: p.tune(out="one.t"), "one.t: cannot be used as run directory"),
+    "explain a search": (
+        lambda p: then(p.manifest("whole", tune={"shown": 0}), p.explain()),
+        "whole: holds a search, not a sweep",
+    ),
     # the config as a file
     "config empty": (lambda p: then(p.write("c.toml", ""), p.sweep()), "c.toml: space.sizes: is missing"),
     "config cut off": (lambda p: then(p.write("c.toml", "[space"), p.sweep()), "c.toml: is not TOML"),

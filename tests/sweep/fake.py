@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeReplay:
-    """Stands for replay_lanes. `calls` gets the workloads replayed; an mthp in `killed` means OOM.
+    """Stands for replay_lanes. `calls` gets the workloads replayed, `shapes` how many lanes, and the
+    heuristics asked for besides theirs; an mthp in `killed` means OOM.
 
     break_on: a workload that fails. interrupt_on: a workload, interrupt_after: a number of calls, at which
     the user presses Ctrl-C.
@@ -30,6 +31,7 @@ class FakeReplay:
     interrupt_on: str = ""
     interrupt_after: int | None = None
     calls: list[str] = field(default_factory=list)
+    shapes: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
 
     def __call__(
         self,
@@ -46,6 +48,7 @@ class FakeReplay:
         if workload.name == self.break_on:
             raise InputError("some.t:7: cannot be replayed; mend it")
         self.calls.append(workload.name)
+        self.shapes.append((len(lanes), tuple(rule.name for rule in heuristics)))
         if progress:
             progress(0, 10)
             progress(10, 10)
