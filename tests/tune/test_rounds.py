@@ -2,19 +2,21 @@
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from jaxswap.cli import main
+from jaxswap.sweep import run
 from jaxswap.tune import rounds
 from jaxswap.tune.config import load_tune
 from jaxswap.tune.result import Tuned, read_tuned
 from jaxswap.tune.rounds import run_tune
-from tests.sweep.fake import FakeReplay
+from tests.sweep.fake import FakeReplay, fake_lane_bytes
 
 RULE = """
 from jaxswap.policy import Param, Policy, offer
@@ -68,14 +70,35 @@ d = { trace = "two.t", limit = "60%", regime = "other", swap = "90%", real = tru
 """
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
+def written(folder: Path) -> Path:
+    """The config, with what it names beside it."""
     for name, pages in (("one", 1024), ("two", 512), ("three", 768)):
-        (tmp_path / f"{name}.t").write_text(f"REGION {pages} plain\nFILL 0 {pages}\nREADN 0 {pages}\n")
-    (tmp_path / "mine.py").write_text(RULE)
-    path = tmp_path / "search.toml"
+        (folder / f"{name}.t").write_text(f"REGION {pages} plain\nFILL 0 {pages}\nREADN 0 {pages}\n")
+    (folder / "mine.py").write_text(RULE)
+    path = folder / "search.toml"
     path.write_text(CONFIG)
     return path
+
+
+@dataclass(frozen=True)
+class Done:
+    """`jaxswap tune` of the config that ran through, and its replays."""
+
+    config: Path
+    tuned: Tuned
+    fake: FakeReplay
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    config, fake = written(tmp_path_factory.mktemp("done")), FakeReplay()
+    with mock.patch.object(run, "replay_lanes", fake), mock.patch.object(run, "lane_bytes", fake_lane_bytes):
+        return Done(config, read_tuned(told(config)), fake)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return written(tmp_path)
 
 
 def tuned(config: Path, *overrides: str, out: str = "out") -> Tuned:
@@ -100,18 +123,26 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_files_of_a_search(config: Path, fake: FakeReplay) -> None:
-    names = {name for name in files_of(told(config)) if not name.startswith("figures/")}
+def test_the_files_of_a_search(done: Done) -> None:
+    found = files_of(done.tuned.folder)
     of_rounds = {f"rounds/{number:02}.parquet" for number in range(6)}
-    assert "Held out: other, recorded programs" in (config.parent / "out" / "report.txt").read_text()
-    assert names == {"manifest.json", "report.txt", "train.parquet", "held_out.parquet", *of_rounds}
+    assert {name for name in found if not name.startswith("figures/")} == {
+        "manifest.json",
+        "report.txt",
+        "train.parquet",
+        "held_out.parquet",
+        *of_rounds,
+    }
+    assert b"Held out: other, recorded programs" in found["report.txt"]
 
 
-def test_the_tables(config: Path, fake: FakeReplay) -> None:
-    found = tuned(config)
-    first = ["16 32 kernel", "16 32 never"]
-    assert [str(one) for one in found.train.candidates[:2]] == first
-    assert [str(one) for one in found.held_out.candidates[:2]] == first
+def test_the_tables(done: Done) -> None:
+    found = done.tuned
+    for table in (found.train, found.held_out):
+        assert [(one.mthp, one.policy.name) for one in table.candidates[:2]] == [
+            ("16 32", "kernel"),
+            ("16 32", "never"),
+        ]
     assert [one.name for one in found.train.results] == ["a", "b"]
     assert [one.name for one in found.held_out.results] == ["c", "d"]
     scores = found.train.measured()["major_faults"].mean(axis=0)
@@ -124,44 +155,42 @@ def test_the_tables(config: Path, fake: FakeReplay) -> None:
     assert found.workload("d").real and found.workload("d").regime == "other"
 
 
-def test_halving_keeps_the_best_of_each_beginning(config: Path, fake: FakeReplay) -> None:
-    folder = tuned(config).folder
-    for number in (2, 3):
-        table = pq.read_table(folder / "rounds" / f"{number:02}.parquet").to_pandas()
-        means = table.groupby(["share", "candidate"])["per_1000/major_faults"].mean()
-        survivors = set(range(8))
-        for share, count in ((0.25, 8), (0.5, 4), (1.0, 2)):
-            assert set(means[share].index) == survivors and len(survivors) == count
-            rows = table[table.share == share]
-            assert (
-                rows.groupby("workload").accesses.first() == {"a": 1024 * share * 2, "b": 1024 * share}
-            ).all()
-            survivors = set(means[share].nsmallest(count // 2).index)
+def rows_of(done: Done, number: int) -> list[dict]:
+    return pq.read_table(done.tuned.folder / "rounds" / f"{number:02}.parquet").to_pylist()
 
 
-def test_every_round_tries_what_was_not_seen(config: Path, fake: FakeReplay) -> None:
-    folder = tuned(config).folder
+@pytest.mark.parametrize("number", [2, 3])
+def test_halving_keeps_the_best_of_each_beginning(done: Done, number: int) -> None:
+    rows, survivors = rows_of(done, number), set(range(8))
+    for share, count in ((0.25, 8), (0.5, 4), (1.0, 2)):
+        scores: dict[int, float] = dict.fromkeys(survivors, 0)
+        for row in rows:
+            if row["share"] == share:
+                scores[row["candidate"]] += row["per_1000/major_faults"]
+                assert row["accesses"] == {"a": 2048, "b": 1024}[row["workload"]] * share
+        assert set(scores) == survivors and len(scores) == count
+        survivors = set(sorted(scores, key=lambda which: scores[which])[: count // 2])
+
+
+def test_rounds_try_what_was_not_seen(done: Done) -> None:
     tried = [
-        {(row["mthp"], row["policy"], row["params"]) for row in pq.read_table(path).to_pylist()}
-        for path in sorted((folder / "rounds").glob("*.parquet"))[:4]
+        {(row["mthp"], row["policy"], row["params"]) for row in rows_of(done, number)} for number in range(4)
     ]
     assert [len(one) for one in tried] == [2, 2, 8, 8]
     assert len(set.union(*tried)) == sum(map(len, tried))
 
 
-def test_replays_of_a_workload_have_one_shape_and_the_same_heuristics(config: Path, fake: FakeReplay) -> None:
-    tuned(config)
-    assert len(fake.shapes) > 10
-    lanes, rules = {lanes for lanes, _ in fake.shapes}, {rules for _, rules in fake.shapes}
+def test_replays_have_one_shape_and_the_same_heuristics(done: Done) -> None:
+    assert len(done.fake.shapes) > 10
+    lanes, rules = {lanes for lanes, _ in done.fake.shapes}, {rules for _, rules in done.fake.shapes}
     assert lanes == {8} and len(rules) == 1
     assert {"mine", "backoff", "cap", "never"} <= set(*rules)
 
 
-def test_nothing_is_replayed_twice(config: Path, fake: FakeReplay) -> None:
-    folder = tuned(config).folder
-    count, before = len(fake.calls), files_of(folder)
-    tuned(config)
-    assert len(fake.calls) == count and files_of(folder) == before
+def test_nothing_is_replayed_twice(done: Done, fake: FakeReplay) -> None:
+    before = files_of(done.tuned.folder)
+    assert told(done.config) == done.tuned.folder
+    assert fake.calls == [] and files_of(done.tuned.folder) == before
 
 
 def test_quick_is_smaller_and_apart(config: Path, fake: FakeReplay, capsys: pytest.CaptureFixture) -> None:
@@ -176,25 +205,26 @@ def test_quick_is_smaller_and_apart(config: Path, fake: FakeReplay, capsys: pyte
     assert "holds another run" in capsys.readouterr().err
 
 
-def test_seeds_draw_others(config: Path, fake: FakeReplay) -> None:
-    one, other = tuned(config), tuned(config, "seed=1", out="other")
-    assert set(one.train.candidates) != set(other.train.candidates)
+def test_seeds_draw_others(done: Done, fake: FakeReplay) -> None:
+    assert set(done.tuned.train.candidates) != set(tuned(done.config, "seed=1", out="seed").train.candidates)
 
 
-@pytest.mark.parametrize("after", [0, 1, 5, 9, 14])
-def test_interrupted_and_begun_again(config: Path, fake: FakeReplay, after: int) -> None:
-    fake.interrupt_after = after
-    folder = config.parent / "stopped"
-    assert main(["tune", str(config), "--out", str(folder)]) == 130
+def test_interrupted_again_and_again(done: Done, fake: FakeReplay) -> None:
+    """At its first replay, then at the second, the fifth ... of those that are left."""
+    folder = done.config.parent / "stopped"
+    for after in (0, 1, 4, 7, 9):
+        fake.interrupt_after = len(fake.calls) + after
+        assert main(["tune", str(done.config), "--out", str(folder)]) == 130
+        assert not (folder / "report.txt").exists()
     fake.interrupt_after = None
-    tuned(config, out="stopped")
-    assert files_of(folder) == files_of(tuned(config).folder)
+    assert files_of(told(done.config, out="stopped")) == files_of(done.tuned.folder)
+    assert len(fake.calls) == len(done.fake.calls)
 
 
-def test_killed_again_and_again(config: Path, fake: FakeReplay) -> None:
-    folder = config.parent / "killed"
+def test_killed_again_and_again(done: Done) -> None:
+    folder, moments = done.config.parent / "killed", "3,9,14,20"
     process = subprocess.run(
-        [sys.executable, "-m", "tests.sweep.killed", "3,9,14,20", "0", "tune", str(config), "--out", folder],
+        [sys.executable, "-m", "tests.sweep.killed", moments, "0", "tune", done.config, "--out", folder],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
@@ -202,7 +232,7 @@ def test_killed_again_and_again(config: Path, fake: FakeReplay) -> None:
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.count("killed\n") == 4
-    assert files_of(folder) == files_of(told(config))
+    assert files_of(folder) == files_of(done.tuned.folder)
     assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
 
 
@@ -221,10 +251,8 @@ def test_a_search_of_nothing_says_so(config: Path, fake: FakeReplay, capsys: pyt
     assert "search: tried nothing besides the reference" in capsys.readouterr().err
 
 
-def test_a_block_is_what_fits(config: Path, fake: FakeReplay, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = tuned(config)
+def test_blocks_are_joined(done: Done, fake: FakeReplay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "BLOCK", 2)
-    parts = tuned(config, out="parts")
-    assert {lanes for lanes, _ in fake.shapes} == {2, 8}
-    assert parts.train.candidates == whole.train.candidates
-    assert (parts.folder / "train.parquet").read_bytes() == (whole.folder / "train.parquet").read_bytes()
+    parts = tuned(done.config, out="parts")
+    assert {lanes for lanes, _ in fake.shapes} == {2}
+    assert (parts.folder / "train.parquet").read_bytes() == (done.tuned.folder / "train.parquet").read_bytes()
