@@ -3,6 +3,7 @@
 The denominator is the workload's own number of page accesses, which no heuristic can move.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,7 +24,13 @@ class Metric:
 
     def select(self, names: Sequence[str]) -> list[str]:
         """Those of the names that this metric sums."""
-        return [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.counters)]
+        return list(_select(self.counters, tuple(names)))
+
+
+@functools.cache
+def _select(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that match a pattern."""
+    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 _FALLBACKS = ("*/swpin_fallback",)

@@ -241,7 +241,7 @@ def test_a_reference_that_is_killed_ends_the_search(
 ) -> None:
     fake.killed = frozenset({"16 32"})
     assert main(["tune", str(config), "--out", str(config.parent / "out")]) == 2
-    assert "search.toml: a: the OOM killer ended the reference (16 32 kernel)" in capsys.readouterr().err
+    assert "search.toml: a: the OOM killer ended the reference (16 32 / kernel)" in capsys.readouterr().err
     assert not (config.parent / "out" / "train.parquet").exists()
 
 
