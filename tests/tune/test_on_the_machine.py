@@ -19,29 +19,33 @@ READN 100 300
 FILL 700 200
 READN 0 1024
 """
-BEHIND = {1024: 1, 1536: 2, 1836: 4, 2036: 5, 3060: 6}
-"""Operations done when so many accesses are."""
 LANES = [Lane("16 64", limit=1 << 21, swap=1 << 24), Lane("", limit=1 << 21, swap=1 << 24)]
 RULE = """
 from jaxswap.policy import Param, Policy, offer
 import jax.numpy as jnp
 
 def decide(params, memory, seen):
-    return offer(seen.candidates & (1 << params[0]), memory)
+    return offer(seen.candidates & jnp.left_shift(jnp.uint32(1), params[0].astype(jnp.uint32)), memory)
 
 mine = Policy("mine", "one order or none", decide, params=(Param("order", 2, 0, 9, "the order"),))
 """
 
 
 @pytest.mark.parametrize(
-    ("share", "accesses"),
-    [(0.1, 1024), (1024 / 3060, 1024), (0.4, 1536), (0.51, 1836), (0.66, 2036), (1, 3060)],
+    ("share", "accesses", "lines"),
+    [
+        (0.1, 512, ["FILL 0 512"]),
+        (1024 / 3060, 1024, TEXT.splitlines()[1:2]),
+        (0.4, 1536, TEXT.splitlines()[1:3]),
+        (0.51, 1836, TEXT.splitlines()[1:5]),
+        (0.66, 2036, TEXT.splitlines()[1:6]),
+        (1, 3060, TEXT.splitlines()[1:]),
+    ],
 )
-def test_a_share_is_the_workload_cut_there(share: float, accesses: int) -> None:
-    """At the end of the first operation that reaches the share."""
-    cut = "\n".join(TEXT.splitlines()[: 1 + BEHIND[accesses]]) + "\n"
+def test_a_share_is_the_workload_cut_there(share: float, accesses: int, lines: list[str]) -> None:
+    """At the end of the first operation that reaches the share; of a range, of its 2 MiB block."""
     part = replay_lanes(parse_workload(TEXT), LANES, share=share)
-    whole = replay_lanes(parse_workload(cut), LANES)
+    whole = replay_lanes(parse_workload("\n".join(["REGION 1024 plain", *lines]) + "\n"), LANES)
     assert (part.counter("accesses") == accesses).all()
     np.testing.assert_array_equal(part.counters, whole.counters)
 
