@@ -107,8 +107,9 @@ def shares(count: int, rooms: Sequence[int]) -> list[int]:
     """`count` shared out to places that hold so many each: evenly, what does not fit goes to the others."""
     given = [0] * len(rooms)
     while count and (open_ := [i for i, room in enumerate(rooms) if given[i] < room]):
+        even = max(1, count // len(open_))
         for i in open_:
-            part = min(max(1, count // len(open_)), rooms[i] - given[i], count)
+            part = min(even, rooms[i] - given[i], count)
             given[i] += part
             count -= part
     return given
