@@ -110,7 +110,9 @@ class Compiled:
     homes: Int32[np.ndarray, " ops"]
 
     def beginning(self, share: float) -> tuple[int, int]:
-        """(operations, accesses) of the shortest beginning with at least this share of all accesses."""
+        """(operations, accesses) of the shortest beginning with at least this share of all accesses; a range
+        may end with any of its 2 MiB blocks.
+        """
         kind, start, end = (
             np.asarray(x)[: self.ops] for x in (self.program.kind, self.program.start, self.program.end)
         )
