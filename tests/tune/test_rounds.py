@@ -150,7 +150,7 @@ def test_the_tables(done: Done) -> None:
     finalists = [found.held_out.candidates[i] for i in found.finalists]
     ranked = list(found.train.candidates[2:])
     assert finalists[:3] == ranked[:3]
-    assert {one.policy.name for one in finalists} == {"cap", "backoff", "mine"}
+    assert {one.policy.name for one in finalists} == {one.policy.name for one in ranked}
     assert [ranked.index(one) for one in finalists] == sorted(ranked.index(one) for one in finalists)
     assert found.workload("d").real and found.workload("d").regime == "other"
 
