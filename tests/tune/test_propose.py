@@ -41,6 +41,15 @@ def search(
         return found
 
 
+def test_evolution_comes_twice_as_near_to_the_optimum_as_random_with_the_same_budget() -> None:
+    def nearest(method: str) -> float:
+        return float(
+            np.mean([min(map(distance, itertools.chain(*search(method, (seed, 0))))) for seed in range(2)])
+        )
+
+    assert nearest("es") < 0.5 * nearest("random")
+
+
 @pytest.mark.parametrize("method", ["random", "sobol", "es"])
 def test_the_seed_alone_decides_what_is_tried(method: str) -> None:
     first = search(method, (3, 0), rounds=2)
