@@ -174,7 +174,7 @@ class Registers:
 
 
 def blank(annotation: Any, lanes: tuple[int, ...]) -> Any:
-    """A value of zeros of the type that a field is annotated with."""
+    """A value of zeros of the type that a field is annotated with; fields with a default have that."""
     if annotation is Flag:
         return jnp.zeros(lanes, bool)
     if annotation is Mask:
@@ -182,10 +182,9 @@ def blank(annotation: Any, lanes: tuple[int, ...]) -> Any:
     if annotation is Work:
         zero = jnp.zeros(lanes, jnp.int32)
         return work_of(zero, zero.astype(jnp.uint32), zero.astype(jnp.uint32), gfp_kernel(zero), zero != 0)
-    fields = getattr(annotation, "_fields", None)
-    if fields:
-        types = annotation.__annotations__
-        return annotation(*(blank(types[name], lanes) for name in fields))
+    if hasattr(annotation, "_fields"):
+        types, defaults = annotation.__annotations__, annotation._field_defaults
+        return annotation(**{name: blank(types[name], lanes) for name in types if name not in defaults})
     return jnp.zeros(lanes, jnp.int32)
 
 

@@ -7,6 +7,7 @@ its own places.
 from collections.abc import Callable
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
@@ -238,7 +239,7 @@ def _begin_fault(
         end=jnp.clip(jnp.take(ops.vma_end, vma, mode="clip") - offset, 0, 512),
         advice=jnp.take(ops.vma_advice, vma, mode="clip"),
     )
-    chosen = Access(*(jnp.where(on, a, b) for a, b in zip(access, regs.access, strict=True)))
+    chosen = jax.tree.map(lambda new, old: jnp.where(on, new, old), access, regs.access)
     window = jnp.take(ops.vma_window, vma, mode="clip")
     return state, assign(replace(regs, access=chosen), on, begun=True, window=window, at=At.FAULT)
 
