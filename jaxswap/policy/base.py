@@ -17,6 +17,7 @@ Params = Int32[Array, "params L"]
 MOST_PARAMS = 8
 MEMORY_WORDS = 8
 BLOCK = 512  # pages of 2 MiB
+ORDERS = range(2, 10)  # of large folios
 NEVER = 1 << 30
 
 

@@ -2,8 +2,10 @@
 
 import jax.numpy as jnp
 
+from jaxswap.policy.around import room
 from jaxswap.policy.base import (
     BLOCK,
+    ORDERS,
     Decision,
     Features,
     Mask,
@@ -14,8 +16,6 @@ from jaxswap.policy.base import (
     highest,
     offer,
 )
-
-ORDERS = range(2, 10)
 
 
 def _needed(params: Params, seen: Features) -> Mask:
@@ -31,10 +31,7 @@ def _needed(params: Params, seen: Features) -> Mask:
 
 
 def _decide(params: Params, memory: Memory, seen: Features) -> Decision:
-    fits = jnp.uint32(0)
-    for order in ORDERS:
-        fits = fits | jnp.where(seen.headroom >> order > 0, jnp.uint32(1 << order), jnp.uint32(0))
-    fits = jnp.where(params[2] == 1, fits, jnp.uint32(0x3FC))
+    fits = jnp.where(params[2] == 1, room(seen, jnp.zeros_like(params[2])), seen.candidates)
     top = highest(seen.candidates & seen.suitable & seen.frames & fits & _needed(params, seen))
     only = jnp.where(top < 0, jnp.uint32(0), jnp.uint32(1) << jnp.maximum(top, 0).astype(jnp.uint32))
     return offer(jnp.where(seen.first_touch, seen.candidates, only), memory)

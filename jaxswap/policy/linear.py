@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int32
 
 from jaxswap.policy.base import (
+    ORDERS,
     Decision,
     Features,
     Lane,
@@ -16,7 +17,6 @@ from jaxswap.policy.base import (
     size,
 )
 
-ORDERS = range(2, 10)
 WEIGHTS = (
     Param("bias", 1, -64, 64, "weight of 1"),
     Param("order", 0, -64, 64, "weight of the order, 2 to 9"),

@@ -6,9 +6,7 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
-from jaxswap.policy.base import BLOCK, MEMORY_WORDS, Features, Memory, Outcome, near
-
-ORDERS = range(2, 10)
+from jaxswap.policy.base import BLOCK, MEMORY_WORDS, ORDERS, Features, Memory, Outcome, near
 
 
 def features() -> Features:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float64, Int32, Shaped
 
 from jaxswap.policy.linear import WEIGHTS
 
-MOST = 64
+MOST = WEIGHTS[0].high
 """Weights lie in -MOST .. MOST, as the parameters of `jaxswap.policy.linear`."""
 _STEPS, _SMALL = 300, 1e-5
 

@@ -19,7 +19,7 @@ from jaxswap.machine.faultlog import WORDS, Word
 from jaxswap.machine.future import accesses_before, events_of
 from jaxswap.machine.program import WILLNEED
 from jaxswap.machine.replay import Replay, ReplayResult
-from jaxswap.policy.base import MEMORY_WORDS, near
+from jaxswap.policy.base import MEMORY_WORDS, ORDERS, near
 from jaxswap.policy.linear import weighed
 from jaxswap.workload import Workload
 
@@ -64,7 +64,7 @@ class Cases:
 def explorers(lane: Lane) -> list[Lane]:
     """The lane under the linear rule as a cap at each of its orders, the largest of which is the kernel's."""
     always, madvise = lane.masks()
-    orders = [order for order in range(2, 10) if (always | madvise) >> order & 1]
+    orders = [order for order in ORDERS if (always | madvise) >> order & 1]
     caps = [{"bias": 2 * order + 1, "order": -2} for order in orders]
     return [replace(lane, policy="linear", policy_params=cap, rule=None) for cap in caps]
 
@@ -152,7 +152,7 @@ def used_pages(
 def cases_of(faults: Faults) -> Cases:
     """The orders that the heuristic tried at swap-in."""
     asked = np.flatnonzero((faults[Word.SWAPIN] == 1) & (faults[Word.OFFERED] != 0))
-    orders = np.arange(2, 10)
+    orders = np.array(ORDERS)
     failed = faults[Word.FAILED][asked, None] >> orders & 1 == 1
     got = faults[Word.GOT][asked, None] == orders
     row, column = np.nonzero(failed | got)
