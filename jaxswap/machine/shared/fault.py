@@ -6,7 +6,6 @@ wp_can_reuse_anon_folio), mm/swap_state.c (__swap_cache_add_check, swap_cache_al
 
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -33,7 +32,7 @@ from jaxswap.machine.settings import Setting
 from jaxswap.machine.shared import devices, readahead, rmap, slots
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared.read import read
-from jaxswap.machine.shared.registers import At, Registers, assign
+from jaxswap.machine.shared.registers import At, Registers, assign, select
 from jaxswap.machine.shared.state import (
     BLOCK,
     CAMEBACK,
@@ -165,7 +164,7 @@ def begin(
         touch=touch, swapin=swapin, zeropage=zeropage, allowed=allowed, edges=edges, aligned=aligned,
         candidates=candidates, offered=offered, orders=orders, slot=slot, shadow=shadow, table=checked,
     )  # fmt: skip
-    regs = replace(regs, plan=_select(on, plan, regs.plan))
+    regs = replace(regs, plan=select(on, plan, regs.plan))
     charged = needs_table | touch | swapin | zeropage | huge
     back = jnp.where(needs_table, At.TABLE, jnp.where(huge, At.HUGE, At.ARRIVE))
     top = jnp.where(huge & access.write, TOP, top)
@@ -234,13 +233,8 @@ def charge(
     regs = assign(regs, on, got=regs.ask, at=regs.back_charge)
     unmet = on & ~done
     insists = work_of(regs.ask, regs.tried, regs.refused, gfp, unmet)
-    work = _select(unmet, insists, regs.work)
+    work = select(unmet, insists, regs.work)
     return state, assign(replace(regs, work=work), unmet, at=At.CHARGE_WORK)
-
-
-def _select[T](on: Flag, new: T, old: T) -> T:
-    """A tree of the new values in the lanes that are on, else of the old ones."""
-    return jax.tree.map(lambda a, b: jnp.where(on, a, b), new, old)
 
 
 def huge(

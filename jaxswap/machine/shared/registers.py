@@ -201,3 +201,8 @@ def assign(regs: Registers, on: Flag, **values: Lane | Flag | Mask | int | bool)
         old = getattr(regs, name)
         new[name] = jnp.where(on, jnp.asarray(value).astype(old.dtype), old)
     return replace(regs, **new)
+
+
+def select[T](on: Flag, new: T, old: T) -> T:
+    """A tree of the new values in the lanes that are on, else of the old ones."""
+    return jax.tree.map(lambda a, b: jnp.where(on, a, b), new, old)

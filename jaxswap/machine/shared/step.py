@@ -7,7 +7,6 @@ its own places.
 from collections.abc import Callable
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
@@ -17,7 +16,7 @@ from jaxswap.machine.fault import Access
 from jaxswap.machine.program import Program
 from jaxswap.machine.shared import alloc, calls, devices, fault, readahead, reclaim, slots, swapout
 from jaxswap.machine.shared import state as sharing
-from jaxswap.machine.shared.registers import At, Registers, assign, registers
+from jaxswap.machine.shared.registers import At, Registers, assign, registers, select
 from jaxswap.machine.shared.state import (
     DIRTY,
     EXCLUSIVE,
@@ -239,9 +238,10 @@ def _begin_fault(
         end=jnp.clip(jnp.take(ops.vma_end, vma, mode="clip") - offset, 0, 512),
         advice=jnp.take(ops.vma_advice, vma, mode="clip"),
     )
-    chosen = jax.tree.map(lambda new, old: jnp.where(on, new, old), access, regs.access)
     window = jnp.take(ops.vma_window, vma, mode="clip")
-    return state, assign(replace(regs, access=chosen), on, begun=True, window=window, at=At.FAULT)
+    return state, assign(
+        replace(regs, access=select(on, access, regs.access)), on, begun=True, window=window, at=At.FAULT
+    )
 
 
 def _ahead(
