@@ -178,8 +178,6 @@ class Plenty:
     def give(self, frame: int, order: int) -> None:
         pass
 
-    available = 0x3FF
-
     def fill(self, frame: int, folio: Folio) -> None:
         pass
 
