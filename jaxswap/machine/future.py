@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
+from jaxswap.errors import InputError
 from jaxswap.machine.program import (
     DONTNEED,
     LEAST_ACCESSES,
@@ -23,6 +24,7 @@ from jaxswap.machine.state import Lane
 from jaxswap.policy.base import BLOCK, NEVER
 from jaxswap.swaptable.lanes import repeat
 
+MOST_KNOWN = (1 << 30) - 1  # accesses: the times of a Future are int32
 _ACCESSES, _LEAVES = (STREAM, TOUCH, READ, ZERO), (DONTNEED, UNMAP, PAGEOUT)
 
 
@@ -40,13 +42,19 @@ class Future:
 
 
 def accesses_before(compiled: Compiled) -> Int32[np.ndarray, " ops"]:
-    """How many page accesses there are before each operation of a program, the padding included."""
-    kinds, start, end = (
-        np.asarray(x) for x in (compiled.program.kind, compiled.program.start, compiled.program.end)
-    )
-    accesses = np.where(np.isin(kinds, _ACCESSES), end - start, 0)
-    accesses[compiled.ops :] = 0
-    return (np.cumsum(accesses) - accesses).astype(np.int32)
+    """How many page accesses there are before each operation of a program, the padding included.
+
+    Raises InputError for more than MOST_KNOWN.
+    """
+    accesses = np.zeros(len(compiled.program.kind), np.int64)
+    accesses[: compiled.ops] = compiled.accesses()
+    behind = accesses.cumsum()
+    if behind[-1] > MOST_KNOWN:
+        raise InputError(
+            f"workload: has more than {MOST_KNOWN} accesses, too many to know when each page is next; "
+            "cut it in two, or leave clairvoyant out"
+        )
+    return (behind - accesses).astype(np.int32)
 
 
 def events_of(compiled: Compiled) -> tuple[Int32[np.ndarray, " events"], Int32[np.ndarray, " events"]]:

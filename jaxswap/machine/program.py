@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32, UInt32
+from jaxtyping import Array, Int32, Int64, UInt32
 
 from jaxswap.errors import InputError
 from jaxswap.machine.fault import HUGE, NOHUGE, PLAIN
@@ -109,14 +109,18 @@ class Compiled:
     windows: int
     homes: Int32[np.ndarray, " ops"]
 
+    def accesses(self) -> Int64[np.ndarray, " ops"]:
+        """How many page accesses each operation is."""
+        kind, start, end = (
+            np.asarray(x)[: self.ops] for x in (self.program.kind, self.program.start, self.program.end)
+        )
+        return np.where(np.isin(kind, (STREAM, TOUCH, READ, ZERO)), end - start, 0).astype(np.int64)
+
     def beginning(self, share: float) -> tuple[int, int]:
         """(operations, accesses) of the shortest beginning with at least this share of all accesses; a range
         may end with any of its 2 MiB blocks.
         """
-        kind, start, end = (
-            np.asarray(x)[: self.ops] for x in (self.program.kind, self.program.start, self.program.end)
-        )
-        accesses = np.where(np.isin(kind, (STREAM, TOUCH, READ, ZERO)), end - start, 0).cumsum(dtype=np.int64)
+        accesses = self.accesses().cumsum()
         last = int(np.searchsorted(accesses, share * accesses[-1]))
         return last + 1, int(accesses[last])
 

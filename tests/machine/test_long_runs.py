@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxswap.errors import InputError
-from jaxswap.machine import Lane, generations, lru, program
+from jaxswap.machine import Lane, future, generations, lru, program
 from jaxswap.machine import replay as machine
 from jaxswap.machine.mglru import _highest_unprotected
 from jaxswap.machine.replay import Replay
@@ -166,3 +166,24 @@ def test_more_single_accesses_than_int32_numbers_are_said() -> None:
         pytest.raises(InputError, match="more than 3 accesses"),
     ):
         program.compile_workload(parse_workload(text))
+
+
+def test_more_accesses_than_can_be_foreseen_are_said() -> None:
+    compiled = program.compile_workload(
+        parse_workload("REGION 1024 plain\nTOUCH 1\nDONTNEED 0 9\nREADN 0 64\n")
+    )
+    with mock.patch.object(future, "MOST_KNOWN", 65):
+        before = future.accesses_before(compiled)
+    assert before[: compiled.ops + 1].tolist() == [0, 1, 1, 65]
+    with (
+        mock.patch.object(future, "MOST_KNOWN", 64),
+        pytest.raises(InputError, match="more than 64 accesses"),
+    ):
+        future.with_future(compiled, 1024)
+
+
+def test_times_of_the_accesses_that_can_be_foreseen_fit() -> None:
+    last = np.array([future.MOST_KNOWN - 1], np.int32)
+    known = future.Future(jnp.array([0, 1], jnp.int32), jnp.asarray(2 * last + 1))
+    ahead = functools.partial(future.ahead, known, page=jnp.zeros(1, jnp.int32))
+    assert [int(ahead(jnp.asarray(now))[0, 0]) for now in (last - 5, last, last + 1)] == [5, 0, 1 << 30]
