@@ -27,6 +27,7 @@ from jaxswap.machine.tables import HUGE as BLOCK_HUGE
 from jaxswap.machine.work import Gfp, vma_thp_gfp_mask
 from jaxswap.policy import Features, Outcome
 from jaxswap.policy.base import near
+from jaxswap.policy.describe import foresees
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.lanes import load1, surely, when
 
@@ -223,8 +224,9 @@ def begin(
 
     def look(state: MachineState, seen: Features) -> tuple[Features, MachineState]:
         distance, recent, state = refault_distance(state, params, shadow, slot)
-        if foresee is not None:
-            seen = seen._replace(future=foresee(access.page))
+        if (known := foresee) is not None:
+            asks = heuristic.where(params, foresees)
+            seen = seen._replace(future=when(asks, lambda _: known(access.page), seen.future))
         return seen._replace(
             chargeable=jnp.where(gfp.reclaims, rows.ALL, fitting_orders(state, params)),
             distance=jnp.where(swapin, distance, 0),

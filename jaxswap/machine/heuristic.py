@@ -50,6 +50,11 @@ def remembers(heuristics: Sequence[Policy]) -> bool:
     return any(rule.note is not leave for rule in heuristics)
 
 
+def where(params: MachineParams, holds: Callable[[Policy], bool]) -> Flag:
+    """The lanes whose heuristic something holds of."""
+    return jnp.asarray(np.array([holds(rule) for rule in params.heuristics]))[params.policy]
+
+
 def _each(number: Lane, branches: list[Callable]) -> Any:
     if number.shape == (1,):
         return lax.switch(number[0], branches)
@@ -118,7 +123,7 @@ def learn(state: MachineState, params: MachineParams, outcome: Outcome, page: La
     """Tell the heuristics that learn what became of a fault. page: as for `decide`."""
     state = faultlog.came(_note(state, params, outcome, page, on), outcome, on)
     rule_params, memory = params.policy_params, state.memory
-    learns = jnp.asarray(np.array([rule.learn is not forget for rule in params.heuristics]))[params.policy]
+    learns = where(params, lambda rule: rule.learn is not forget)
 
     def tell(memory: Array) -> Array:
         learned = _each(
@@ -134,7 +139,7 @@ def _note(state: MachineState, params: MachineParams, outcome: Outcome, page: La
     """Let those that note something of a block do so."""
     if state.noted is None:
         return state
-    notes = jnp.asarray(np.array([rule.note is not leave for rule in params.heuristics]))[params.policy] & on
+    notes = where(params, lambda rule: rule.note is not leave) & on
 
     def tell(noted: Array) -> Array:
         block, noted = load1(noted, page >> 9)

@@ -48,19 +48,18 @@ def describe(policy: Policy) -> Description:
     )
 
 
-@functools.cache
 def looks_further(policy: Policy) -> bool:
     """Whether it looks at more than the fault handler has found anyway, or notes something of a block."""
     looks_at = set(_looked_at(policy)) - {"memory", *NEAR}
     return bool(looks_at) or policy.note is not leave
 
 
-@functools.cache
 def foresees(policy: Policy) -> bool:
     """Whether it looks at the accesses to come, which no kernel knows."""
     return "future" in _looked_at(policy)
 
 
+@functools.cache
 def _looked_at(policy: Policy) -> tuple[str, ...]:
     return _features(policy, features())
 
