@@ -209,6 +209,20 @@ def _weights(compiled: Compiled) -> tuple[Int64[np.ndarray, " ops"], Int64[np.nd
     return weight.cumsum(dtype=np.int64), pages.cumsum(dtype=np.int64)
 
 
+def pieces(
+    bounds: Sequence[tuple[Int64[np.ndarray, " ops"], int]], start: int, stop: int
+) -> Iterator[tuple[int, int]]:
+    """Operations start .. stop - 1 as (first, behind the last) of pieces.
+
+    bounds: sums behind each operation, and what a piece of more than one operation has less of.
+    """
+    while start < stop:
+        ends = [np.searchsorted(sums, (sums[start - 1] if start else 0) + most) for sums, most in bounds]
+        end = min(max(start + 1, int(min(ends))), stop)
+        yield start, end
+        start = end
+
+
 class Replay:
     """A replay under way: compiled workload, states of all lanes, counters added up so far."""
 
@@ -349,14 +363,7 @@ class Replay:
 
     def calls(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Operations start .. stop - 1 as (first, behind the last) of calls that are short enough."""
-        while start < stop:
-            ends = [
-                np.searchsorted(sums, (sums[start - 1] if start else 0) + most)
-                for sums, most in ((self._weight, CHUNK), (self._pages, MOST_PAGES))
-            ]
-            end = min(max(start + 1, int(min(ends))), stop)
-            yield start, end
-            start = end
+        return pieces(((self._weight, CHUNK), (self._pages, MOST_PAGES)), start, stop)
 
     def advance(self, start: int, stop: int) -> None:
         """Run some operations and add up their counters."""

@@ -4,7 +4,7 @@ Only the orders that a replay tried have labels. So the linear rule itself is re
 and as the kernel's rule; its features are then those that it will see.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -18,7 +18,7 @@ from jaxswap.machine import Lane, faultlog
 from jaxswap.machine.faultlog import WORDS, Word
 from jaxswap.machine.future import accesses_before, events_of
 from jaxswap.machine.program import WILLNEED
-from jaxswap.machine.replay import Replay, ReplayResult
+from jaxswap.machine.replay import Replay, ReplayResult, pieces
 from jaxswap.policy.base import MEMORY_WORDS, ORDERS, near
 from jaxswap.policy.linear import weighed
 from jaxswap.workload import Workload
@@ -42,7 +42,6 @@ class Faults:
         return self.words[:, word].astype(np.int64)
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cases:
     """Orders tried at swap-in, a row each.
@@ -100,18 +99,12 @@ def faults_of(
     return [Faults(words, used_pages(*events, words)) for words in logs], run.result()
 
 
-def _parts(run: Replay) -> list[tuple[int, int]]:
-    """Operations first .. last - 1 that have no more faults than there is room for in a log."""
+def _parts(run: Replay) -> Iterator[tuple[int, int]]:
+    """All operations in pieces that have no more faults than there is room for in a log."""
     program, ops = run.compiled.program, run.compiled.ops
     kind, start, end = (np.asarray(x)[:ops] for x in (program.kind, program.start, program.end))
-    most = np.where(kind <= WILLNEED, end - start, 0).cumsum()
-    bounds, at = [], 0
-    while at < ops:
-        done = most[at - 1] if at else 0
-        stop = max(at + 1, int(np.searchsorted(most, done + RECORDS, side="right")))
-        bounds.append((at, stop))
-        at = stop
-    return bounds
+    most = np.where(kind <= WILLNEED, end - start, 0).cumsum(dtype=np.int64)
+    return pieces(((most, RECORDS),), 0, ops)
 
 
 def used_pages(
@@ -183,9 +176,9 @@ def _features(
     return weighed(memory, seen, order).T
 
 
-def joined(cases: Sequence[Cases]) -> Cases:
-    """Cases of several replays as one."""
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *cases)
+def joined(faults: Sequence[Faults]) -> Faults:
+    """Faults of several replays as one's."""
+    return Faults(np.concatenate([one.words for one in faults]), np.concatenate([one.used for one in faults]))
 
 
 def harvest(workload: Workload, lane: Lane, profile: str = "7.3") -> Cases:
@@ -197,4 +190,4 @@ def harvest(workload: Workload, lane: Lane, profile: str = "7.3") -> Cases:
     if not lanes:
         raise InputError("mthp: no size is enabled, so there is no order to learn anything of")
     faults, _ = faults_of(workload, lanes, profile)
-    return joined([cases_of(one) for one in faults])
+    return cases_of(joined(faults))

@@ -98,7 +98,7 @@ def test_orders_that_failed_are_those_of_the_counters(
         for order, size in ((2, "16kB"), (4, "64kB"), (6, "256kB")):
             mine = cases.order == order
             assert (mine & cases.failed).sum() == result.counter(f"{size}/swpin_fallback")[index]
-    assert joined([cases_of(one) for one in faults]).failed.any()
+    assert cases_of(joined(faults)).failed.any()
 
 
 @pytest.fixture
