@@ -13,6 +13,7 @@ import pytest
 from jaxswap.frames import Frames
 from jaxswap.machine import Lane, replay_lanes
 from jaxswap.machine.replay import Replay, advance
+from jaxswap.machine.shared import step as shared_step
 from jaxswap.machine.state import LEAST_CLUSTERS, LEAST_PAGES
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.workloads import random_text
@@ -66,6 +67,15 @@ def test_state_and_fusions_keep_to_their_budgets(text: str, one_lane: Replay) ->
     print(f"state {held} bytes a lane, {fusions} fusions")
     assert held <= BYTES_A_LANE
     assert 0 < fusions <= FUSIONS
+
+
+def test_the_step_of_several_processes_traces() -> None:
+    """What its rules hand on is of the shape of what they have in hand, the optional parts included."""
+    workload = parse_workload("REGION 64 plain\nFORK 1\nFILL 0 4\n")
+    replay = Replay(workload, [Lane("16")], width=1, devices=1)
+    state, params = jax.tree.map(lambda x: x[0], (replay.states, replay.params))
+    after = jax.eval_shape(shared_step.step, state, params, replay.program, jnp.int32(0))
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
 @pytest.mark.slow
