@@ -40,7 +40,9 @@ def random_seen(rng: random.Random, block: int) -> plain.Seen:
         rng.randrange(512),
         rng.choice([1 << 30, rng.randrange(3000), rng.randrange(20)]),
         rng.randrange(65),
-        0 if touch else rng.choice([0, rng.randrange(1 << 12), rng.randrange(1 << 30)]),
+        0
+        if touch
+        else rng.choice([0, rng.randrange(1 << 12), rng.randrange(1 << 30), 1 << rng.randrange(30)]),
         not touch and rng.random() < 0.5,
         present=rng.choice([0, 0xFFFF_FFFF, rng.randrange(1 << 32)]),
         swapped=rng.choice([0, 0xFFFF_FFFF, rng.randrange(1 << 32)]),
@@ -99,6 +101,19 @@ def test_a_heuristic_equals_its_twin(name: str) -> None:
         blocks = [twin.note(p, b, *told) for p, b, told in zip(chosen, blocks, outcomes, strict=True)]
         assert np.asarray(noted).tolist() == blocks
     assert met == ({True} if name == "kernel" else {True, False})
+
+
+def test_luck_stays_in_its_four_bits() -> None:
+    twin, plainly = plain.POLICIES["linear"], [0] * MEMORY_WORDS
+    params, memory = jnp.zeros((MOST_PARAMS, 1), jnp.int32), jnp.zeros((MEMORY_WORDS, 1), jnp.int32)
+    learn, words = jax.jit(POLICIES["linear"].learn), set()
+    for failed, got in [(0x3FC, 0)] * 10 + [(0, order) for order in range(2, 10)] * 18:
+        outcome = Outcome(jnp.zeros(1, bool), jnp.array([failed], jnp.uint32), jnp.array([got], jnp.int32))
+        memory = learn(params, memory, outcome)
+        twin.learn((), plainly, False, failed, got)
+        assert np.asarray(memory)[:, 0].tolist() == plainly
+        words.add(plainly[0] & 0xFFFF_FFFF)
+    assert {0x8888_8888, 0x7777_7777} <= words
 
 
 def test_what_a_heuristic_looks_at_is_found() -> None:
