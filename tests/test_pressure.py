@@ -271,3 +271,11 @@ def test_what_is_free_is_said_before_the_workload() -> None:
     assert free_of(late) == () == free_of(boot(fragment="8M"))
     with pytest.raises(NotModelled, match="header fragment: no STATS start says what is free"):
         machine_of(of_recording(boot(fragment="8M")))
+
+
+@pytest.mark.parametrize("size", ["0", "1", "65"])
+def test_a_size_that_is_none_is_said_where_memory_is_in_pieces(size: str) -> None:
+    one = in_pieces(5)
+    broken = replace(one, header=one.header | {"mthp": size})
+    with pytest.raises(InputError, match=f"header mthp: '{size}' is not a set of mTHP sizes"):
+        machine_of(of_recording(broken))
