@@ -1,6 +1,5 @@
 """The machine that a recording's header, or a command line, describes."""
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -39,9 +38,11 @@ def free_of(recording: Recording) -> tuple[int, ...]:
     where it does not say."""
     if "fragment" not in recording.header:
         return ()
-    sizes = re.findall(r"\d{1,18}", recording.header.get("mthp", ""))
-    smallest = min(map(int, sizes), default=4)
-    return free_blocks(recording.before(), (smallest // 4).bit_length() - 1)
+    mthp = parse_mthp(recording.header.get("mthp", "").replace("-", ""))
+    if mthp is None:  # machine_of says so
+        return ()
+    smallest = int(mthp.split()[0].removesuffix("m")) if mthp else PAGE // 1024
+    return free_blocks(recording.before(), (smallest * 1024 // PAGE).bit_length() - 1)
 
 
 def machine_of(settings: Mapping[str, Setting], policy: str = "kernel") -> tuple[Lane, str]:

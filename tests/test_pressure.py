@@ -271,3 +271,19 @@ def test_what_is_free_is_said_before_the_workload() -> None:
     assert free_of(late) == () == free_of(boot(fragment="8M"))
     with pytest.raises(NotModelled, match="header fragment: no STATS start says what is free"):
         machine_of(of_recording(boot(fragment="8M")))
+
+
+def test_a_zone_is_taken_from_that_has_a_block_of_the_smallest_size() -> None:
+    one = in_pieces(5)
+    zone = {"zoneinfo-DMA32": {"free": 110, "min": 100, "reserve": 0}}
+    low = replace(one, blocks=[("STATS", "start", one.before() | zone), *one.blocks[1:]])
+    for mthp, there in (("64", False), ("16 64", True), ("16m 64", True), ("-", True)):
+        assert bool(free_of(replace(low, header=low.header | {"mthp": mthp}))) == there
+
+
+@pytest.mark.parametrize("size", ["0", "1", "65"])
+def test_a_size_that_is_none_is_said_where_memory_is_in_pieces(size: str) -> None:
+    one = in_pieces(5)
+    broken = replace(one, header=one.header | {"mthp": size})
+    with pytest.raises(InputError, match=f"header mthp: '{size}' is not a set of mTHP sizes"):
+        machine_of(of_recording(broken))

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from experiments.real_kernel import initrd, qemu
+from experiments.real_kernel import initrd
 from experiments.real_kernel.errors import RecordingError
-from experiments.real_kernel.kernels import Kernel, debian_kernel
-from experiments.real_kernel.machine import Machine, SwapDevice
-from experiments.real_kernel.threads import CHECK, CPUS, SWAP, TRACING, add_probe, prepared
+from experiments.real_kernel.kernels import debian_kernel
+from experiments.real_kernel.threads import CHECK, TRACING, add_probe, boot_threads, prepared
 
 PHASES = ("2 10 64 same", "2 10 64 near")
 PROBES = {
@@ -35,7 +34,7 @@ PROBES = {
 }
 """Name of the event: kind of probe, function (mm/swap_state.c, mm/memory.c, mm/mempolicy.c), arguments."""
 _EVENT = re.compile(r" *.*-(\d+) +\[\d+\] \S+ +(\d+): (\w+): .*?(?:ret=(-?\d+))?$")
-_HERTZ = re.compile(r"Refined TSC clocksource calibration: ([\d.]+) MHz")
+_MEGAHERTZ = re.compile(r"Refined TSC clocksource calibration: ([\d.]+) MHz")
 
 
 @dataclass
@@ -152,16 +151,6 @@ def guest_script(mthp: str, modules: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def record(kernel: Kernel, mthp: str, seconds: float, append: str) -> str:
-    """The trace of a boot; as experiments.real_kernel.threads.record_threads."""
-    initrd.check_tools()
-    machine = Machine(mthp, (SwapDevice("zram", SWAP),), CPUS)
-    modules: dict[str, bytes] = {}
-    initrd.add_module(kernel, "zram", modules)
-    packed = initrd.archive(guest_script(mthp, list(modules)), modules, {}, ("threads", "swapon"))
-    return qemu.run(kernel, machine, packed, seconds, parallel=True, append=append)
-
-
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.race_window.trace", description=__doc__)
     parser.add_argument("--kernel", default="7.3.4", metavar="RELEASE", help="default 7.3.4; 7.2 or later")
@@ -171,16 +160,16 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words)
     try:
         kernel = debian_kernel(arguments.kernel)
-        trace = record(kernel, arguments.mthp, arguments.timeout, arguments.append)
-        hertz = _HERTZ.search(trace)
-        if hertz is None:
+        trace = boot_threads(kernel, arguments.mthp, guest_script, arguments.timeout, arguments.append)
+        megahertz = _MEGAHERTZ.search(trace)
+        if megahertz is None:
             raise RecordingError(f"{kernel.release}: it does not say how fast its time stamp counter goes")
     except RecordingError as error:
         print(f"race_window.trace: {error}", file=sys.stderr)
         return 2
     for part in trace.split("=== ")[1:]:
         title = f"{kernel.release}, mTHP {arguments.mthp}, {part.splitlines()[0]} {arguments.append}".rstrip()
-        print(f"{title}\n{table(steps_of(part, float(hertz[1])))}\n")
+        print(f"{title}\n{table(steps_of(part, float(megahertz[1])))}\n")
     return 0
 
 

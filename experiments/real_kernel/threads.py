@@ -6,6 +6,7 @@ each phase; 7.0 and 7.1 have no such function, and only their counters say somet
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from experiments.real_kernel import initrd, qemu
@@ -67,18 +68,28 @@ class Phase:
         return sum(n for (ret, nr), n in self.checks.items() if ret == error and pages in (None, nr))
 
 
-def record_threads(kernel: Kernel, mthp: str, seconds: float, append: str = "") -> str:
-    """The text of a recording, header included. mthp: sizes in kB, as Machine has them; append: more words of
-    the kernel's command line."""
+def record_threads(kernel: Kernel, mthp: str, seconds: float, append: str) -> str:
+    """The text of a recording, header included; arguments as of :func:`boot_threads`."""
+    body = boot_threads(kernel, mthp, guest_script, seconds, append)
+    header = f"# kernel {kernel.release}\n# program csrc/threads.c, {CPUS} cpus, zram {SWAP}, mthp {mthp}"
+    header += f", append {append}\n" if append else "\n"
+    return header + body
+
+
+def boot_threads(
+    kernel: Kernel, mthp: str, script: Callable[[str, list[str]], str], seconds: float, append: str
+) -> str:
+    """What a guest prints of two CPUs in parallel, with csrc/threads.c and swap on zram.
+
+    mthp: sizes in kB, as Machine has them; script: of these and the modules' names, its /init; append: more
+    words of the kernel's command line.
+    """
     initrd.check_tools()
     machine = Machine(mthp, (SwapDevice("zram", SWAP),), CPUS)
     modules: dict[str, bytes] = {}
     initrd.add_module(kernel, "zram", modules)
-    packed = initrd.archive(guest_script(mthp, list(modules)), modules, {}, ("threads", "swapon"))
-    body = qemu.run(kernel, machine, packed, seconds, parallel=True, append=append)
-    header = f"# kernel {kernel.release}\n# program csrc/threads.c, {CPUS} cpus, zram {SWAP}, mthp {mthp}"
-    header += f", append {append}\n" if append else "\n"
-    return header + body
+    packed = initrd.archive(script(mthp, list(modules)), modules, {}, ("threads", "swapon"))
+    return qemu.run(kernel, machine, packed, seconds, parallel=True, append=append)
 
 
 def prepared(mthp: str, modules: list[str]) -> list[str]:

@@ -21,7 +21,9 @@ def free_blocks(stats: Mapping[str, Any], order: int) -> tuple[int, ...]:
     total = np.zeros(ORDERS, np.int64)
     for group, blocks in stats.items():
         zone = stats.get(_ZONE + group.removeprefix(_BLOCKS))
-        if not group.startswith(_BLOCKS) or not zone:
+        if not group.startswith(_BLOCKS) or not isinstance(blocks, dict):
+            continue
+        if not isinstance(zone, dict) or not zone.keys() >= {"free", "min", "reserve"}:
             continue
         if zone["free"] - (1 << order) + 1 > zone["min"] + zone["reserve"]:
             total += [blocks.get(f"{4 << o}kB", 0) for o in range(ORDERS)]

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import pytest
 
 from jaxswap.cli import main
 from jaxswap.machine import model_version
-from jaxswap.sweep import run
+from jaxswap.report import race as race_report
+from jaxswap.sweep import progress, run
 from jaxswap.workload import files
+from jaxswap.workload import progress as recorded
 from tests.conftest import CONFIG
 from tests.sweep.fake import FakeReplay
 
@@ -823,6 +826,20 @@ CASES: dict[str, tuple[Case, str]] = {
 }
 
 
+PROGRESS = re.compile(
+    r"(landscape|(round \d+/\d+ \w+, |held out, )?\d+/\d+) \w+(, \d+ settings)?"
+    r"(: \d+%, .*/s, \d+:\d\d left|: [\d.]+ MiB a candidate, .*)?"
+    r"|([\d,]+/[\d,]+ requests|start \d+/\d+, [\d,]+ states), \d+ k/s(, about \d+ s left)?"
+    r"|\w+: [\d.]+ M accesses, [\d.]+ M/s, [\d,]+ operations"
+)
+"""A line of progress of any command."""
+
+
+def errors_of(said: str) -> list[str]:
+    """The lines that are no progress."""
+    return [line for line in said.splitlines() if not PROGRESS.fullmatch(line)]
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -838,7 +855,7 @@ def test_one_line_and_status_2(place: Place, case: str, capfd: pytest.CaptureFix
     before = snapshot(place.top)
     assert main(arguments) == 2
     out, err = capfd.readouterr()
-    lines = [line for line in err.splitlines() if not line.startswith(("1/", "2/"))]  # progress
+    lines = errors_of(err)
     assert out == ""
     assert len(lines) == 1 and lines[0].startswith("jaxswap: ") and said in lines[0]
     assert len(lines[0]) < 900 and lines[0].isprintable()
@@ -846,6 +863,43 @@ def test_one_line_and_status_2(place: Place, case: str, capfd: pytest.CaptureFix
     assert not [name for name in after if name.endswith(files.TEMPORARY)]
     if not case.startswith("disk full"):
         assert {name: data for name, data in after.items() if "/parts/" not in name} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "position"),
+    [("one", "1/2"), ("l", "landscape"), ("a, 3 settings", "round 1/12 sobol, 1/1"), ("b", "held out, 1/1")],
+)
+def test_progress_of_the_machine_is_no_error(
+    name: str, position: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0)
+    with progress.progress(name, position) as report:
+        for done in (1, 2, 3):
+            report(done, 10)
+    said = capfd.readouterr().err
+    assert said.count("\n") == 2 and not errors_of(said)
+
+
+def test_progress_of_races_and_recordings_is_no_error(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "_PLAIN_SECONDS", 0)
+    with race_report.Progress(sys.stderr) as report, recorded.recording("cat") as told:
+        report.every = 0
+        report.requests(0, 3864)
+        report.requests(2576, 3864)
+        report(0, 34, 0)
+        report(3, 34, 1_527_732)
+        told(1_200_000, 4321)
+    said = capfd.readouterr().err
+    assert said.count("\n") == 5 and not errors_of(said)
+
+
+@pytest.mark.parametrize(
+    "line", ["jaxswap: one.t:7: 2/3 x", "1/2 one failed: no memory", "2,576/3,864 requests are lost", "1/2"]
+)
+def test_an_error_is_no_progress(line: str) -> None:
+    assert errors_of(f"1/2 one\n{line}\n") == [line]
 
 
 def test_there_are_many() -> None:

@@ -35,6 +35,13 @@ def test_without_a_zone_s_watermarks_nothing_is_known() -> None:
     assert free_blocks(said, 4) == free_blocks({}, 0) == ()
 
 
+@pytest.mark.parametrize(
+    "broken", [{"zoneinfo-DMA32": {"free": 1000}}, {"zoneinfo-DMA32": 1000}, {"buddyinfo-DMA32": 3}]
+)
+def test_a_zone_that_is_half_said_gives_nothing(broken: dict[str, Any]) -> None:
+    assert free_blocks(stats() | broken, 4) == ()
+
+
 def test_sizes_that_are_left_out_are_not_free() -> None:
     said = stats() | {"buddyinfo-DMA32": {"64kB": 3}}
     assert free_blocks(said, 4) == tuple(3 * (order == 4) for order in range(ORDERS))

@@ -41,6 +41,12 @@ def test_a_new_fault_begins_with_a_first_check() -> None:
     assert not steps.cached
 
 
+def test_after_a_first_check_that_failed_comes_a_first_check() -> None:
+    again = "threads-62 [001] d.... 7800: check: (x)\nthreads-62 [001] d.... 7900: checked: (x) ret=0\n"
+    steps = steps_of(LOSES + again, 100.0)
+    assert steps.first == {0: 3, -errno.ENOENT: 1} and steps.second == {0: 1, -errno.EEXIST: 1}
+
+
 @pytest.mark.parametrize("function", ["__swap_cache_add_check", "swap_cache_del_folio", "do_swap_page"])
 def test_the_guest_probes_what_is_read(function: str) -> None:
     assert f" {function} " in guest_script("64", ["zram.ko"])

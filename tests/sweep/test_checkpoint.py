@@ -157,6 +157,10 @@ def test_that_of_another_replay_is_said_and_the_replay_begins_anew(
     assert "(it is of another replay); the replay begins anew" in capsys.readouterr().err
     assert Checkpoint(kept, "this").read(halfway(0, (3, 2))) is None
     assert "(it holds uint32[2, 3] for uint32[3, 2])" in capsys.readouterr().err
+    like = halfway(0)
+    other = Halfway(0, like.totals, [np.asarray(like.arrays[0]).view(np.int32), like.arrays[1]])
+    assert Checkpoint(kept, "this").read(other) is None
+    assert "(it holds uint32[2, 3] for int32[2, 3])" in capsys.readouterr().err
 
 
 def test_one_that_cannot_be_written_is_said_once(
@@ -169,6 +173,17 @@ def test_one_that_cannot_be_written_is_said_once(
     keeper.offer(halfway(6))
     said = capsys.readouterr().err
     assert "; the replay goes on without one\n" in said and said.count("\n") == 1
+
+
+def test_the_seconds_of_all_processes_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for took, all_of_it in ((70, 70), (100, 170)):
+        keeper = Checkpoint(tmp_path / "0-2.npz", "this")
+        keeper.read(halfway(0))
+        now += took
+        keeper.offer(halfway(1))
+        assert keeper.seconds == all_of_it
 
 
 def test_they_are_a_minute_apart_or_cost_a_twentieth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,21 @@ def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_what_an_earlier_run_did_is_not_in_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stream = io.StringIO()
+    with progress("sort", "2/3", stream) as report:
+        report(30_000_000, 60_000_000)
+        for second in range(50, 56):  # compiling until then
+            now = 100.0 + second
+            report((second - 19) * 1_000_000, 60_000_000)
+    assert stream.getvalue().splitlines() == [
+        "2/3 sort",
+        "2/3 sort: 53%, 1.00 M lane-operations/s, 0:28 left",
+    ]
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
