@@ -37,7 +37,8 @@ from jaxswap.swaptable.clusters import Clusters, Device, swapon
 from jaxswap.swaptable.lanes import SPARE
 from jaxswap.workload import Kind, Workload, write_recording
 
-CHUNK = 50_000  # lane-operations a call on one lane: some milliseconds, against one copy of a lane's state
+CHUNK = 50_000  # operations a call: some milliseconds on one lane, against one copy of a lane's state
+FEW = 64  # lanes of a device; fewer have longer calls, which cost a millisecond or two each
 MOST_PAGES = 1 << 18  # accesses a call, and pages of ranges: a counter's 32 bits hold 16,384 for each
 BY_PAGE = "a machine with several processes, cgroups or CPUs, on a device other than zram, or with zswap,"
 LATER = "take 6.18 or later"  # what to do where the rules of 6.12 are not modelled
@@ -363,7 +364,9 @@ class Replay:
 
     def calls(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Operations start .. stop - 1 as (first, behind the last) of calls that are short enough."""
-        return pieces(((self._weight, CHUNK), (self._pages, MOST_PAGES)), start, stop)
+        each = self.groups * self.width // self.mesh.size
+        longest = CHUNK * max(1, FEW // each)
+        return pieces(((self._weight, longest), (self._pages, MOST_PAGES)), start, stop)
 
     def advance(self, start: int, stop: int) -> None:
         """Run some operations and add up their counters."""

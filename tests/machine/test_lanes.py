@@ -143,7 +143,7 @@ def test_progress_counts_lane_operations_between_chunks() -> None:
     workload, lanes = workload_of(40), random_lanes(40)
     seen: list[tuple[int, int]] = []
     whole = replay_lanes(workload, lanes, width=1)
-    with mock.patch("jaxswap.machine.replay.CHUNK", 25):
+    with mock.patch("jaxswap.machine.replay.CHUNK", 25), mock.patch("jaxswap.machine.replay.FEW", 1):
         found = replay_lanes(
             workload, lanes, progress=lambda done, total: seen.append((done, total)), width=1
         )
