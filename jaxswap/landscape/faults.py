@@ -201,8 +201,10 @@ def _requests(slot: UInt32[Array, "n"], orders: Mask) -> Requests:
 
 def unseen(policy: Policy) -> list[str]:
     """What a heuristic looks at and a snapshot of the swap table does not show: the faults before ("memory"),
-    and features that are not near."""
-    return [name for name in describe(policy).features if name not in NEAR]
+    features that are not near, and folios that leave memory ("swap-out")."""
+    about = describe(policy)
+    leaves = [] if about.swapout is None else ["swap-out"]
+    return [*(name for name in about.features if name not in NEAR), *leaves]
 
 
 @jax.jit(static_argnames="policy")

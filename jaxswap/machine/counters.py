@@ -50,6 +50,7 @@ SCALARS = (
     "covered_pages",
     "read_ptes",
     "read_slots",
+    "read_pages",
     "compact_stall",
     "compact_success",
     "compact_fail",

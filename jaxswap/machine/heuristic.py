@@ -10,9 +10,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jaxswap.machine import faultlog
+from jaxswap.machine import cgroups, faultlog
 from jaxswap.machine.counters import Counts, count
-from jaxswap.machine.reclaim import limit_of
 from jaxswap.machine.rows import once
 from jaxswap.machine.state import (
     NO_LIMIT,
@@ -23,9 +22,10 @@ from jaxswap.machine.state import (
     MachineState,
     Mask,
 )
-from jaxswap.policy import POLICIES, Features, Outcome
-from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Policy, forget, leave
-from jaxswap.policy.describe import foresees, looks_further
+from jaxswap.policy import POLICIES, Features, Leaving, Outcome
+from jaxswap.policy.base import INSIDE, MEMORY_WORDS, MOST_PARAMS, Policy, forget, leave
+from jaxswap.policy.describe import foresees, looks_further, looks_inside, splits
+from jaxswap.swaptable.cluster_table import has_free_cluster
 from jaxswap.swaptable.lanes import load1, store1, surely, when
 
 assert POLICY_WORDS == MEMORY_WORDS
@@ -36,18 +36,26 @@ PARAMS = MOST_PARAMS
 
 def of_lanes(asked: Sequence[Policy]) -> tuple[Policy, ...]:
     """The heuristics that a program has whose lanes ask these: those that look no further, for they cost
-    nothing; all of jaxswap's that know no future, if one of the others is asked; and those that do, and the
-    user's own, if they are asked.
+    nothing; all of jaxswap's that know no future, if one of the others is asked; all that are asked at
+    swap-out, if one of them is; and those that know the future, and the user's own, if they are asked.
     """
     present = [rule for rule in RULES if not foresees(rule)]
     further = any(rule in present and looks_further(rule) for rule in asked)
-    known = [rule for rule in present if further or not looks_further(rule)]
+    leaving = any(rule in present and splits(rule) for rule in asked)
+    known = [
+        rule for rule in present if (further or not looks_further(rule)) and (leaving or not splits(rule))
+    ]
     return tuple(dict.fromkeys([*known, *asked]))
 
 
 def remembers(heuristics: Sequence[Policy]) -> bool:
     """Whether one of them notes something of each 2 MiB block."""
     return any(rule.note is not leave for rule in heuristics)
+
+
+def asked_at_swapout(heuristics: Sequence[Policy]) -> bool:
+    """Whether one of them may split a folio that is to leave memory; a program without has no part of it."""
+    return any(splits(rule) for rule in heuristics)
 
 
 def where(params: MachineParams, holds: Callable[[Policy], bool]) -> Flag:
@@ -110,13 +118,64 @@ def decide(
 
 def _room(state: MachineState, params: MachineParams) -> dict[str, Lane]:
     """Features of the cgroup that will be charged, and of the devices."""
-    limit = limit_of(state, params)
+    limit = cgroups.limit_of(state, params.limit, params.limits)
     left = jnp.maximum(limit - state.used - state.stock, 0)
-    used, total = state.clusters.total - state.clusters.free, state.clusters.total
     return {
         "headroom": jnp.where(limit == NO_LIMIT, NO_LIMIT, left),
-        "fill": used * 64 // jnp.maximum(total, 1),
+        "fill": _fill(state),
     }
+
+
+def _fill(state: MachineState) -> Lane:
+    used, total = state.clusters.total - state.clusters.free, state.clusters.total
+    return used * 64 // jnp.maximum(total, 1)
+
+
+Inside = Callable[[MachineState], tuple[dict[str, Lane], MachineState]]
+
+
+def leave_whole(
+    state: MachineState,
+    params: MachineParams,
+    order: Lane,
+    page: Lane,
+    workingset: Flag,
+    inside: Inside,
+    on: Flag,
+) -> tuple[MachineState, Flag]:
+    """Whether large folios that are to leave memory leave whole; of a program with a heuristic that splits.
+
+    page: their first, as for `decide`. inside: the fields of Leaving for which their pages are looked at;
+    only a program with a heuristic that looks at one asks it.
+    """
+    asked = where(params, splits) & on
+
+    def ask(carry: tuple[MachineState, Flag]) -> tuple[MachineState, Flag]:
+        state, _ = carry
+        sure = surely(asked)
+        none = jnp.zeros_like(order)
+        block, found = none, dict.fromkeys(INSIDE, none)
+        cluster, swap = has_free_cluster(state.clusters)
+        state = replace(state, clusters=swap)
+        if any(looks_inside(rule) for rule in params.heuristics):
+            found, state = inside(state)
+        if state.noted is not None:
+            block, noted = load1(state.noted, page >> 9)
+            state = replace(state, noted=noted)
+        folio = once(Leaving(order, page & 511, workingset, _fill(state), cluster, block, **found))
+        asking = [
+            lambda r=rule: r.leave_whole(params.policy_params, state.memory, folio)
+            for rule in params.heuristics
+        ]
+        verdict = once(_each(params.policy, asking))
+
+        def tell(n: Counts) -> Counts:
+            return count(n, surely(read), read_ptes=verdict.ptes, read_pages=verdict.pages)
+
+        read = sure & ((verdict.ptes | verdict.pages) != 0)
+        return replace(state, n=when(read, tell, state.n)), ~sure | verdict.whole
+
+    return when(asked, ask, (state, jnp.ones_like(on)))
 
 
 def learn(state: MachineState, params: MachineParams, outcome: Outcome, page: Lane, on: Flag) -> MachineState:

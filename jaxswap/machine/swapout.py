@@ -11,7 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import deferred, frames, generations, lru, places, rows, tables, tlb, usefulness
+from jaxswap.machine import (
+    blocks,
+    deferred,
+    frames,
+    generations,
+    heuristic,
+    lru,
+    places,
+    rows,
+    tables,
+    tlb,
+    usefulness,
+)
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
@@ -75,7 +87,8 @@ class Next(NamedTuple):
 
     page: lowest mapped page. order, and `want` folios of that order one behind the other (one before the
     other if `down`), all alike. piece: of a split folio, so on no list. nobodys: a piece that nobody
-    maps. cached: in the swap cache only. partial: has lost pages. flags: of the multi-gen LRU.
+    maps. cached: in the swap cache only. partial: has lost pages, or the heuristic does not leave it whole:
+    it is split. flags: of the multi-gen LRU.
     """
 
     on: Flag
@@ -178,6 +191,22 @@ def next_of_range(
     return _next(state, row, page, want, down, piece, nobodys, once(piece | here)), at, state
 
 
+def _choose(state: MachineState, params: MachineParams, go: Next) -> tuple[MachineState, Next]:
+    """Ask the heuristic of a large folio, before slots are looked for, whether it leaves whole."""
+
+    def inside(state: MachineState) -> tuple[dict[str, Lane], MachineState]:
+        size = jnp.int32(1) << go.order
+        wanted = (Plane.YOUNG, Plane.TOUCHED, Plane.NONZERO)
+        (young, touched, nonzero), state = blocks.planes(state, go.page, wanted)
+        pages = bits.span(go.page & 511, (go.page & 511) + size)
+        young, touched, full = (bits.size(pages & some) for some in (young, touched, nonzero))
+        return {"young": young, "touched": touched, "zeros": size - full}, state
+
+    asks = once(go.on & ~go.cached & ~go.partial & (go.order > 0))
+    state, whole = heuristic.leave_whole(state, params, go.order, go.page, go.workingset, inside, asks)
+    return state, go._replace(partial=once(go.partial | ~whole))
+
+
 def shrink_folio(
     state: MachineState, params: MachineParams, split: Pieces, go: Next
 ) -> tuple[MachineState, Pieces, Lane]:
@@ -186,8 +215,11 @@ def shrink_folio(
     A large folio that finds no slots, or more than memory.swap.max allows, or has lost pages, is split; its
     pieces follow at once: the first, then
     from the last down. One that nobody maps takes a slot too, and gives it back unwritten. A small folio that
-    finds no slot is activated.
+    finds no slot is activated. So is one that the heuristic does not leave whole: that has not failed, and of
+    the counters only `split` knows.
     """
+    if heuristic.asked_at_swapout(params.heuristics):
+        state, go = _choose(state, params, go)
     v, order, on = go.page, go.order, go.on
     size = jnp.int32(1) << order
     whole = on & ~go.cached & ~go.partial

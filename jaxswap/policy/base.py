@@ -1,4 +1,5 @@
-"""What a heuristic is: pure functions from its parameters, its memory and one fault to an order mask."""
+"""What a heuristic is: pure functions from its parameters, its memory and one fault to an order mask; and
+from one large folio that is to leave memory to whether it leaves whole."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,6 +93,47 @@ class Outcome(NamedTuple):
     got: Lane
 
 
+class Leaving(NamedTuple):
+    """What a heuristic may look at of a large folio that is about to get slots, to leave memory whole.
+
+    Asked where the kernel would call folio_alloc_swap for it (mm/vmscan.c shrink_folio_list, 6.12 to 7.3):
+    not for folios that lost pages, which are split anyway, and not again for pieces.
+
+    order: 2 to 9. page: its first page, of the 2 MiB block, 0 to 511. workingset: PG_workingset. fill: slots
+    of all swap devices in use, in 64ths. cluster: some device has a cluster on its list of free ones. block:
+    what the heuristic noted of the 2 MiB block (`Policy.note`), so of the faults before.
+
+    All its pages are present. young: PTEs that map it and are young; looking costs a PTE each. Reclaim comes
+    from folio_check_references, which has just found none: it is 0 but for MADV_PAGEOUT and for what
+    processes of other cgroups map. touched: PTEs that map it and were used since they were mapped. No kernel
+    keeps that: it would map the folio's pages old and gather their accessed bits, a bit a page, wherever
+    they are cleared. zeros: its pages that are all zero, or mapped by nobody; looking costs the content of a
+    page each.
+    """
+
+    order: Lane
+    page: Lane
+    workingset: Flag
+    fill: Lane
+    cluster: Flag
+    block: Lane
+    young: Lane
+    touched: Lane
+    zeros: Lane
+
+
+INSIDE = ("young", "touched", "zeros")
+"""The fields of Leaving for which the pages of the folio are looked at."""
+
+
+class Verdict(NamedTuple):
+    """Whether a folio leaves whole, else it is split; PTEs and pages of content read to decide."""
+
+    whole: Flag
+    ptes: Lane
+    pages: Lane
+
+
 class Param(NamedTuple):
     """One integer parameter of a heuristic and its range, both ends included."""
 
@@ -118,12 +160,24 @@ def leave(params: Params, block: Lane, outcome: Outcome) -> Lane:
     return block
 
 
+def unread(whole: Flag) -> Verdict:
+    """A verdict that read nothing."""
+    none = jnp.zeros(whole.shape, jnp.int32)
+    return Verdict(whole, none, none)
+
+
+def always_whole(params: Params, memory: Memory, leaving: Leaving) -> Verdict:
+    """The kernel's rule: a folio is split only if there are no slots for it whole."""
+    return unread(jnp.ones(leaving.order.shape, bool))
+
+
 @dataclass(frozen=True)
 class Policy:
     """A heuristic: `decide` is asked once a fault that has candidates, `learn` is told what came of it.
 
-    note: likewise told; returns the word of the fault's 2 MiB block (`Features.block`). c: the rule as C, to
-    read, not to compile.
+    note: likewise told; returns the word of the fault's 2 MiB block (`Features.block`). leave_whole: asked
+    once for a large folio that is to leave memory; one that it does not leave whole is split to order 0
+    before slots are looked for. c: the rule as C, to read, not to compile.
     """
 
     name: str
@@ -133,6 +187,7 @@ class Policy:
     params: tuple[Param, ...] = ()
     expressible_in_sysfs: bool = False
     note: Callable[[Params, Lane, Outcome], Lane] = leave
+    leave_whole: Callable[[Params, Memory, Leaving], Verdict] = always_whole
     c: str = ""
 
 

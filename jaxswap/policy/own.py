@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxswap.errors import InputError, reason
-from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Decision, Param, Policy
+from jaxswap.policy.base import MEMORY_WORDS, MOST_PARAMS, Decision, Param, Policy, Verdict
 from jaxswap.policy.describe import foresees
-from jaxswap.policy.probes import features, memory_of, outcomes
+from jaxswap.policy.probes import features, leaving, memory_of, outcomes
 
 MOST_BYTES = 1 << 20
 _INT32 = np.iinfo(np.int32)
@@ -60,6 +60,7 @@ def load_own(path: Path, name: str) -> Own:
     _check_signature(path, "decide", policy.decide, ("params", "memory", "seen"))
     _check_signature(path, "learn", policy.learn, ("params", "memory", "outcome"))
     _check_signature(path, "note", policy.note, ("params", "block", "outcome"))
+    _check_signature(path, "leave_whole", policy.leave_whole, ("params", "memory", "leaving"))
     for lanes in (1, 3):
         _check_shapes(path, policy, lanes)
     if foresees(policy):
@@ -172,6 +173,14 @@ def _check_shapes(path: Path, policy: Policy, lanes: int) -> None:
     _check_array(path, "learn returns", learned, "int32", words)
     noted = _traced(path, "note", policy.note, params, memory[0], outcome)
     _check_array(path, "note returns", noted, "int32", (lanes,))
+    folio = jax.tree.map(lambda x: x[:lanes], leaving())
+    verdict = _traced(path, "leave_whole", policy.leave_whole, params, memory, folio)
+    if not isinstance(verdict, Verdict):
+        raise InputError(
+            f"{path}: leave_whole returns no Verdict; return Verdict(whole, ptes, pages), or unread(whole)"
+        )
+    for field, dtype in {"whole": "bool", "ptes": "int32", "pages": "int32"}.items():
+        _check_array(path, f"leave_whole returns {field}", getattr(verdict, field), dtype, (lanes,))
 
 
 def _traced(path: Path, what: str, function: Callable, *arguments: Any) -> Any:
@@ -199,13 +208,14 @@ def _check_array(path: Path, what: str, found: Any, dtype: str, shape: tuple[int
 def _check_lanes(path: Path, policy: Policy) -> None:
     """A lane's answer may depend on its own arguments only: how many go together is the device's choice."""
     # numpy: taking a lane out of an array of JAX would be a program for each lane
-    seen, after = jax.device_get((features(), outcomes()))
+    seen, after, folios = jax.device_get((features(), outcomes(), leaving()))
     for what, function, given in (
         ("decide", policy.decide, seen),
         ("learn", policy.learn, after),
         ("note", policy.note, after),
+        ("leave_whole", policy.leave_whole, folios),
     ):
-        lanes = given.first_touch.shape[0]
+        lanes = given[0].shape[0]
         params = np.zeros((MOST_PARAMS, lanes), np.int32)
         for row, param in enumerate(policy.params):
             params[row] = np.linspace(param.low, param.high, lanes).astype(np.int32)

@@ -1,12 +1,12 @@
 """Faults to try a heuristic on: every highest order, both paths, free and occupied tables, frames and
-surroundings."""
+surroundings; and folios that are to leave memory, of every order."""
 
 import itertools
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxswap.policy.base import BLOCK, MEMORY_WORDS, ORDERS, Features, Memory, Outcome, near
+from jaxswap.policy.base import BLOCK, MEMORY_WORDS, ORDERS, Features, Leaving, Memory, Outcome, near
 
 
 def features() -> Features:
@@ -54,6 +54,27 @@ def outcomes() -> Outcome:
         jnp.asarray(touch.astype(bool)),
         jnp.asarray(failed.astype(np.uint32)),
         jnp.asarray(got.astype(np.int32)),
+    )
+
+
+def leaving() -> Leaving:
+    """A lane a folio: of every order, with none, some or all of its pages in each state."""
+    rows = [(order, share) for order in ORDERS for share in (0, 1, 2, 4)]
+    order, share = np.array(rows).T
+    at, size = np.arange(len(rows)), 1 << order
+    numbers = {
+        "order": order,
+        "page": at * 37 % 512 >> order << order,
+        "fill": at * 5 % 65,
+        "block": at % 7,
+        "young": size * share // 4,
+        "touched": size * (4 - share) // 4,
+        "zeros": size * (at % 3) // 2,
+    }
+    return Leaving(
+        workingset=jnp.asarray(at % 2 == 0),
+        cluster=jnp.asarray(at % 5 < 3),
+        **{name: jnp.asarray(value.astype(np.int32)) for name, value in numbers.items()},
     )
 
 

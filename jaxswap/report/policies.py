@@ -23,7 +23,12 @@ def policies_text(described: Sequence[Description]) -> str:
             for param in one.params
         ]
     about = "Read: by one decision, beyond what the kernel reads anyway; with default parameters."
-    return "\n\n".join([text_table(header, rows, 3), "\n".join(lines), about])
+    leaving = [(one.name, one.swapout) for one in described if one.swapout is not None]
+    there = [[name, " ".join(at.features), _span(at.ptes), _span(at.pages)] for name, at in leaving]
+    tables = [text_table(header, rows, 3)]
+    if there:
+        tables.append(text_table(["at swap-out", "looks at", "PTEs read", "pages read"], there, 2))
+    return "\n\n".join([*tables, "\n".join(lines), about])
 
 
 def policies_json(described: Sequence[Description]) -> list[dict[str, Any]]:
@@ -36,6 +41,13 @@ def policies_json(described: Sequence[Description]) -> list[dict[str, Any]]:
             "learns": one.learns,
             "ptes_read": list(one.ptes),
             "slots_read": list(one.slots),
+            "swapout": None
+            if one.swapout is None
+            else {
+                "features": list(one.swapout.features),
+                "ptes_read": list(one.swapout.ptes),
+                "pages_read": list(one.swapout.pages),
+            },
             "params": [param._asdict() for param in one.params],
             "c": one.c,
         }

@@ -129,7 +129,7 @@ def _winner(search: Search) -> str:
     measured = search.held_out.measured()
     read = ", ".join(
         f"{number(measured[f'{kind}_read'][:, search.winner].mean())} {what} per 1,000 accesses"
-        for kind, what in (("ptes", "PTEs"), ("slots", "slots"))
+        for kind, what in (("ptes", "PTEs"), ("slots", "slots"), ("pages", "pages of content"))
     )
     if name in POLICIES:
         rule = POLICIES[name]
@@ -139,6 +139,11 @@ def _winner(search: Search) -> str:
             f"reads at most {about.ptes[1]} PTEs and {about.slots[1]} slots for a fault that may have 2 MiB; "
             f"here, with its sizes, {read}"
         )
+        if (leaving := about.swapout) is not None:
+            lines.append(
+                f"asked at swap-out too: reads at most {leaving.ptes[1]} PTEs and {leaving.pages[1]} pages' "
+                "content for a folio of 2 MiB"
+            )
         lines += ["as C, to read, not to compile:", "", *(f"    {line}" for line in _c(about.c, params)), ""]
     else:
         lines.append(f"a heuristic of one's own; it read {read}")

@@ -213,6 +213,16 @@ def sentinels(c: Clusters, device: Lane) -> Lane:
     return c.lists + device * LISTS
 
 
+def has_free_cluster(c: Clusters) -> tuple[Flag, Clusters]:
+    """Whether some device has a cluster on its list of free ones (list_empty(&si->free_clusters))."""
+    some, next = jnp.zeros(c.lists.shape, bool), c.next
+    for device in range(devices(c)):
+        head = sentinels(c, jnp.full_like(c.lists, device)) + FREE_LIST
+        first, next = load1(next, head)
+        some = some | (first != head)
+    return some, replace(c, next=next)
+
+
 def move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Flag) -> Clusters:
     """Take a cluster off its list and put it at the tail of the list of `flag` (and `order`)."""
 

@@ -83,6 +83,7 @@ _ALL = (
     ),
     Metric("ptes_read", ("read_ptes",), "page-table entries the heuristic itself read"),
     Metric("slots_read", ("read_slots",), "swap-table slots the heuristic itself read"),
+    Metric("pages_read", ("read_pages",), "pages whose content the heuristic itself read"),
     Metric("faults", ("faults",), "page faults of every kind"),
     Metric("evictions", ("pgsteal",), "pages reclaimed"),
     Metric("scanned", ("pgscan",), "pages scanned by reclaim"),

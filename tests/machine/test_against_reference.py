@@ -14,7 +14,7 @@ from jaxswap.machine.lane import DEFRAG
 from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
-from jaxswap.policy.describe import looks_further
+from jaxswap.policy.describe import looks_further, splits
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.states import differences, of_machine, of_reference
 from tests.machine.workloads import TORN_PAGES, random_text, torn_text
@@ -66,7 +66,7 @@ def run_reference(workload: Workload, machine: Machine, start: int = 0, stop: in
         runner.step(i)
 
 
-NEAR = [name for name, rule in POLICIES.items() if not looks_further(rule)]
+NEAR = [name for name, rule in POLICIES.items() if not looks_further(rule) and not splits(rule)]
 """Heuristics that share a program; the others are tested in test_heuristics.py."""
 
 

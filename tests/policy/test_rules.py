@@ -1,5 +1,6 @@
 """Every heuristic decides, learns and notes as its plain-Python twin does."""
 
+import dataclasses
 import random
 from collections.abc import Iterator
 
@@ -8,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxswap.policy import MEMORY_WORDS, POLICIES, Features, Outcome
+from jaxswap.policy import MEMORY_WORDS, POLICIES, Features, Leaving, Outcome
 from jaxswap.policy.base import MOST_PARAMS, NEAR, leave
-from jaxswap.policy.describe import describe, foresees, looks_further
+from jaxswap.policy.describe import describe, foresees, looks_further, looks_inside, splits
 from tests.reference import policies as plain
 
 LANES, FAULTS = 64, 20
@@ -100,7 +101,52 @@ def test_a_heuristic_equals_its_twin(name: str) -> None:
         noted = note(params, jnp.array(blocks, jnp.int32), outcome)
         blocks = [twin.note(p, b, *told) for p, b, told in zip(chosen, blocks, outcomes, strict=True)]
         assert np.asarray(noted).tolist() == blocks
-    assert met == ({True} if name == "kernel" else {True, False})
+    assert met == ({True} if name == "kernel" or splits(policy) else {True, False})
+
+
+SPLITTERS = [name for name, policy in POLICIES.items() if splits(policy)]
+
+
+def random_leaving(rng: random.Random) -> plain.Leaving:
+    order = rng.randint(2, 9)
+    some = [rng.choice([0, 1 << order, rng.randint(0, 1 << order)]) for _ in range(3)]
+    page = rng.randrange(512) >> order << order
+    flags = [rng.random() < 0.5 for _ in range(2)]
+    return plain.Leaving(order, page, flags[0], rng.randint(0, 64), flags[1], rng.randrange(99), *some)
+
+
+@pytest.mark.parametrize("name", SPLITTERS)
+def test_a_verdict_at_swapout_equals_its_twin(name: str) -> None:
+    policy, twin, rng = POLICIES[name], plain.POLICIES[name], random.Random(name)
+    assert twin.leave_whole is not None
+    folios = [random_leaving(rng) for _ in range(600)]
+    chosen = [tuple(rng.randint(p.low, p.high) for p in policy.params) for _ in folios]
+    params = np.zeros((MOST_PARAMS, len(folios)), np.int32)
+    params[: len(policy.params)] = np.array(chosen, np.int32).T
+    columns = zip(plain.Leaving._fields, zip(*folios, strict=True), strict=True)
+    leaving = Leaving(
+        **{f: np.array(x, bool if f in ("workingset", "cluster") else np.int32) for f, x in columns}
+    )
+    memory = np.zeros((MEMORY_WORDS, len(folios)), np.int32)
+    verdict = jax.jit(policy.leave_whole)(params, memory, leaving)
+    wanted = [twin.leave_whole(p, [0] * MEMORY_WORDS, f) for p, f in zip(chosen, folios, strict=True)]
+    found = np.stack([verdict.whole, verdict.ptes, verdict.pages], 1).tolist()
+    assert found == [list(map(int, row)) for row in wanted]
+    assert {row[0] for row in found} == {0, 1}
+
+
+def test_who_is_asked_at_swapout_is_found() -> None:
+    assert SPLITTERS == ["keep_whole_to", "split_sparse"]
+    assert [name for name, policy in POLICIES.items() if looks_inside(policy)] == ["split_sparse"]
+    assert describe(POLICIES["kernel"]).swapout is describe(POLICIES["linear"]).swapout is None
+    capped, sparse = (describe(POLICIES[name]).swapout for name in SPLITTERS)
+    assert capped is not None and (capped.ptes, capped.pages) == ((0, 0), (0, 0))
+    assert set(capped.features) == {"order", "fill", "cluster"}
+    assert sparse is not None and set(sparse.features) == {"order", "young", "touched", "zeros"}
+    sparse = POLICIES["split_sparse"]
+    given = tuple(param._replace(default=2) if param.name == "state" else param for param in sparse.params)
+    by_zeros = describe(dataclasses.replace(sparse, params=given)).swapout
+    assert by_zeros is not None and (by_zeros.ptes, by_zeros.pages) == ((0, 0), (4, 512))
 
 
 def test_luck_stays_in_its_four_bits() -> None:

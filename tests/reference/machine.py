@@ -38,8 +38,8 @@ from .future import Future
 from .lru import Batches, Lists
 from .memcg import KERNEL_PAGES, STOCK
 from .mglru import Generations
-from .policies import POLICIES, Seen
-from .slots import Device, SwapDevice
+from .policies import POLICIES, Leaving, Seen
+from .slots import FREE, Device, SwapDevice
 from .slots_6_12 import SwapDevice612
 from .swap import Swap
 
@@ -296,7 +296,7 @@ class Machine:
             ok,
             page=v % BLOCK,
             headroom=limit if limit == 1 << 30 else max(limit - cgroup.current, 0),
-            fill=(self.swap.total - self.swap.free_slots) * 64 // self.swap.total,
+            fill=self.fill,
             distance=distance,
             recent=recent,
             present=sum(1 << i for i, _ in present),
@@ -313,6 +313,34 @@ class Machine:
         if self.future is None:
             return ()
         return [self.future.until(page, self.now) for page in range(base, base + BLOCK)]
+
+    @property
+    def fill(self) -> int:
+        """Slots of all devices in use, in 64ths."""
+        return (self.swap.total - self.swap.free_slots) * 64 // self.swap.total
+
+    def leaves_whole(self, folio: Folio) -> bool:
+        """Ask the heuristic of a large folio that is to get slots."""
+        rule = POLICIES[self.policy]
+        if rule.leave_whole is None:
+            return True
+        members = range(folio.base, folio.base + folio.nr)
+        ptes = [(q, self.processes[k].pages[q]) for k, pages in folio.maps.items() for q in pages]
+        leaving = Leaving(
+            order=folio.order,
+            page=folio.base % BLOCK,
+            workingset=folio.workingset,
+            fill=self.fill,
+            cluster=any(device.lists[FREE, 0] for device in self.swap.devices),
+            block=self.policy_blocks[folio.base // BLOCK],
+            young=sum(page.young for _, page in ptes),
+            touched=sum(page.touched for _, page in ptes),
+            zeros=len(set(members) - {q for q, page in ptes if page.nonzero}),
+        )
+        whole, read_ptes, read_pages = rule.leave_whole(self.policy_params, self.policy_memory, leaving)
+        self.n["read_ptes"] += read_ptes
+        self.n["read_pages"] += read_pages
+        return whole
 
     def learn(self, v: int, first_touch: bool, failed: int, got: int) -> None:
         """Tell the heuristic what came of a fault for which there was an order."""

@@ -26,6 +26,20 @@ class Seen(NamedTuple):
     future: Sequence[int] = (1 << 30,) * 512
 
 
+class Leaving(NamedTuple):
+    """What it may look at of a folio that is to leave memory: as jaxswap.policy.Leaving."""
+
+    order: int
+    page: int = 0
+    workingset: bool = False
+    fill: int = 0
+    cluster: bool = True
+    block: int = 0
+    young: int = 0
+    touched: int = 0
+    zeros: int = 0
+
+
 def highest(mask: int) -> int:
     return mask.bit_length() - 1
 
@@ -42,6 +56,8 @@ class Twin(NamedTuple):
     decide: Callable[..., tuple[int, int, int]]  # (params, memory, seen) -> (mask, ptes read, slots read)
     learn: Callable[..., None] = lambda params, memory, first_touch, failed, got: None
     note: Callable[..., int] = lambda params, block, first_touch, failed, got: block
+    # (params, memory, leaving) -> (whole, PTEs read, pages of content read); None: not asked
+    leave_whole: Callable[..., tuple[bool, int, int]] | None = None
 
 
 def _kernel(params, memory, seen):
@@ -240,6 +256,19 @@ def _clairvoyant(params, memory, seen):
     return 0, 0, 0
 
 
+def _keep_whole_to(params, memory, leaving):
+    order, fill, cluster = params
+    lacks = cluster and not leaving.cluster
+    return leaving.order <= order and leaving.fill <= fill and not lacks, 0, 0
+
+
+def _split_sparse(params, memory, leaving):
+    least, state = params
+    size = 1 << leaving.order
+    full = (leaving.young, leaving.touched, size - leaving.zeros)[state]
+    return 16 * full >= least * size, size * (state == 0), size * (state == 2)
+
+
 POLICIES = {
     "kernel": Twin(_kernel),
     "never": Twin(_never),
@@ -256,5 +285,7 @@ POLICIES = {
     "zswap_rfc": Twin(_zswap_rfc),
     "ask": Twin(_ask),
     "linear": Twin(_linear, _linear_learn),
+    "keep_whole_to": Twin(_kernel, leave_whole=_keep_whole_to),
+    "split_sparse": Twin(_kernel, leave_whole=_split_sparse),
     "clairvoyant": Twin(_clairvoyant),
 }

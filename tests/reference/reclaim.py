@@ -77,9 +77,14 @@ def split_on_lru(m: Machine, folio: Folio) -> None:
 
 
 def shrink(m: Machine, folio: Folio) -> None:
-    """shrink_folio_list for one isolated folio that is to go, and for its pieces; workers run in between."""
+    """shrink_folio_list for one isolated folio that is to go, and for its pieces; workers run in between.
+
+    The heuristic is asked where the kernel splits folios that lost pages, before folio_alloc_swap (6.12 to
+    7.3): what it splits has not failed to get slots, so that MTHP_STAT_SWPOUT_FALLBACK and memory.swap.events
+    stay, and MTHP_STAT_SPLIT counts it (__folio_split).
+    """
     pieces: list[Folio] = []
-    if folio.place is None and folio.order and folio.partial:
+    if folio.place is None and folio.order and (folio.partial or not m.leaves_whole(folio)):
         pieces = pieces_of(m, folio)
     elif not swap_out(m, folio):
         if folio.order:

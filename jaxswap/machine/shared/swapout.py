@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine import cgroups, lru, tables
+from jaxswap.machine import cgroups, heuristic, lru, tables
 from jaxswap.machine.counters import count, count_order
 from jaxswap.machine.shared import devices, rmap, slots
 from jaxswap.machine.shared import state as sharing
@@ -26,8 +26,10 @@ from jaxswap.machine.shared.state import (
     PARTIAL,
     REFERENCED,
     SWAPPED,
+    TOUCHED,
     USED,
     WORKINGSET,
+    YOUNG,
     ZEROPAGE,
     each_mapping,
     flagged,
@@ -45,11 +47,49 @@ from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 def shrink(
     state: MachineState, params: MachineParams, regs: Registers, on: Flag
 ) -> tuple[MachineState, Registers]:
-    """shrink_folio_list for one folio, taken off its list before."""
+    """shrink_folio_list for one folio, taken off its list before. One that lost pages, or that the heuristic
+    does not leave whole, is split before slots are looked for."""
     folio, state = sharing.folio(state, regs.shrink)
-    splits = on & (folio.place < 0) & (folio.order > 0) & folio.has(PARTIAL)
+    large = on & (folio.place < 0) & (folio.order > 0)
+    parts = large & folio.has(PARTIAL)
+    if heuristic.asked_at_swapout(params.heuristics):
+        whole = large & ~parts
+        state, stays = heuristic.leave_whole(
+            state,
+            params,
+            folio.order,
+            folio.base,
+            folio.has(WORKINGSET),
+            lambda state: _inside(state, regs.shrink, folio, whole),
+            whole,
+        )
+        parts = parts | ~stays
     regs = assign(regs, on, out=regs.shrink, at=At.OUT, back_out=At.SHRUNK)
-    return state, assign(regs, splits, split=regs.shrink, at=At.SPLIT, back_split=At.PIECE)
+    return state, assign(regs, parts, split=regs.shrink, at=At.SPLIT, back_split=At.PIECE)
+
+
+def _inside(
+    state: MachineState, number: Lane, folio: sharing.Folio, on: Flag
+) -> tuple[dict[str, Lane], MachineState]:
+    """What the heuristic may know of the pages of a folio, by their entries in all processes."""
+    zero = jnp.zeros_like(number)
+    full = sharing.fill(sharing.of(state).pieces, zero + BLOCK, folio.size, zero, on)
+
+    def look(
+        state: MachineState, seen: tuple, v: Lane, i: Lane, word: Mask, on: Flag
+    ) -> tuple[MachineState, tuple]:
+        young, touched, nonzero, full = seen
+        fresh, full = load1(full, BLOCK + i)
+        adds = on & has(word, NONZERO)
+        full = store1(full, BLOCK + i, zero + 1, adds)
+        nonzero = nonzero + (adds & (fresh == 0))
+        return state, (young + (on & has(word, YOUNG)), touched + (on & has(word, TOUCHED)), nonzero, full)
+
+    state, (young, touched, nonzero, full) = each_mapping(
+        state, number, folio, look, (zero, zero, zero, full), on
+    )
+    found = {"young": young, "touched": touched, "zeros": folio.size - nonzero}
+    return found, sharing.put(state, pieces=full)
 
 
 def shrunk(
