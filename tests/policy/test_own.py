@@ -12,6 +12,7 @@ from jaxswap.errors import InputError
 from jaxswap.machine import Lane
 from jaxswap.policy import POLICIES
 from jaxswap.policy.base import leave
+from jaxswap.policy.describe import splits
 from jaxswap.policy.own import load_own
 from jaxswap.sweep.finished import Sweep, read_sweep
 from jaxswap.sweep.space import candidates
@@ -171,6 +172,52 @@ def test_what_a_heuristic_notes_of_a_block_is_checked_too(tmp_path: Path) -> Non
         load_own(file, "notes")
 
 
+LEAVES = """
+from jaxswap.policy import Policy, Verdict, offer, unread
+
+
+def _all(params, memory, seen):
+    return offer(seen.candidates, memory)
+
+
+def _leave(params, memory, leaving):
+    return {}
+
+
+leaves = Policy("leaves", "the kernel's, but splits at swap-out", _all, leave_whole=_leave)
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (
+            "leaving.order < 4",
+            r"leave_whole returns no Verdict; return Verdict\(whole, ptes, pages\), or unread\(",
+        ),
+        ("unread(leaving.order)", r"leave_whole returns whole int32\[1\] for 1 lane; make it bool\[1\]"),
+        ("Verdict(leaving.cluster, 0, leaving.order)", r"returns ptes int32\[\] for 1 lane; make it int32\[1\]"),
+        (
+            "unread(leaving.zero < 1)",
+            r"leaves\.py:10: leave_whole raises AttributeError: .* no attribute 'zero'",
+        ),
+        ("unread(leaving.order < leaving.fill.sum())", "leave_whole answers otherwise for a lane alone"),
+    ],
+)
+def test_what_a_heuristic_says_at_swapout_is_checked_too(tmp_path: Path, returned: str, said: str) -> None:
+    file = tmp_path / "leaves.py"
+    file.write_text(LEAVES.replace("{}", "unread(leaving.order < params[0])"))
+    assert splits(load_own(file, "leaves").policy)
+    file.write_text(LEAVES.replace("{}", returned))
+    with pytest.raises(InputError, match=said):
+        load_own(file, "leaves")
+    file.write_text(LEAVES.replace("(params, memory, leaving):", "(params, leaving):"))
+    with pytest.raises(
+        InputError, match=r"leaves\.py:9: leave_whole takes \(params, leaving\); write def leave"
+    ):
+        load_own(file, "leaves")
+
+
 PEEKS = """
 import jax.numpy as jnp
 
@@ -218,6 +265,7 @@ def test_policies_of_a_config(config_file: Path, capsys: pytest.CaptureFixture[s
         "learns": True,
         "ptes_read": [0, 0],
         "slots_read": [0, 512],
+        "swapout": None,
         "params": [],
         "c": "",
     }
@@ -226,6 +274,8 @@ def test_policies_of_a_config(config_file: Path, capsys: pytest.CaptureFixture[s
     ]
     assert (found["kernel"]["features"], found["backoff"]["learns"]) == (["candidates"], True)
     assert found["lookahead"]["slots_read"] == [0, 512]
+    sparse = {"features": ["order", "young", "touched", "zeros"], "ptes_read": [0, 0], "pages_read": [0, 0]}
+    assert found["split_sparse"]["swapout"] == sparse
 
 
 def test_policies_as_text(capsys: pytest.CaptureFixture[str]) -> None:
