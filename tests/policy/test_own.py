@@ -196,7 +196,10 @@ leaves = Policy("leaves", "the kernel's, but splits at swap-out", _all, leave_wh
             r"leave_whole returns no Verdict; return Verdict\(whole, ptes, pages\), or unread\(",
         ),
         ("unread(leaving.order)", r"leave_whole returns whole int32\[1\] for 1 lane; make it bool\[1\]"),
-        ("Verdict(leaving.cluster, 0, leaving.order)", r"returns ptes int32\[\] for 1 lane; make it int32\[1\]"),
+        (
+            "Verdict(leaving.cluster, 0, leaving.order)",
+            r"returns ptes int32\[\] for 1 lane; make it int32\[1\]",
+        ),
         (
             "unread(leaving.zero < 1)",
             r"leaves\.py:10: leave_whole raises AttributeError: .* no attribute 'zero'",
