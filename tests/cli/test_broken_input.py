@@ -220,6 +220,10 @@ CASES: dict[str, tuple[Case, str]] = {
         lambda p: p.landscape("--set", "policies.backoff={}"),
         "policies.backoff: goes by the faults before",
     ),
+    "landscape swap-out": (
+        lambda p: p.landscape("--set", "policies.split_sparse={}"),
+        "policies.split_sparse: goes by `swap-out`, and a snapshot has none",
+    ),
     "landscape repeats": (lambda p: p.landscape("--set", "repeats=1"), "repeats: 1 is out of range"),
     "landscape faults": (lambda p: p.landscape("--set", "faults=many"), "faults: expected a whole number"),
     "landscape missing": (lambda p: ["landscape", p.path("no.toml")], "start from is configs/landscape.toml"),

@@ -12,7 +12,7 @@ from jaxswap.machine import Lane, replay_lanes
 from jaxswap.machine.heuristic import of_lanes, remembers
 from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
-from jaxswap.policy.describe import foresees, looks_further
+from jaxswap.policy.describe import foresees, looks_further, splits
 from jaxswap.workload import parse_workload
 from tests.machine.shared_states import places
 from tests.machine.test_against_reference import NEAR, check, random_lane, reference_of, run_reference
@@ -135,7 +135,7 @@ def test_who_looks_no_further_has_no_part_of_it() -> None:
     assert of_lanes([POLICIES["kernel"]]) == of_lanes([POLICIES["cap"], POLICIES["kernel"]]) == near
     assert not remembers(near)
     assert of_lanes([POLICIES["density"]]) == tuple(
-        POLICIES[name] for name in POLICIES if name != "clairvoyant"
+        rule for rule in POLICIES.values() if not foresees(rule) and not splits(rule)
     )
     assert of_lanes([POLICIES["clairvoyant"]]) == (*near, POLICIES["clairvoyant"])
     assert Replay(parse_workload("REGION 64 plain\n"), [Lane()]).states.noted is None

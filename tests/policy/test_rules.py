@@ -125,7 +125,7 @@ def test_a_verdict_at_swapout_equals_its_twin(name: str) -> None:
     params[: len(policy.params)] = np.array(chosen, np.int32).T
     columns = zip(plain.Leaving._fields, zip(*folios, strict=True), strict=True)
     leaving = Leaving(
-        **{f: np.array(x, bool if f in ("workingset", "cluster") else np.int32) for f, x in columns}
+        **{f: jnp.array(x, bool if f in ("workingset", "cluster") else jnp.int32) for f, x in columns}
     )
     memory = np.zeros((MEMORY_WORDS, len(folios)), np.int32)
     verdict = jax.jit(policy.leave_whole)(params, memory, leaving)

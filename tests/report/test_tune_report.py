@@ -1,6 +1,7 @@
 """The report of a search on hand-made counts: what is said of training and held-out workloads, and where."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,15 @@ def test_the_winner_comes_with_its_rule_its_cost_and_the_sizes(tmp_path: Path) -
     assert "16 64 / headroom shift=0 touch=1" in winner
     assert "at most 0 PTEs and 0 slots for" in winner and "const int shift = 0, touch = 1;" in winner
     assert "page_counter_read(&memcg->memory)" in winner and "hugepages-64kB/enabled" in winner
+
+
+def test_a_winner_that_splits_comes_with_its_cost_at_swapout(tmp_path: Path) -> None:
+    found = search(tmp_path)
+    splits = Candidate("16 64", PolicyChoice("split_sparse", (("least", 8), ("state", 2))))
+    held = Evaluated([KERNEL, NEVER, splits], found.held_out.results)
+    winner = report_text(dataclasses.replace(found, held_out=held)).partition("The winner")[2]
+    assert "asked at swap-out too: reads at most 0 PTEs and 512 pages' content" in winner
+    assert "const int least = 8, state = 2;" in winner and "split_folio_to_list" in winner
 
 
 def test_the_table_for_a_mail_is_narrow_and_has_every_workload(tmp_path: Path) -> None:
