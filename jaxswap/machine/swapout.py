@@ -213,10 +213,9 @@ def shrink_folio(
     """shrink_folio_list for a folio or several small ones, unreferenced: (state, pieces, pages done with).
 
     A large folio that finds no slots, or more than memory.swap.max allows, or has lost pages, is split; its
-    pieces follow at once: the first, then
-    from the last down. One that nobody maps takes a slot too, and gives it back unwritten. A small folio that
-    finds no slot is activated. So is one that the heuristic does not leave whole: that has not failed, and of
-    the counters only `split` knows.
+    pieces follow at once: the first, then from the last down. One that nobody maps takes a slot too, and
+    gives it back unwritten. A small folio that finds no slot is activated. A large one that the heuristic
+    does not leave whole is split before slots are looked for: nothing has failed, and `split` counts it.
     """
     if heuristic.asked_at_swapout(params.heuristics):
         state, go = _choose(state, params, go)

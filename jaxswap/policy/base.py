@@ -103,12 +103,12 @@ class Leaving(NamedTuple):
     of all swap devices in use, in 64ths. cluster: some device has a cluster on its list of free ones. block:
     what the heuristic noted of the 2 MiB block (`Policy.note`), so of the faults before.
 
-    All its pages are present. young: PTEs that map it and are young; looking costs a PTE each. Reclaim comes
-    from folio_check_references, which has just found none: it is 0 but for MADV_PAGEOUT and for what
-    processes of other cgroups map. touched: PTEs that map it and were used since they were mapped. No kernel
-    keeps that: it would map the folio's pages old and gather their accessed bits, a bit a page, wherever
-    they are cleared. zeros: its pages that are all zero, or mapped by nobody; looking costs the content of a
-    page each.
+    Nearly always all its pages are present. young: PTEs that map it and are young; looking costs a PTE each.
+    Reclaim comes from folio_check_references, which has just found none: it is 0 but for MADV_PAGEOUT and for
+    what processes of other cgroups map. touched: PTEs that map it and were used since they were mapped. No
+    kernel keeps that: it would map the folio's pages old and gather their accessed bits, a bit a page,
+    wherever they are cleared. zeros: its pages that are all zero, or mapped by nobody; looking costs the
+    content of a page each.
     """
 
     order: Lane
