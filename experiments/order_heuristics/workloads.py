@@ -177,10 +177,10 @@ def shifting(random: Random, pages: int = PAGES, steps: int = STEPS) -> Lines:
         yield f"TOUCH {(step // 8 + int(random.integers(0, size))) % pages}"
 
 
-TRAIN: tuple[Callable[[Random], Lines], ...] = (
+TRAIN: tuple[Callable[..., Lines], ...] = (
     stack, uniform, skewed, scan_and_hot, strided, phases, runs, records, pool,
 )  # fmt: skip
-HELD_OUT: tuple[Callable[[Random], Lines], ...] = (
+HELD_OUT: tuple[Callable[..., Lines], ...] = (
     passes, ring, tree, heap_sort, stencil, collector, walk, log_merge, shifting,
 )  # fmt: skip
 FEW = (stack, records, pool)
