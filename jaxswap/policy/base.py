@@ -30,15 +30,15 @@ class Features(NamedTuple):
     check of the swap table would succeed now (reading it costs slots). frames: all orders for which there is
     a free block of page frames now; all orders where frames are not modelled.
 
-    page: of its 2 MiB block, 0 to 511. headroom: pages that memory.max leaves the cgroup to charge
-    (memory.max - memory.current), at least 0; 2^30 where there is no limit. chargeable: orders that can be
-    charged now without reclaim, from what the CPU has charged ahead (memcg_stock) or below memory.max; every
-    order where the charge may reclaim (vma_thp_gfp_mask). fill: slots of all swap devices
-    in use, in 64ths. distance: refault distance of the slot (in pages evicted since; with the multi-gen LRU
-    in generations), 0 at a first touch; recent: whether the kernel calls it so (workingset_test_recent). Both
-    cost the shadow, one slot. present, swapped, young: of the 32 aligned PTEs around the page, bit i for the
-    i-th; a PTE looked at is a PTE read. block: what the heuristic noted of the 2 MiB block (`Policy.note`),
-    of the same address in all processes; 0 at first.
+    page: of its 2 MiB block, 0 to 511. headroom: pages that memory.max leaves the cgroup that is charged, at
+    swap-in the one that paid for the slot (memory.max - memory.current), at least 0; 2^30 where there is no
+    limit. chargeable: orders that can be charged now without reclaim, from what the CPU has charged ahead
+    (memcg_stock) or below memory.max; every order where the charge may reclaim (vma_thp_gfp_mask). fill:
+    slots of all swap devices in use, in 64ths. distance: refault distance of the slot (in pages evicted
+    since; with the multi-gen LRU in generations), 0 at a first touch; recent: whether the kernel calls it so
+    (workingset_test_recent). Both cost the shadow, one slot. present, swapped, young: of the 32 aligned PTEs
+    around the page, bit i for the i-th; a PTE looked at is a PTE read. block: what the heuristic noted of the
+    2 MiB block (`Policy.note`), of the same address in all processes; 0 at first.
 
     future: of each page of the 2 MiB block, how many accesses there will be before it is accessed, 0 for the
     faulting one; NEVER if it is not, or released or paged out by advice before that. No kernel knows it: what

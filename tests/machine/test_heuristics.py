@@ -53,6 +53,23 @@ def test_equals_the_reference_of_several_processes(seed: int) -> None:
     check_processes(random_forks(seed, 120, places=True, cgroups=NAMES[:2]), lane, "7.3")
 
 
+def test_the_cgroup_that_is_charged_decides_what_there_is_room_for() -> None:
+    """At swap-in the one that paid for the slot, whoever faults; at first touch the process's."""
+    lines = ["REGION 1024 plain", "FORK 2", "FORK 3", "CGROUP a", "FILL 0 64", "PAGEOUT 0 64"]
+    lines += ["FILL 512 100", "FORK 1", "p1 CGROUP b", *(f"p1 READ {page}" for page in range(0, 64, 16))]
+    text = "\n".join([*lines, "p1 FILL 256 64"]) + "\n"
+    for looks, fails, refuses in ((0, 4, 0), (1, 0, 4)):
+        lane = Lane("16 32 64", "ask", {"charge": looks}, limits={"a": 130 * 4096})
+        check_processes(text, lane, "7.3")
+        workload = parse_workload(text)
+        machine = reference_of(workload, lane)
+        run_reference(workload, machine)
+        assert machine.n["64kB/swpin_fallback_charge"] == fails
+        assert machine.n["refused/swapin/policy/64kB"] == refuses
+        # What the other cgroup touches first is had whole either way.
+        assert machine.n["64kB/anon_fault_alloc"] == 15
+
+
 def noted(text: str, lane: Lane) -> tuple[list[int], Counter[int]]:
     """The words of the blocks in the JAX machine, and those in the other."""
     workload = parse_workload(text)
