@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from jaxswap.report.provenance import said
 from jaxswap.sweep.objective import AXES
-from jaxswap.sweep.result import WorkloadResult
+from jaxswap.sweep.result import WorkloadResult, measured
 from jaxswap.sweep.space import Candidate
 from jaxswap.tune.compare import Comparison, compare
 from jaxswap.tune.result import Tuned
@@ -36,8 +36,7 @@ class Evaluated:
         self, among: Sequence[int] | None = None
     ) -> dict[str, Float64[np.ndarray, "workloads lanes"]]:
         """Every metric per 1,000 accesses, of all workloads or of those `among`."""
-        rows = [self.results[i].metrics for i in (range(len(self.results)) if among is None else among)]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return measured(self.results if among is None else [self.results[i] for i in among])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jaxswap.machine.memory import free_on, lanes_that_fit
 from jaxswap.sweep import run
 from jaxswap.sweep.manifest import made_by
 from jaxswap.sweep.progress import progress
-from jaxswap.sweep.result import WorkloadResult, joined
+from jaxswap.sweep.result import WorkloadResult, joined, measured
 from jaxswap.sweep.space import Candidate
 from jaxswap.sweep.store import Store, open_store
 from jaxswap.tune import result as files
@@ -24,7 +24,7 @@ from jaxswap.tune.config import TuneConfig, TuneWorkload
 from jaxswap.tune.propose import proposals
 from jaxswap.tune.result import Tuned, read_tuned
 from jaxswap.tune.space import Family
-from jaxswap.tune.table import Evaluated, Level, measured
+from jaxswap.tune.table import Evaluated, Level
 from jaxswap.workload.files import make_folder, write_atomic
 
 BLOCK = 16
