@@ -14,6 +14,8 @@ from jaxswap.sweep.space import Candidate
 from jaxswap.tune.compare import Comparison, compare
 from jaxswap.tune.result import Tuned
 
+FORESEES = "knows the future"
+
 
 @dataclass(frozen=True)
 class About:
@@ -59,6 +61,19 @@ class Search:
     def winner(self) -> int:
         """The finalist that was best on the training workloads, of held_out. It is chosen by these alone."""
         return 1 + self.shown
+
+    def role(self, candidate: int) -> str:
+        """What a candidate of held_out is there for; the reference and those shown are the same of train."""
+        if candidate == 0:
+            return "kernel's rule"
+        if candidate <= self.shown:
+            return FORESEES if self.held_out.candidates[candidate].foresees else "shown"
+        return f"#{candidate - self.shown}"
+
+    def replayed(self, candidate: int, among: Sequence[int]) -> bool:
+        """Whether a candidate of held_out was replayed on all of some workloads; what knows the accesses to
+        come is not where there are several processes, CPUs or cgroups."""
+        return all(self.held_out.results[i].counter("accesses")[candidate] for i in among)
 
     def groups(self) -> dict[tuple[str, bool], list[int]]:
         """Workloads of held_out by (regime, real)."""
