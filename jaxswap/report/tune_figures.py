@@ -81,9 +81,11 @@ def _panels(search: Search, count: int, height: float) -> tuple[Figure, list[Axe
 
 
 def _name(search: Search, candidate: int) -> str:
-    found = search.held_out.candidates[candidate]
-    same = found.mthp == search.held_out.candidates[0].mthp
-    return str(found.policy) if same else str(found)
+    """Short where it is clear: without the parameters if no other candidate has the heuristic."""
+    found, every = search.held_out.candidates[candidate], search.held_out.candidates
+    alone = sum(one.policy.name == found.policy.name for one in every) == 1
+    said = found.policy.name if alone else str(found.policy)
+    return said if found.mthp == every[0].mthp else f"{found.mthp} / {said}"
 
 
 def _fronts(search: Search) -> Figure:
