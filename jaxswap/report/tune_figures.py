@@ -247,13 +247,14 @@ def _sensitivity(search: Search) -> Figure:
             y = [means[name][i] - means[name][0] for _, i in found]
             axes.plot([value for value, _ in found], y, "o-", color=tint, linewidth=0.8, markersize=3,
                       label=AXIS_NAMES[name])  # fmt: skip
-        axes.axvline(chosen[param], color="0.8", linewidth=3, zorder=0)
+        axes.axvline(chosen[param], color="0.8", linewidth=3, zorder=0, label="the winner's value")
         axes.axhline(0, color="0.4", linewidth=0.5, zorder=0)
-        axes.set_xticks([value for value, _ in found])
+        values = [value for value, _ in found]
+        axes.set_xticks(values if len(values) <= 5 else [values[0], chosen[param], values[-1]])
         axes.set_xlabel(param)
     panels[0].set_ylabel("training workloads:\nless the kernel's / 1,000 accesses")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
