@@ -137,7 +137,7 @@ def replay_lanes(
     operation the machine does not have, or too little memory.
     """
     run = Replay(workload, lanes, profile, width, heuristics=heuristics)
-    ops, accesses = run.compiled.beginning(share) if share < 1 else (run.compiled.ops, workload.accesses)
+    ops, accesses = run.beginning(share)
     total = run.done(ops) * len(lanes)
     kept = keeper.read(run.halfway(0)) if keeper else None
     begin = run.go_on(kept) if kept else 0
@@ -376,6 +376,12 @@ class Replay:
             )
             counts = counters.flat(jax.device_get(self.states.n))
             self.totals += counts.reshape(-1, counts.shape[-1])[: self.count].astype(np.int64)
+
+    def beginning(self, share: float) -> tuple[int, int]:
+        """(operations, accesses) of the first share of the workload, as Compiled.beginning cuts it."""
+        if share < 1:
+            return self.compiled.beginning(share)
+        return self.compiled.ops, self.workload.accesses
 
     def done(self, at: int) -> int:
         """Lane-operations of a lane before operation `at`."""

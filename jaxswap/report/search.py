@@ -9,10 +9,12 @@ from jaxtyping import Float64, Int64
 
 from jaxswap.report.provenance import said
 from jaxswap.sweep.objective import AXES
-from jaxswap.sweep.result import WorkloadResult
+from jaxswap.sweep.result import WorkloadResult, measured
 from jaxswap.sweep.space import Candidate
 from jaxswap.tune.compare import Comparison, compare
 from jaxswap.tune.result import Tuned
+
+FORESEES = "knows the future"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,7 @@ class Evaluated:
         self, among: Sequence[int] | None = None
     ) -> dict[str, Float64[np.ndarray, "workloads lanes"]]:
         """Every metric per 1,000 accesses, of all workloads or of those `among`."""
-        rows = [self.results[i].metrics for i in (range(len(self.results)) if among is None else among)]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return measured(self.results if among is None else [self.results[i] for i in among])
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,19 @@ class Search:
     def winner(self) -> int:
         """The finalist that was best on the training workloads, of held_out. It is chosen by these alone."""
         return 1 + self.shown
+
+    def role(self, candidate: int) -> str:
+        """What a candidate of held_out is there for; the reference and those shown are the same of train."""
+        if candidate == 0:
+            return "kernel's rule"
+        if candidate <= self.shown:
+            return FORESEES if self.held_out.candidates[candidate].foresees else "shown"
+        return f"#{candidate - self.shown}"
+
+    def replayed(self, candidate: int, among: Sequence[int]) -> bool:
+        """Whether a candidate of held_out was replayed on all of some workloads; what knows the accesses to
+        come is not where there are several processes, CPUs or cgroups."""
+        return all(self.held_out.results[i].counter("accesses")[candidate] for i in among)
 
     def groups(self) -> dict[tuple[str, bool], list[int]]:
         """Workloads of held_out by (regime, real)."""

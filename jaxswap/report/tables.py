@@ -17,6 +17,12 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) 
     return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """The same as Markdown."""
+    rule = [":--" if index < left else "--:" for index in range(len(header))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
 def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
     """A table of dicts; what is the same in all rows stands in a line above it."""
     keys = list(dict.fromkeys(key for row in rows for key in row))

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from jaxswap.policy import POLICIES
 from jaxswap.policy.describe import describe
-from jaxswap.report.search import Search, group_name
+from jaxswap.report.search import FORESEES, Search, group_name
 from jaxswap.report.sweep import AXIS_NAMES
-from jaxswap.report.tables import number, text_table
+from jaxswap.report.tables import markdown_table, number, text_table
 from jaxswap.report.tune_figures import draw
 from jaxswap.sweep.objective import AXES
 from jaxswap.sweep.space import sysfs_lines
@@ -19,10 +19,11 @@ TOP = 8
 
 
 def write_report(search: Search) -> str:
-    """Write report.txt and figures/{fronts,refusals,sensitivity}.{png,pdf,csv} into the search's directory;
-    returns the text to print."""
+    """Write report.txt, results.md and figures/{fronts,refusals,sensitivity}.{png,pdf,csv} into the search's
+    directory; returns the text to print."""
     text = report_text(search)
     write_atomic(search.folder / "report.txt", (text + "\n").encode(), "report")
+    write_atomic(search.folder / "results.md", (results_page(search) + "\n").encode(), "results")
     make_folder(search.folder / "figures", "figure")
     drawn = draw(search)
     return f"{text}\n\nfigures (PDF and CSV beside each): {', '.join(map(str, drawn))}\n"
@@ -39,12 +40,28 @@ def report_text(search: Search) -> str:
         ),
         _headed("Held-out workloads: candidate less kernel's rule, mean over the units", _legend()),
     ]
-    parts += [
-        _headed(f"Held out: {group_name(group)}", _held_out(search, among))
-        for group, among in search.groups().items()
-    ]
+    for group, among in search.groups().items():
+        said = f"{_units(search, among)}\n{text_table(*_held_out(search, among), 3)}"
+        parts.append(_headed(f"Held out: {group_name(group)}", said))
+        parts.append(text_table(*_fails(search, among), 1))
     parts.append(_headed("The winner: the best on the training workloads", _winner(search)))
     parts.append(_headed("To paste into a mail", mail_table(search)))
+    return "\n\n".join(parts)
+
+
+def results_page(search: Search) -> str:
+    """What the held-out workloads gave, as Markdown: a part of a page."""
+    winner = search.held_out.candidates[search.winner]
+    parts = [
+        "\n".join(f"    {line}" for line in search.said),
+        f"Counts per 1,000 accesses; of {len(search.train.candidates)} settings on "
+        f"{len(search.train.results)} training workloads `{winner}` was best. {_legend()}",
+    ]
+    for group, among in search.groups().items():
+        parts.append(f"### {group_name(group)[0].upper()}{group_name(group)[1:]}")
+        parts.append(_units(search, among))
+        parts.append(markdown_table(*_held_out(search, among), 3))
+        parts.append(markdown_table(*_fails(search, among), 1))
     return "\n\n".join(parts)
 
 
@@ -57,17 +74,20 @@ def _legend() -> str:
         f"[ , ]: bootstrap interval of the mean, {LEVEL:.0%}, units drawn with replacement. more: units with "
         "more than\nthe kernel's rule. dominates: the interval of failed + fallbacks is below zero, the mean "
         "differences of major\nfaults and useless pages are at most zero; trades: one of these is not; not "
-        "shown: the interval reaches zero."
+        f"shown: the interval reaches zero.\n{FORESEES}: for orientation; no kernel can have it, and it is "
+        "no bound."
     )
 
 
 def _train(search: Search) -> str:
     means = {name: values.mean(axis=0) for name, values in search.train.measured().items()}
-    kept = [0, *(int(i) for i in search.order if i)][: TOP + 1]
+    beside = range(1 + search.shown)
+    tried = [int(i) for i in search.order if i not in beside]
+    kept = [*beside, *tried[:TOP]]
     columns = (*AXES, "large_coverage", "refusals")
     rows = [
         [
-            "kernel's rule" if i == 0 else str(place),
+            search.role(place),
             search.train.candidates[i].mthp or "none",
             str(search.train.candidates[i].policy),
             *(number(means[name][i]) for name in columns),
@@ -75,7 +95,7 @@ def _train(search: Search) -> str:
         for place, i in enumerate(kept)
     ]
     header = [
-        "#",
+        "",
         "sizes kB",
         "heuristic",
         *(AXIS_NAMES.get(name, name.replace("_", " ")) for name in columns),
@@ -85,23 +105,48 @@ def _train(search: Search) -> str:
     return f"{len(search.train.results)} workloads, means\n{text_table(header, rows, 3)}{more}"
 
 
-def _held_out(search: Search, among: Sequence[int]) -> str:
+def _units(search: Search, among: Sequence[int]) -> str:
+    return f"{search.compared(0, among).units} units; the kernel's rule in absolute numbers"
+
+
+def _held_out(search: Search, among: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each candidate's differences, and the verdict."""
     measured = search.held_out.measured(among)
     rows = []
     for i, candidate in enumerate(search.held_out.candidates):
-        role = "kernel's rule" if i == 0 else "shown" if i <= search.shown else f"#{i - search.shown}"
-        setting = [role, candidate.mthp or "none", str(candidate.policy)]
+        setting = [search.role(i), candidate.mthp or "none", str(candidate.policy)]
         large = number(measured["large_coverage"][:, i].mean())
         if i == 0:
             rows.append([*setting, *(number(measured[name][:, 0].mean()) for name in AXES), large, ""])
+            continue
+        if not search.replayed(i, among):
+            rows.append([*setting, *[""] * (len(AXES) + 1), "not replayed here"])
             continue
         found = search.compared(i, among)
         dead = any(search.held_out.results[k].oom[i] for k in among)
         cells = [_cell(found.differences[name]) for name in AXES]
         rows.append([*setting, *cells, large, "killed (OOM)" if dead else found.verdict])
-    units = search.compared(0, among).units
-    header = ["", "sizes kB", "heuristic", *(AXIS_NAMES[name] for name in AXES), "large", "verdict"]
-    return f"{units} units; the kernel's rule in absolute numbers\n{text_table(header, rows, 3)}"
+    return ["", "sizes kB", "heuristic", *(AXIS_NAMES[name] for name in AXES), "large", "verdict"], rows
+
+
+_PARTS = {
+    "folio thrown away, its charge refused": ("charges_refused", None),
+    "no frame, or the slots had changed": ("failed", "charges_refused"),
+    "fallback as the charge was refused": ("fallbacks_charge", None),
+    "fallback for another reason": ("fallbacks", "fallbacks_charge"),
+}
+"""Of failed + fallbacks: a metric, less another that is a part of it."""
+
+
+def _fails(search: Search, among: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: what the failed attempts and fallbacks are of the kernel's rule and of the winner."""
+    means = {name: values.mean(axis=0) for name, values in search.held_out.measured(among).items()}
+
+    def of(candidate: int, whole: str, part: str | None) -> str:
+        return number(means[whole][candidate] - (means[part][candidate] if part else 0))
+
+    rows = [[what, *(of(i, *names) for i in (0, search.winner))] for what, names in _PARTS.items()]
+    return ["failed + fallbacks", "kernel's rule", "winner"], rows
 
 
 def _cell(one: Difference) -> str:

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from jaxswap.config import SIZES
 from jaxswap.machine.counters import PATHS, REASONS
 from jaxswap.report.image import WIDTH, write_image
-from jaxswap.report.search import Search, group_name
+from jaxswap.report.search import FORESEES, Search, group_name
 from jaxswap.report.sweep import AXIS_NAMES
 from jaxswap.sweep.objective import AXES, pareto
+from jaxswap.tune.compare import Comparison
 from jaxswap.workload.files import write_atomic
 
-_KERNEL, _WINNER, _OTHER = "#D55E00", "#009E73", "0.55"
+_KERNEL, _WINNER, _FUTURE, _OTHER = "#D55E00", "#009E73", "#0072B2", "0.55"
 _TINTS = ("#D55E00", "#0072B2", "#009E73")
 _PATH_NAMES = dict(zip(PATHS, ("first touch", "swap-in"), strict=True))
 _REASONS = dict(
@@ -80,56 +81,65 @@ def _panels(search: Search, count: int, height: float) -> tuple[Figure, list[Axe
 
 
 def _name(search: Search, candidate: int) -> str:
-    found = search.held_out.candidates[candidate]
-    same = found.mthp == search.held_out.candidates[0].mthp
-    return str(found.policy) if same else str(found)
+    """Short where it is clear: without the parameters if no other candidate has the heuristic."""
+    found, every = search.held_out.candidates[candidate], search.held_out.candidates
+    alone = sum(one.policy.name == found.policy.name for one in every) == 1
+    said = found.policy.name if alone else str(found.policy)
+    return said if found.mthp == every[0].mthp else f"{found.mthp} / {said}"
 
 
 def _fronts(search: Search) -> Figure:
     """A panel a group of held-out workloads: x major faults, y failed attempts and fallbacks, both less the
-    kernel's, with the intervals; black where no other candidate has less of all three."""
+    kernel's, with the intervals; black where no other candidate that a kernel can have has less of all three.
+    """
     groups = search.groups()
     figure, panels = _panels(search, len(groups), 2.3)
     for axes, (group, among) in zip(panels, groups.items(), strict=True):
         front, found = _front(search, among)
-        for i, comparison in enumerate(found):
+        for i, comparison in found.items():
             failed, faults, _ = (comparison.differences[name] for name in AXES)
-            tint = _KERNEL if i == 0 else _WINNER if i == search.winner else _OTHER
+            role, name = search.role(i), search.held_out.candidates[i].policy.name
+            tint = {0: _KERNEL, search.winner: _WINNER}.get(i, _FUTURE if role == FORESEES else _OTHER)
             axes.errorbar(
                 faults.mean,
                 failed.mean,
                 xerr=[[faults.mean - faults.low], [faults.high - faults.mean]],
                 yerr=[[failed.mean - failed.low], [failed.high - failed.mean]],
-                fmt="s" if i == 0 else "o" if i > search.shown else "^",
+                fmt="s" if i == 0 else "o" if i > search.shown else "*" if role == FORESEES else "^",
                 color=tint,
                 markersize=5 if i in (0, search.winner) else 3.5,
-                markeredgecolor="black" if front[i] else tint,
+                markeredgecolor="black" if i in front else tint,
                 markeredgewidth=0.8,
                 elinewidth=0.6,
                 zorder=5 if i in (0, search.winner) else 3,
                 label="kernel's rule" if i == 0 else "winner of training" if i == search.winner else None,
             )
-            if 0 < i <= search.shown:
+            if 0 < i <= search.shown or (name == "cap" and i != search.winner):
                 axes.annotate(
                     _name(search, i), (faults.mean, failed.mean), xytext=(3, 3), textcoords="offset points",
                     fontsize=4.5, color="0.3",
                 )  # fmt: skip
         axes.axhline(0, color=_KERNEL, linewidth=0.4, zorder=0)
         axes.axvline(0, color=_KERNEL, linewidth=0.4, zorder=0)
-        axes.set_title(f"{group_name(group)} ({found[0].units})")
+        axes.set_title(f"{group_name(group)} ({found[0].units} units)")
         axes.set_xlabel("major faults less the kernel's")
     panels[0].set_ylabel("failed + fallbacks less the kernel's")
     panels[0].plot([], [], "^", color=_OTHER, markersize=3.5, label="for orientation")
+    if any(search.role(i) == FORESEES for i in range(1 + search.shown)):
+        panels[0].plot([], [], "*", color=_FUTURE, markersize=4, label=f"{FORESEES} (no bound)")
     panels[0].plot([], [], "o", color=_OTHER, markersize=3.5, label="other finalist")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 
-def _front(search: Search, among: Sequence[int]) -> tuple[np.ndarray, list]:
-    found = [search.compared(i, among) for i in range(len(search.held_out.candidates))]
-    points = np.array([[one.differences[name].mean for name in AXES] for one in found])
-    return pareto(points), found
+def _front(search: Search, among: Sequence[int]) -> tuple[set[int], dict[int, Comparison]]:
+    """(those on the front, every candidate that was replayed, held to the reference)."""
+    candidates = range(len(search.held_out.candidates))
+    found = {i: search.compared(i, among) for i in candidates if search.replayed(i, among)}
+    able = [i for i in found if not search.held_out.candidates[i].foresees]
+    points = np.array([[found[i].differences[name].mean for name in AXES] for i in able])
+    return {i for i, on in zip(able, pareto(points), strict=True) if on}, found
 
 
 def _fronts_rows(search: Search) -> Rows:
@@ -137,9 +147,8 @@ def _fronts_rows(search: Search) -> Rows:
     yield ["regime", "real", "mthp", "policy", "role", "units", *parts, "front", "verdict"]
     for (regime, real), among in search.groups().items():
         front, found = _front(search, among)
-        for i, comparison in enumerate(found):
+        for i, comparison in found.items():
             candidate = search.held_out.candidates[i]
-            role = "kernel" if i == 0 else "shown" if i <= search.shown else f"finalist {i - search.shown}"
             values = [
                 f"{value:.6g}"
                 for name in AXES
@@ -147,8 +156,8 @@ def _fronts_rows(search: Search) -> Rows:
                 for value in (one.mean, one.low, one.high, one.more, one.fewer)
             ]
             yield [
-                regime, int(real), candidate.mthp, str(candidate.policy), role, comparison.units, *values,
-                int(front[i]), "" if i == 0 else comparison.verdict,
+                regime, int(real), candidate.mthp, str(candidate.policy), search.role(i),
+                comparison.units, *values, int(i in front), "" if i == 0 else comparison.verdict,
             ]  # fmt: skip
 
 
@@ -238,13 +247,14 @@ def _sensitivity(search: Search) -> Figure:
             y = [means[name][i] - means[name][0] for _, i in found]
             axes.plot([value for value, _ in found], y, "o-", color=tint, linewidth=0.8, markersize=3,
                       label=AXIS_NAMES[name])  # fmt: skip
-        axes.axvline(chosen[param], color="0.8", linewidth=3, zorder=0)
+        axes.axvline(chosen[param], color="0.8", linewidth=3, zorder=0, label="the winner's value")
         axes.axhline(0, color="0.4", linewidth=0.5, zorder=0)
-        axes.set_xticks([value for value, _ in found])
+        values = [value for value, _ in found]
+        axes.set_xticks(values if len(values) <= 5 else [values[0], chosen[param], values[-1]])
         axes.set_xlabel(param)
     panels[0].set_ylabel("training workloads:\nless the kernel's / 1,000 accesses")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

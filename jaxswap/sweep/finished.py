@@ -13,7 +13,7 @@ from jaxswap.config import PolicyChoice, format_size
 from jaxswap.errors import InputError
 from jaxswap.sweep.manifest import read_manifest, shard_of
 from jaxswap.sweep.objective import AXES, Objective, Ranking, pareto, parse_objective, rank
-from jaxswap.sweep.result import WorkloadResult, from_parquet
+from jaxswap.sweep.result import WorkloadResult, from_parquet, measured
 from jaxswap.sweep.shards import WHOLE
 from jaxswap.sweep.space import Candidate
 from jaxswap.sweep.store import result_path
@@ -38,8 +38,7 @@ class Sweep:
         self, results: Sequence[WorkloadResult] | None = None
     ) -> dict[str, Float64[np.ndarray, "w lanes"]]:
         """Every metric over some workloads (default: all), one row a workload."""
-        rows = [result.metrics for result in (self.results if results is None else results)]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return measured(self.results if results is None else results)
 
     def ranking(self, results: Sequence[WorkloadResult] | None = None) -> Ranking:
         """The candidates ranked by the config's objective over some workloads (default: all)."""

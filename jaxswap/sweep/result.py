@@ -43,6 +43,12 @@ class WorkloadResult:
         return self.counters[:, self.names.index(name)]
 
 
+def measured(results: Sequence[WorkloadResult]) -> dict[str, Float64[np.ndarray, "workloads lanes"]]:
+    """Every metric over some workloads, one row each."""
+    rows = [result.metrics for result in results]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
 SCALARS = ("accesses", "operations", "footprint", "limit", "swap")
 
 

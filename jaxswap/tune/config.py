@@ -27,11 +27,12 @@ from jaxswap.policy.own import Own
 from jaxswap.sweep.objective import parse_objective
 from jaxswap.sweep.space import masks
 from jaxswap.toml import Table, read_toml, show, suggest
+from jaxswap.tune.fit import COSTS, FITTED
 from jaxswap.tune.goal import Goal, parse_goal
-from jaxswap.tune.space import Axis, Family
+from jaxswap.tune.space import NEIGHBOURS, Axis, Family
 
 SETS = ("train", "held_out")
-METHODS = ("exhaustive", "random", "sobol", "es")
+METHODS = ("exhaustive", "random", "sobol", "es", "fit", "neighbours")
 MOST_CANDIDATES = 100_000  # of a round
 _MOST_ROUNDS = 1000
 _MACHINE = ("swap", "lru", "swappiness", "defrag", "frames", "buddyinfo")
@@ -42,7 +43,8 @@ class Step:
     """A part of the search: `rounds` batches of `candidates` settings of some families.
 
     shares: of each workload's accesses, its first, on which a round is replayed, one after another; from one
-    to the next the best of 1/halving of the candidates go on. The last is that of the whole search.
+    to the next the best of 1/halving of the candidates go on. The last is that of the whole search. labels:
+    training workloads that a fit learns from; None: all that it can.
     """
 
     method: str
@@ -51,6 +53,7 @@ class Step:
     rounds: int
     halving: int
     shares: tuple[float, ...]
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,7 @@ class TuneConfig:
                 own.policy.name: {"file": own.path.name, "sha256": own.sha256} for own in self.own
             },
             "shown": [str(choice) for choice in self.shown],
-            "search": [
-                f"{step.method} {' '.join(family.name for family in step.families)}: {step.candidates} x "
-                f"{step.rounds}, halving {step.halving}, shares {' '.join(f'{one:g}' for one in step.shares)}"
-                for step in self.steps
-            ],
+            "search": [_step_said(step) for step in self.steps],
             "finalists": self.finalists,
             "share": self.share,
             "kernel": self.kernel,
@@ -128,6 +127,15 @@ class TuneConfig:
                 for one in self.workloads
             },
         }
+
+
+def _step_said(step: Step) -> str:
+    """All that decides what the step tries, in one line."""
+    said = (
+        f"{step.method} {' '.join(family.name for family in step.families)}: {step.candidates} x "
+        f"{step.rounds}, halving {step.halving}, shares {' '.join(f'{one:g}' for one in step.shares)}"
+    )
+    return said if step.labels is None else f"{said}, labels {' '.join(step.labels)}"
 
 
 def _said(family: Family) -> str:
@@ -155,6 +163,8 @@ class _Quick:
     candidates: int | None = None
     rounds: int | None = None
     finalists: int | None = None
+    methods: list | None = None
+    shown: list | None = None
     train: list | None = None
     held_out: list | None = None
     share: float = 1.0
@@ -178,11 +188,15 @@ def _tune(path: Path, top: Table, quick: bool) -> TuneConfig:
     if reference is None:
         reference = " ".join(map(str, sizes))
     families, own = _families(path, top.table("policies", "a table [policies]"), tried)
-    shown = _shown(top, {one.policy.name: one.policy for one in own})
-    changes, whole = _quick(top.table("quick", "a table [quick]")), _Quick()
-    asked = changes if quick else whole
+    named = {one.policy.name: one.policy for one in own}
+    shown = _shown(top, named)
+    table = top.table("quick", "a table [quick]")
+    changes, shown_quick = _quick(table), _shown(table, named)
+    table.finish()
+    asked, shown = (changes, shown if changes.shown is None else shown_quick) if quick else (_Quick(), shown)
     workloads = _workloads(path, top, machine, sizes)
-    steps = _steps(top, families, asked)
+    trained = tuple(one.choice.name for one in workloads if not one.held_out)
+    steps = _steps(top, families, asked, trained)
     top.finish()
     for name in SETS:
         listed = getattr(changes, name)
@@ -331,12 +345,12 @@ def _axis(table: Table, key: str, param: Param, given: Any) -> Axis:
     return Axis(tuple(dict.fromkeys(values)))
 
 
-def _shown(top: Table, own: Mapping[str, Policy]) -> tuple[PolicyChoice, ...]:
+def _shown(table: Table, own: Mapping[str, Policy]) -> tuple[PolicyChoice, ...]:
     found = []
-    for text in _words(top, "shown", 'a list such as ["never", "cap:order=2"]'):
+    for text in _words(table, "shown", 'a list such as ["never", "cap:order=2"]'):
         if text.partition(":")[0] in own:
-            raise top.error("shown", f"{text!r} is your own; put it under [policies] and into a step")
-        found.append(parse_policy(text, f"{top.file}: shown"))
+            raise table.error("shown", f"{text!r} is your own; put it under [policies] and into a step")
+        found.append(parse_policy(text, f"{table.file}: {table.prefix}shown"))
     return tuple(one for one in dict.fromkeys(found) if one != PolicyChoice("kernel"))
 
 
@@ -345,18 +359,24 @@ def _quick(table: Table) -> _Quick:
         candidates=_count(table, "candidates", None, 1, MOST_CANDIDATES),
         rounds=_count(table, "rounds", None, 1, _MOST_ROUNDS),
         finalists=_count(table, "finalists", None, 1, 1000),
+        methods=_words(table, "methods", f"a list of {', '.join(METHODS)}", None),
+        shown=_words(table, "shown", 'a list such as ["never", "cap:order=2"]', None),
         train=_words(table, "train", "a list of workloads of [train]", None),
         held_out=_words(table, "held_out", "a list of workloads of [held_out]", None),
         share=_share(table, "share"),
     )
-    for name in SETS:
+    for name in found.methods or ():
+        if name not in METHODS:
+            raise table.error("methods", f"{show(name)} is none of {', '.join(METHODS)}")
+    for name in ("methods", *SETS):
         if getattr(found, name) == []:
             raise table.error(name, "is empty; leave it out for all of them")
-    table.finish()
     return found
 
 
-def _steps(top: Table, families: tuple[Family, ...], quick: _Quick) -> tuple[Step, ...]:
+def _steps(
+    top: Table, families: tuple[Family, ...], quick: _Quick, trained: tuple[str, ...]
+) -> tuple[Step, ...]:
     given = top.get("search", list, "tables [[search]]")
     if not given:
         raise top.error("search", 'is missing; add [[search]] with method = "sobol" and candidates = 32')
@@ -364,11 +384,17 @@ def _steps(top: Table, families: tuple[Family, ...], quick: _Quick) -> tuple[Ste
     for number, values in enumerate(given, 1):
         if not isinstance(values, dict):
             raise top.error("search", f"expected tables [[search]], got {show(values)}")
-        steps.append(_step(Table(top.file, f"search {number}: ", values), families, quick))
+        stays = quick.methods is None or values.get("method") in quick.methods
+        table = Table(top.file, f"search {number}: ", values)
+        step = _step(table, families, quick if stays else _Quick(), trained)
+        if stays:
+            steps.append(step)
+    if not steps:
+        raise top.error("quick.methods", "no step of the search has one of these; add one that has")
     return tuple(steps)
 
 
-def _step(table: Table, families: tuple[Family, ...], quick: _Quick) -> Step:
+def _step(table: Table, families: tuple[Family, ...], quick: _Quick, trained: tuple[str, ...]) -> Step:
     method = table.get("method", str, f"one of {', '.join(METHODS)}")
     if method not in METHODS:
         raise table.error("method", f"{show(method)} is none of {', '.join(METHODS)}")
@@ -379,25 +405,21 @@ def _step(table: Table, families: tuple[Family, ...], quick: _Quick) -> Step:
             raise table.error("policies", f"{name!r} is not in [policies]; {suggest(name, by_name)}")
     if names == []:
         raise table.error("policies", "is empty; leave it out for all of them")
+    if method == "fit":
+        if names is not None:
+            raise table.error("policies", "fit is for linear alone; leave policies out")
+        if FITTED not in by_name:
+            raise table.error("method", f"fit finds weights of {FITTED}; write {FITTED} = {{}} in [policies]")
+        names = [FITTED]
     chosen = tuple(by_name[name] for name in dict.fromkeys(names or by_name))
-    size = sum(family.size for family in chosen)
-    candidates, rounds = size, 1
-    if method != "exhaustive":
-        candidates = _count(table, "candidates", None, 2, MOST_CANDIDATES)
-        if candidates is None:
-            raise table.error("candidates", "is missing; say how many settings a round has, for example 32")
-        rounds = _count(table, "rounds", 1, 1, _MOST_ROUNDS)
-    elif size > MOST_CANDIDATES:
-        raise table.error("method", f"{size} combinations of values are too many; take sobol or fewer values")
-    if method == "es":
-        chosen = tuple(family for family in chosen if family.free)
+    if method in ("es", "neighbours"):
+        chosen = tuple(one for one in chosen if (one.free if method == "es" else one.free_params))
         if not chosen:
-            raise table.error("policies", "none of them has a parameter with several values; es moves those")
-        if candidates < 2 * len(chosen):
             raise table.error(
-                "candidates",
-                f"{candidates} are less than two for each of {len(chosen)} heuristics; take more",
+                "policies", f"none of them has a parameter with several values; {method} moves those"
             )
+    candidates, rounds = _budget(table, method, chosen)
+    labels = _labels(table, trained, quick) if method == "fit" else None
     halving, shortest = _count(table, "halving", 1, 1, 64), _share(table, "shortest")
     if (halving == 1) != (shortest == 1):
         raise table.error("halving", "and shortest go together: halving = 2 and shortest = 0.25, or neither")
@@ -417,7 +439,48 @@ def _step(table: Table, families: tuple[Family, ...], quick: _Quick) -> Step:
         min(rounds, quick.rounds or rounds),
         halving,
         tuple(share * quick.share for share in shares),
+        labels,
     )
+
+
+def _budget(table: Table, method: str, chosen: tuple[Family, ...]) -> tuple[int, int]:
+    """(most settings of a round, rounds) of a step."""
+    if method == "exhaustive":
+        size = sum(family.size for family in chosen)
+        if size > MOST_CANDIDATES:
+            raise table.error(
+                "method", f"{size} combinations of values are too many; take sobol or fewer values"
+            )
+        return size, 1
+    if method == "fit":
+        return len(COSTS), 1
+    rounds = _count(table, "rounds", 1, 1, _MOST_ROUNDS)
+    if method == "neighbours":
+        return NEIGHBOURS * max(len(family.params) for family in chosen), rounds
+    candidates = _count(table, "candidates", None, 2, MOST_CANDIDATES)
+    if candidates is None:
+        raise table.error("candidates", "is missing; say how many settings a round has, for example 32")
+    if method == "es" and candidates < 2 * len(chosen):
+        raise table.error(
+            "candidates", f"{candidates} are less than two for each of {len(chosen)} heuristics; take more"
+        )
+    return candidates, rounds
+
+
+def _labels(table: Table, trained: tuple[str, ...], quick: _Quick) -> tuple[str, ...] | None:
+    """The workloads that a fit learns from: those that stay with --quick, of the ones that the step names."""
+    given = _words(table, "labels", "a list of workloads of [train]", None)
+    if given is None:
+        return None
+    for name in given:
+        if name not in trained:
+            raise table.error("labels", f"no workload {name!r} in [train]; {suggest(name, trained)}")
+    left = tuple(name for name in dict.fromkeys(given) if quick.train is None or name in quick.train)
+    if not given:
+        raise table.error("labels", "is empty; leave it out for all workloads that can be learnt from")
+    if not left:
+        raise table.error("labels", "has none of the workloads of quick.train; name one of those, too")
+    return left
 
 
 def _workloads(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float64, Int32, Shaped
 
 from jaxswap.policy.linear import WEIGHTS
 
+FITTED = "linear"  # the heuristic
 MOST = WEIGHTS[0].high
 """Weights lie in -MOST .. MOST, as the parameters of `jaxswap.policy.linear`."""
 _STEPS, _SMALL = 300, 1e-5
@@ -73,7 +74,8 @@ def parameters(weights: Int32[np.ndarray, " weights"]) -> dict[str, int]:
     return {param.name: int(weight) for param, weight in zip(WEIGHTS, weights, strict=True)}
 
 
-COSTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+COSTS = (1.0, 2.0, 0.5, 4.0, 0.25, 8.0)
+"""Of a case that is not good; those in the middle first, for a search that takes but a few."""
 
 
 def proposals(

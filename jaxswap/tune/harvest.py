@@ -18,7 +18,7 @@ from jaxswap.machine import Lane, faultlog
 from jaxswap.machine.faultlog import WORDS, Word
 from jaxswap.machine.future import accesses_before, events_of
 from jaxswap.machine.program import WILLNEED
-from jaxswap.machine.replay import Replay, ReplayResult, pieces
+from jaxswap.machine.replay import Progress, Replay, ReplayResult, pieces
 from jaxswap.policy.base import MEMORY_WORDS, ORDERS, near
 from jaxswap.policy.linear import weighed
 from jaxswap.workload import Workload
@@ -69,11 +69,16 @@ def explorers(lane: Lane) -> list[Lane]:
 
 
 def faults_of(
-    workload: Workload, lanes: Sequence[Lane], profile: str = "7.3"
+    workload: Workload,
+    lanes: Sequence[Lane],
+    profile: str = "7.3",
+    share: float = 1.0,
+    progress: Progress | None = None,
 ) -> tuple[list[Faults], ReplayResult]:
     """Replay a workload on lanes of the linear rule and keep every fault: (those of each lane, the counters).
 
-    Raises InputError as `replay_lanes` does, and for a workload of several processes, CPUs or cgroups.
+    share, progress: as `replay_lanes` has them. Raises InputError as it does, and for a workload of several
+    processes, CPUs or cgroups.
     """
     run = Replay(workload, lanes, profile)
     compiled = run.compiled
@@ -83,7 +88,10 @@ def faults_of(
     before = jax.device_put(accesses_before(compiled), run.program.kind.sharding)
     run.program = replace(run.program, before=before)
     found: list[list[np.ndarray]] = [[] for _ in lanes]
-    for start, stop in _parts(run):
+    ops, accesses = run.beginning(share)
+    if progress:
+        progress(0, run.done(ops) * len(lanes))
+    for start, stop in _parts(run, ops):
         log = faultlog.fresh(RECORDS, run.width)
         grouped = jax.tree.map(lambda x: np.broadcast_to(x, (run.groups, *x.shape)), log)
         run.states = replace(run.states, log=jax.device_put(grouped, run.states.oom.sharding))
@@ -94,14 +102,17 @@ def faults_of(
         for number, rows in enumerate(found):
             group, place = divmod(number, run.width)
             rows.append(words[group, : counts[group, place] * WORDS, place].reshape(-1, WORDS))
-    events = events_of(compiled)
+        if progress:
+            progress(run.done(stop) * len(lanes), run.done(ops) * len(lanes))
+    page, time = events_of(compiled)
+    seen = time < 2 * accesses
     logs = [np.concatenate([np.zeros((0, WORDS), np.int32), *rows]) for rows in found]
-    return [Faults(words, used_pages(*events, words)) for words in logs], run.result()
+    return [Faults(words, used_pages(page[seen], time[seen], words)) for words in logs], run.result(accesses)
 
 
-def _parts(run: Replay) -> Iterator[tuple[int, int]]:
-    """All operations in pieces that have no more faults than there is room for in a log."""
-    program, ops = run.compiled.program, run.compiled.ops
+def _parts(run: Replay, ops: int) -> Iterator[tuple[int, int]]:
+    """The first operations in pieces that have no more faults than there is room for in a log."""
+    program = run.compiled.program
     kind, start, end = (np.asarray(x)[:ops] for x in (program.kind, program.start, program.end))
     most = np.where(kind <= WILLNEED, end - start, 0).cumsum(dtype=np.int64)
     return pieces(((most, RECORDS),), 0, ops)
@@ -181,7 +192,13 @@ def joined(faults: Sequence[Faults]) -> Faults:
     return Faults(np.concatenate([one.words for one in faults]), np.concatenate([one.used for one in faults]))
 
 
-def harvest(workload: Workload, lane: Lane, profile: str = "7.3") -> Cases:
+def harvest(
+    workload: Workload,
+    lane: Lane,
+    profile: str = "7.3",
+    share: float = 1.0,
+    progress: Progress | None = None,
+) -> Cases:
     """The cases of a workload on a machine, whose heuristic does not matter: all orders its explorers tried.
 
     Raises InputError as `faults_of` does, and for a lane without a large size.
@@ -189,5 +206,5 @@ def harvest(workload: Workload, lane: Lane, profile: str = "7.3") -> Cases:
     lanes = explorers(lane)
     if not lanes:
         raise InputError("mthp: no size is enabled, so there is no order to learn anything of")
-    faults, _ = faults_of(workload, lanes, profile)
+    faults, _ = faults_of(workload, lanes, profile, share, progress)
     return cases_of(joined(faults))

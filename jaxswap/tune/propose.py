@@ -1,4 +1,5 @@
-"""Which settings a round tries: exhaustive, random, Sobol, and evolution strategies that learn from ranks."""
+"""Which settings a round tries: exhaustive, random, Sobol, evolution strategies that learn from ranks, and
+the neighbours of the best."""
 
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,7 +24,7 @@ RATE = 0.1  # step of its mean, likewise
 _TRIES = 16  # points drawn for each setting that is wanted
 _MOST_LOOKED_AT = 100_000
 
-Best = Callable[[Family], Candidate | None]
+Best = Callable[[Sequence[Family]], Candidate | None]
 Rounds = Generator[list[Candidate], Sequence[int], None]
 
 
@@ -31,13 +32,16 @@ def proposals(step: Step, seed: Sequence[int], seen: set[Candidate], best: Best)
     """The settings of each round of a step, all distinct; to be sent their indices in order, best first.
 
     seen: settings that were replayed before; random and Sobol give others, and add theirs. best: the best
-    setting known of a family, where evolution begins. All that is drawn follows from seed.
+    setting known that some families have, where evolution begins, and whose neighbours are tried. All that is
+    drawn follows from seed.
     """
     match step.method:
         case "exhaustive":
             yield list(dict.fromkeys(itertools.chain(*(family.every() for family in step.families))))
         case "es":
             yield from _evolve(step, seed, best)
+        case "neighbours":
+            yield from _neighbours(step, best)
         case _:
             yield from _draw(step, seed, seen)
 
@@ -66,7 +70,7 @@ def _points(method: str, coordinates: int, seed: Sequence[int]) -> Iterator[Poin
 
 
 def _unseen(family: Family, seen: set[Candidate]) -> int:
-    return max(0, family.size - sum(one.policy.name == family.name for one in seen))
+    return max(0, family.size - sum(map(family.lists, seen)))
 
 
 def _fresh(family: Family, points: Iterator[Point], count: int, seen: set[Candidate]) -> list[Candidate]:
@@ -116,7 +120,7 @@ def _evolve(step: Step, seed: Sequence[int], best: Best) -> Rounds:
     seeds = np.random.SeedSequence(seed).generate_state(len(step.families))
     pairs = shares(step.candidates // 2, [step.candidates] * len(step.families))
     runs = [
-        _Evolution(family, 2 * count, best(family), jax.random.key(int(seeds[number])))
+        _Evolution(family, 2 * count, best([family]), jax.random.key(int(seeds[number])))
         for number, (family, count) in enumerate(zip(step.families, pairs, strict=True))
     ]
     for _ in range(step.rounds):
@@ -126,3 +130,17 @@ def _evolve(step: Step, seed: Sequence[int], best: Best) -> Rounds:
         rank = {distinct[index]: float(place) for place, index in enumerate(order)}
         for run, settings in zip(runs, asked, strict=True):
             run.tell(np.array([rank[one] for one in settings]))
+
+
+def _neighbours(step: Step, best: Best) -> Rounds:
+    """A round around the best setting, again while that changes."""
+    centre = None
+    for _ in range(step.rounds):
+        before, centre = centre, best(step.families)
+        if centre is None or centre == before:
+            return
+        family = next(one for one in step.families if one.has(centre))
+        found = family.around(centre)[: step.candidates]
+        if not found:
+            return
+        yield found

@@ -1,8 +1,9 @@
 """The search: rounds of replays kept as they come, then the best of them on the held-out workloads."""
 
 import contextlib
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +14,22 @@ from jaxtyping import Int64
 from jaxswap.config import PolicyChoice
 from jaxswap.errors import InputError
 from jaxswap.machine.memory import free_on, lanes_that_fit
+from jaxswap.machine.replay import goes_by_page
 from jaxswap.sweep import run
 from jaxswap.sweep.manifest import made_by
 from jaxswap.sweep.progress import progress
-from jaxswap.sweep.result import WorkloadResult, joined
+from jaxswap.sweep.result import WorkloadResult, joined, measured
 from jaxswap.sweep.space import Candidate
 from jaxswap.sweep.store import Store, open_store
 from jaxswap.tune import result as files
-from jaxswap.tune.config import TuneConfig, TuneWorkload
-from jaxswap.tune.propose import proposals
+from jaxswap.tune.config import Step, TuneConfig, TuneWorkload
+from jaxswap.tune.fit import FITTED
+from jaxswap.tune.fit import proposals as fitted
+from jaxswap.tune.harvest import Cases, harvest
+from jaxswap.tune.propose import Rounds, proposals
 from jaxswap.tune.result import Tuned, read_tuned
 from jaxswap.tune.space import Family
-from jaxswap.tune.table import Evaluated, Level, measured
+from jaxswap.tune.table import Evaluated, Level, from_parquet
 from jaxswap.workload.files import make_folder, write_atomic
 
 BLOCK = 16
@@ -32,17 +37,25 @@ BLOCK = 16
 WIDE_BLOCK = 8192
 """Most lanes of a replay elsewhere, where they go in lock step."""
 
+Placed = tuple[TuneWorkload, run.Job]
+
 
 def run_tune(config: TuneConfig, command: Sequence[str]) -> Tuned:
     """Run a search, or the part of it that its directory does not hold yet.
 
     command: that makes these very results. Raises InputError before anything is replayed if a workload cannot
-    run under its limit; later if one cannot be replayed, or the OOM killer ends the reference.
+    run under its limit, or a fit cannot learn from it; later if one cannot be replayed, if a fit finds no
+    order that was tried, or if the OOM killer ends the reference.
     """
     jobs = [(one, run.job_of(one.setting, one.choice)) for one in config.workloads]
     about = {
         one.choice.name: {"set": one.choice.table, "regime": one.regime, "real": one.real, **job.about()}
         for one, job in jobs
+    }
+    labelled = {
+        place: _labelled(config, place, jobs)
+        for place, step in enumerate(config.steps)
+        if step.method == "fit"
     }
     paths = {one.choice.name: one.choice.path for one in config.workloads}
     manifest = made_by(
@@ -59,17 +72,42 @@ def run_tune(config: TuneConfig, command: Sequence[str]) -> Tuned:
     folder = config.out or run.RUNS / f"{config.name}-{manifest['key'][:8]}"
     with open_store(folder, manifest) as store:
         store.begin()
-        _Search(config, store, jobs).search()
+        _Search(config, store, jobs, labelled).search()
     return read_tuned(folder)
+
+
+def _labelled(config: TuneConfig, place: int, jobs: Sequence[Placed]) -> list[Placed]:
+    """The training workloads that a step's fit learns from."""
+    where, several = f"{config.path}: search {place + 1}", "several processes, CPUs or cgroups"
+    if not config.reference:
+        raise InputError(f"{where}: method: fit needs an order to learn of; give the reference a size")
+    asked, found = config.steps[place].labels, []
+    for one, job in jobs:
+        if one.held_out or (asked is not None and one.choice.name not in asked):
+            continue
+        if not goes_by_page(job.workload, one.setting.lane, config.kernel):
+            found.append((one, job))
+        elif asked is not None:
+            raise InputError(f"{where}: labels: {one.choice.name} has {several}; leave it out")
+    if not found:
+        raise InputError(
+            f"{where}: method: fit has nothing to learn from: every training workload has {several}; "
+            "add one with one of each, or leave the step out"
+        )
+    return found
 
 
 class _Search:
     """A search under way: what was replayed so far, by share, setting and workload."""
 
     def __init__(
-        self, config: TuneConfig, store: Store, jobs: Sequence[tuple[TuneWorkload, run.Job]]
+        self,
+        config: TuneConfig,
+        store: Store,
+        jobs: Sequence[Placed],
+        labelled: Mapping[int, Sequence[Placed]],
     ) -> None:
-        self.config, self.store = config, store
+        self.config, self.store, self.labelled = config, store, labelled
         self.sets = {
             held_out: [(one, job) for one, job in jobs if one.held_out == held_out]
             for held_out in (False, True)
@@ -90,7 +128,10 @@ class _Search:
         self._round(0, count, "reference", [self.reference, *self.beside], shares, len(self.beside) + 1)
         seen, number = {self.reference, *self.beside}, 0
         for place, step in enumerate(config.steps):
-            rounds = proposals(step, [config.seed, place], seen, self._best)
+            if step.method == "fit":
+                rounds = self._fit(step, number + 1, f"round {number + 1}/{count} fit", self.labelled[place])
+            else:
+                rounds = proposals(step, [config.seed, place], seen, self._best)
             last = number + step.rounds
             with contextlib.suppress(StopIteration):
                 candidates = next(rounds)
@@ -102,19 +143,56 @@ class _Search:
             number = last
         self._finish()
 
-    def _best(self, family: Family) -> Candidate | None:
-        """The best setting of a family so far, of those replayed on all."""
-        for one in self._ranked(list(self.full)):
-            with contextlib.suppress(ValueError):
-                family.point(one)
-                return one
-        return None
+    def _fit(self, step: Step, number: int, said: str, workloads: Sequence[Placed]) -> Rounds:
+        """The linear rule with the reference's sizes, fitted to labels of exact replays; those of the round,
+        if it is written."""
+        path = self._path(number)
+        if os.path.exists(path):
+            yield list(from_parquet(path, self.store.key).candidates)
+            return
+        cases = [
+            self._harvest(f"{said}, {place}/{len(workloads)}", one, job)
+            for place, (one, job) in enumerate(workloads, 1)
+        ]
+        features = np.concatenate([one.features for one in cases])
+        good = np.concatenate([one.good() for one in cases])
+        if not len(good):
+            raise InputError(
+                f"{self.config.path}: search: fit has nothing to learn from: no order was tried at swap-in; "
+                "lower the limits of the training workloads"
+            )
+        yield [
+            Candidate(self.config.reference, PolicyChoice(FITTED, tuple(params.items())))
+            for params in fitted(features, good)[: step.candidates]
+        ]
 
-    def _ranked(self, candidates: list[Candidate]) -> list[Candidate]:
+    def _harvest(self, position: str, one: TuneWorkload, job: run.Job) -> Cases:
+        name, start = one.choice.name, time.monotonic()
+        lane = job.lanes([self.reference], one.setting.lane)[0]
+        try:
+            with progress(f"{name}, labels", position) as report:
+                found = harvest(job.workload, lane, self.config.kernel, self.config.share, report)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        self.store.write_times({f"{position} {name}, labels": round(time.monotonic() - start, 2)})
+        return found
+
+    def _best(self, families: Sequence[Family]) -> Candidate | None:
+        """The best setting so far that one of the families has."""
+        of_these = (one for one in self._found() if any(family.has(one) for family in families))
+        return next(of_these, None)
+
+    def _found(self) -> list[Candidate]:
+        """What was replayed on all of the training workloads, best first; without the reference and what is
+        shown, which take no part in the search."""
+        candidates = [one for one in self.full if one not in (self.reference, *self.beside)]
         if not candidates:
             return []
         results = self._results(candidates, self.config.share, held_out=False)
         return [candidates[index] for index in self._order(candidates, self.config.share, results)]
+
+    def _path(self, number: int) -> Path:
+        return self.store.folder / "rounds" / f"{number:02}.parquet"
 
     def _order(
         self, candidates: Sequence[Candidate], share: float, results: Sequence[WorkloadResult]
@@ -158,7 +236,7 @@ class _Search:
 
         The reference's round has the reference alone on all shares but the last.
         """
-        path = self.store.folder / "rounds" / f"{number:02}.parquet"
+        path = self._path(number)
         kept = files.read_kept(path, self.store.key, candidates)
         if kept is not None:
             self._remember(kept)
@@ -211,24 +289,36 @@ class _Search:
     def _replay_workload(
         self, one: TuneWorkload, job: run.Job, chosen: Sequence[Candidate], share: float, position: str
     ) -> WorkloadResult:
-        length = self._length(one, job)
-        blocks = [range(at, min(at + length, len(chosen))) for at in range(0, len(chosen), length)]
-        start, parts = time.monotonic(), []
+        """What a workload gives for some settings. Those that know the accesses to come are replayed apart,
+        so that the others have the same program with them and without; where there are several processes,
+        CPUs or cgroups they cannot be, and their counters stay 0, `accesses` too."""
+        length, start, parts = self._length(one, job), time.monotonic(), []
+        able, apart = (
+            [i for i, which in enumerate(chosen) if which.foresees == foresees] for foresees in (False, True)
+        )
+        blocks = [(able[at : at + length], length, self.config.rules) for at in range(0, len(able), length)]
+        without = apart if goes_by_page(job.workload, one.setting.lane, self.config.kernel) else []
+        if apart and not without:
+            blocks.append((apart, len(apart), ()))
         with progress(f"{one.choice.name}, {len(chosen)} settings", position) as report:
-            for number, rows in enumerate(blocks):
+            for number, (rows, lanes, rules) in enumerate(blocks):
                 try:
                     part = run.replay_block(
                         one.setting,
                         job,
-                        chosen[rows.start : rows.stop],
-                        length,
+                        [chosen[i] for i in rows],
+                        lanes,
                         run.share_of(report, number, len(blocks)),
                         beginning=share,
-                        heuristics=self.config.rules,
+                        heuristics=rules,
                     )
                 except run.BrokenError as error:
                     raise InputError(f"{one.choice.name}: {error}") from None
                 parts.append((rows, part))
+        if without:
+            ran = parts[0][1]
+            none = np.zeros((len(without), len(ran.names)), np.int64)
+            parts.append((without, replace(ran, counters=none, oom=np.zeros(len(without), bool))))
         self.store.write_times({f"{position} {one.choice.name}": round(time.monotonic() - start, 2)})
         return joined(parts)
 
@@ -258,8 +348,7 @@ class _Search:
 
     def _finish(self) -> None:
         """The table of all that was replayed on all of the training workloads, then the held-out one."""
-        share, first = self.config.share, [self.reference, *self.beside]
-        others = self._ranked([one for one in self.full if one not in first])
+        share, first, others = self.config.share, [self.reference, *self.beside], self._found()
         if not others:
             raise InputError(
                 f"{self.config.path}: search: tried nothing besides the reference and what is shown; "

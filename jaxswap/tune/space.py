@@ -13,6 +13,8 @@ from jaxswap.policy import Policy
 from jaxswap.sweep.space import Candidate
 
 Point = Float64[np.ndarray, " coordinates"]
+NEIGHBOURS = 4
+"""Most values of a parameter that Family.around tries."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,15 @@ class Axis:
         return self.values[min(place, last)]
 
     def coordinate(self, value: int | str) -> float:
-        """The middle of the value's piece."""
-        place = self.values.index(value)
+        """The middle of the piece of the value, or of the number next to it where it is none of these."""
+        place = self.values.index(value if value in self.values else self._nearest(int(value)))
         if not self.log:
             return (place + 0.5) / len(self.values)
         low, high = self._ends()
         return math.log((low + place + 0.5) / low) / math.log(high / low)
+
+    def _nearest(self, value: int) -> int | str:
+        return min(self.values, key=lambda one: abs(int(one) - value))
 
     def _ends(self) -> tuple[int, int]:
         return int(self.values[0]), int(self.values[-1]) + 1
@@ -69,6 +74,11 @@ class Family:
         return tuple(i for i, axis in enumerate(self.axes) if len(axis.values) > 1)
 
     @property
+    def free_params(self) -> bool:
+        """Whether a parameter has more than one value."""
+        return any(len(axis.values) > 1 for _, axis in self.params)
+
+    @property
     def size(self) -> int:
         """How many combinations of values there are."""
         return math.prod(len(axis.values) for axis in self.axes)
@@ -84,15 +94,40 @@ class Family:
             values[axis] = self.axes[axis].value(at)
         return self._candidate(values)
 
+    def has(self, candidate: Candidate) -> bool:
+        """Whether it is of this heuristic and one of the masks; its parameters may have any values."""
+        return candidate.policy.name == self.name and candidate.mthp in self.masks
+
+    def lists(self, candidate: Candidate) -> bool:
+        """Whether it is one of `every`."""
+        given = candidate.policy.params
+        return self.has(candidate) and all(
+            value in axis.values for (_, value), (_, axis) in zip(given, self.params, strict=True)
+        )
+
     def point(self, candidate: Candidate) -> Point:
-        """The point of a setting: the middle of what maps to it. Raises ValueError if it is none of these."""
-        values = (candidate.mthp, *(value for _, value in candidate.policy.params))
-        if candidate.policy.name != self.name or len(values) != len(self.axes):
+        """The point of a setting that the family has: the middle of what maps to it, or to the nearest
+        setting there is, each value apart, where a value is on no axis. Raises ValueError for any other.
+        """
+        if not self.has(candidate):
             raise ValueError(f"{candidate} is no setting of {self.name}")
-        for axis, value in zip(self.axes, values, strict=True):
-            if value not in axis.values:
-                raise ValueError(f"{candidate} is no setting of {self.name}")
+        values = (candidate.mthp, *(value for _, value in candidate.policy.params))
         return np.array([self.axes[i].coordinate(values[i]) for i in self.free])
+
+    def around(self, candidate: Candidate) -> list[Candidate]:
+        """The settings that differ from one that the family has in one parameter: by the next values of its
+        axis on either side, then by those an eighth of the axis away, or two values where that is more."""
+        given, found = dict(candidate.policy.params), []
+        for far in (False, True):
+            for name, axis in self.params:
+                values = sorted(map(int, axis.values))
+                distance = max(2, len(values) // 8) if far else 1
+                below = [value for value in values if value < given[name]][-distance::-1][:1]
+                above = [value for value in values if value > given[name]][distance - 1 :][:1]
+                for value in below + above:
+                    params = tuple({**given, name: value}.items())
+                    found.append(Candidate(candidate.mthp, PolicyChoice(self.name, params, self.rule)))
+        return found
 
     def _candidate(self, values: Sequence[int | str]) -> Candidate:
         """Without an enabled size no heuristic has a choice: that is the kernel's rule."""

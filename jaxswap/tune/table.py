@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from jaxswap.errors import InputError, reason
 from jaxswap.machine import COUNTERS
-from jaxswap.sweep.result import SCALARS, WorkloadResult, candidate_of, column
+from jaxswap.sweep.result import SCALARS, WorkloadResult, candidate_of, column, measured
 from jaxswap.sweep.space import Candidate
 
 _SIZES = tuple(name for name in SCALARS if name not in COUNTERS)
@@ -43,12 +43,6 @@ class Evaluated:
     def measured(self) -> dict[str, Float64[np.ndarray, "workloads members"]]:
         """Every metric of the last level, a row a workload."""
         return measured(self.results)
-
-
-def measured(results: Sequence[WorkloadResult]) -> dict[str, Float64[np.ndarray, "workloads lanes"]]:
-    """Every metric over some workloads, one row each."""
-    rows = [result.metrics for result in results]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def to_parquet(found: Evaluated, key: str) -> bytes:

@@ -232,7 +232,58 @@ CASES: dict[str, tuple[Case, str]] = {
     "tune missing": (lambda p: ["tune", p.path("no.toml")], "start from is configs/order_heuristics.toml"),
     "tune without a step": (lambda p: p.tune("--set", "search=[]"), "t.toml: search: is missing; add"),
     "tune with a table for a step": (lambda p: p.tune("--set", "search={}"), "search: expected tables"),
-    "tune method": (lambda p: p.tune(search='method = "fit"'), "search 1: method: 'fit' is none of exhaus"),
+    "tune method": (lambda p: p.tune(search='method = "fits"'), "search 1: method: 'fits' is none of exhaus"),
+    "tune fit without linear": (
+        lambda p: p.tune(search='method = "fit"'),
+        "search 1: method: fit finds weights of linear; write linear = {} in [policies]",
+    ),
+    "tune fit of others": (
+        lambda p: p.tune(search='method = "fit"\npolicies = ["cap"]'),
+        "search 1: policies: fit is for linear alone; leave policies out",
+    ),
+    "tune fit with candidates": (
+        lambda p: p.tune("--set", "policies.linear={}", search='method = "fit"\ncandidates = 4'),
+        "search 1: candidates: unknown key",
+    ),
+    "tune labels of an unknown workload": (
+        lambda p: p.tune("--set", "policies.linear={}", search='method = "fit"\nlabels = ["b"]'),
+        "search 1: labels: no workload 'b' in [train]; ",
+    ),
+    "tune labels of none": (
+        lambda p: p.tune("--set", "policies.linear={}", search='method = "fit"\nlabels = []'),
+        "search 1: labels: is empty; leave it out",
+    ),
+    "tune labels elsewhere": (
+        lambda p: p.tune(search='method = "exhaustive"\nlabels = ["a"]'),
+        "search 1: labels: unknown key",
+    ),
+    "tune fit of several processes": (
+        lambda p: then(
+            p.write("forks.t", "REGION 1024 plain\nFORK 1\nFILL 0 1024\n"),
+            p.tune("--set=policies.linear={}", "--set=train.a.trace=forks.t", search='method = "fit"'),
+        ),
+        "t.toml: search 1: method: fit has nothing to learn from: every training workload has several",
+    ),
+    "tune fit without a size": (
+        lambda p: p.tune("--set=policies.linear={}", "--set=reference=''", search='method = "fit"'),
+        "t.toml: search 1: method: fit needs an order to learn of; give the reference a size",
+    ),
+    "tune neighbours of nothing": (
+        lambda p: p.tune("--set", "policies.cap={}", search='method = "neighbours"'),
+        "search 1: policies: none of them has a parameter with several values; neighbours moves those",
+    ),
+    "tune quick methods": (
+        lambda p: p.tune("--set", "quick.methods=['sobol', 'ess']"),
+        "quick.methods: 'ess' is none of exhaustive,",
+    ),
+    "tune quick without a step": (
+        lambda p: p.tune("--quick", "--set", "quick.methods=['es']"),
+        "quick.methods: no step of the search has one of these",
+    ),
+    "tune quick shown": (
+        lambda p: p.tune("--set", "quick.shown=['nevr']"),
+        "quick.shown: ",
+    ),
     "tune of an unknown heuristic": (
         lambda p: p.tune(search='method = "sobol"\ncandidates = 4\npolicies = ["cop"]'),
         "search 1: policies: 'cop' is not in [policies]; did you mean 'cap'?",

@@ -89,6 +89,21 @@ def test_what_was_not_used_is_what_the_counters_call_useless(
     assert len({tuple(row) for row in result.counters.tolist()}) == len(faults)
 
 
+def test_of_a_share_the_faults_are_the_first_and_pages_count_up_to_there(
+    lanes: list[Lane], harvested: tuple[list[Faults], ReplayResult]
+) -> None:
+    steps: list[tuple[int, int]] = []
+    part, result = faults_of(workload(), lanes, share=0.6, progress=lambda *at: steps.append(at))
+    for one, all_, lane in zip(part, harvested[0], range(3), strict=True):
+        count = len(one.words)
+        assert 0 < count < len(all_.words) and (one.words == all_.words[:count]).all()
+        back = one[Word.SWAPIN] == 1
+        pages = (1 << one[Word.GOT]) + one[Word.RUN] - 1
+        assert (pages - one.used)[back].sum() == result.counter("useless_swapin")[lane]
+        assert (one.used < all_.used[:count]).any()
+    assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1]
+
+
 def test_orders_that_failed_are_those_of_the_counters(
     harvested: tuple[list[Faults], ReplayResult],
 ) -> None:

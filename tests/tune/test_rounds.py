@@ -1,5 +1,6 @@
 """The search around the replays: rounds, halving, shapes, what is kept, what is held out."""
 
+import itertools
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -11,11 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxswap.cli import main
+from jaxswap.errors import InputError
+from jaxswap.machine import Lane
+from jaxswap.machine.replay import Progress
+from jaxswap.policy.linear import WEIGHTS
 from jaxswap.sweep import run
 from jaxswap.tune import rounds
 from jaxswap.tune.config import load_tune
+from jaxswap.tune.harvest import Cases
 from jaxswap.tune.result import Tuned, read_tuned
 from jaxswap.tune.rounds import run_tune
+from jaxswap.tune.table import from_parquet
+from jaxswap.workload import Workload
 from tests.sweep.fake import FakeReplay, fake_lane_bytes
 
 RULE = """
@@ -203,6 +211,141 @@ def test_quick_is_smaller_and_apart(config: Path, fake: FakeReplay, capsys: pyte
     capsys.readouterr()
     assert main(["tune", str(config), "--out", str(found.folder)]) == 2
     assert "holds another run" in capsys.readouterr().err
+
+
+FIT = """search=[
+  {method="fit", labels=["a"]},
+  {method="es", policies=["linear"], candidates=4, rounds=2},
+  {method="neighbours", policies=["linear", "backoff"]}
+]"""
+STEPS = ("policies.linear={bias={from=-9,to=9},room=[0,2,4]}", FIT)
+
+
+class FakeHarvest:
+    """Stands for harvest: labels that follow a rule, by workload. calls: (workload, share)."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, float]] = []
+
+    def __call__(
+        self, workload: Workload, lane: Lane, profile: str, share: float, progress: Progress
+    ) -> Cases:
+        assert lane.mthp == "16 32" and lane.limit is not None
+        self.calls.append((workload.name, share))
+        features = np.random.default_rng(len(workload.name)).integers(-8, 9, (400, len(WEIGHTS)))
+        order = np.full(400, 2)
+        return Cases(features.astype(np.int32), order, features @ np.arange(len(WEIGHTS)) < 3, order * 2)
+
+
+@pytest.fixture
+def harvested(monkeypatch: pytest.MonkeyPatch) -> FakeHarvest:
+    """The fake harvest, already in place."""
+    found = FakeHarvest()
+    monkeypatch.setattr(rounds, "harvest", found)
+    return found
+
+
+def test_what_is_fitted_is_replayed_and_evolved_from(
+    config: Path, fake: FakeReplay, harvested: FakeHarvest
+) -> None:
+    found = tuned(config, *STEPS)
+    assert harvested.calls == [("one", 1)]
+    first, second = (
+        from_parquet(found.folder / f"rounds/0{i}.parquet", found.manifest["key"]) for i in (1, 2)
+    )
+    assert 2 <= len(first.candidates) <= 6
+    assert {one.policy.name for one in first.candidates} == {"linear"}
+    assert all(len(one.policy.params) == len(WEIGHTS) for one in first.candidates)
+    assert set(first.candidates) <= set(found.train.candidates)
+    # they lie outside the axes, evolution stays on them
+    assert any(dict(one.policy.params)["luck"] for one in first.candidates)
+    for one in second.candidates:
+        given = dict(one.policy.params)
+        assert (
+            given.pop("bias") in range(-9, 10) and given.pop("room") in (0, 2, 4) and not any(given.values())
+        )
+
+
+def test_a_written_round_is_not_harvested_again(
+    config: Path, fake: FakeReplay, harvested: FakeHarvest
+) -> None:
+    """Interrupted before the fit's round is written, its labels are made once more, and give the same."""
+    whole = tuned(config, *STEPS)
+    replays, folder = len(fake.calls), config.parent / "stopped"
+    for after, harvests in ((3, 2), (1, 3), (4, 3)):
+        fake.interrupt_after = len(fake.calls) + after
+        with pytest.raises(KeyboardInterrupt):
+            tuned(config, *STEPS, out="stopped")
+        assert len(harvested.calls) == harvests
+    fake.interrupt_after = None
+    tuned(config, *STEPS, out="stopped")
+    assert len(harvested.calls) == 3 and len(fake.calls) == 2 * replays
+    assert files_of(folder) == files_of(whole.folder)
+
+
+def test_neighbours_of_the_best_are_replayed_on_the_whole(
+    config: Path, fake: FakeReplay, harvested: FakeHarvest
+) -> None:
+    found = tuned(config, *STEPS)
+    before = [from_parquet(found.folder / f"rounds/0{i}.parquet", found.manifest["key"]) for i in range(1, 5)]
+    tried = set(itertools.chain(*(one.candidates for one in before[:3])))
+    best = next(one for one in found.train.candidates if one in tried)
+    family = next(one for one in load_tune(config, STEPS).families if one.name == "linear")
+    assert list(before[3].candidates) == family.around(best)
+    assert set(before[3].candidates) <= set(found.train.candidates)
+
+
+def test_a_fit_that_no_order_was_tried_for_says_so(
+    config: Path, fake: FakeReplay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = Cases(np.zeros((0, len(WEIGHTS)), np.int32), *(np.zeros(0, kind) for kind in (int, bool, int)))
+    monkeypatch.setattr(rounds, "harvest", lambda *_: none)
+    with pytest.raises(InputError, match="fit has nothing to learn from: no order was tried at swap-in"):
+        tuned(config, *STEPS)
+
+
+def test_quick_leaves_out_methods_and_what_is_shown(
+    config: Path, fake: FakeReplay, harvested: FakeHarvest
+) -> None:
+    changes = ('quick.methods=["es"]', 'quick.shown=["cap:order=2"]')
+    quick = load_tune(config, [*STEPS, *changes], quick=True)
+    assert [step.method for step in quick.steps] == ["es"]
+    assert [str(one) for one in quick.shown] == ["cap order=2"]
+    assert len(load_tune(config, [*STEPS, *changes]).steps) == 3
+    part = replace(load_tune(config, STEPS, quick=True), out=config.parent / "quick")
+    run_tune(part, ["jaxswap"])
+    assert harvested.calls == [("one", 0.5)]
+
+
+def test_what_knows_the_future_is_replayed_apart_where_it_can_be(config: Path, fake: FakeReplay) -> None:
+    (config.parent / "forks.t").write_text("REGION 768 plain\nFILL 0 768\nFORK 1\nREADN 0 768\n")
+    found = tuned(config, 'shown=["clairvoyant"]', "held_out.c.trace=forks.t")
+    assert {lanes for lanes, rules in fake.shapes if rules} == {8}
+    assert {lanes for lanes, rules in fake.shapes if not rules} == {1}
+    assert not any("clairvoyant" in rules for _, rules in fake.shapes)
+    accesses = {one.name: one.counter("accesses")[:3].tolist() for one in found.held_out.results}
+    assert accesses["c"] == [1536, 0, 1536] and accesses["d"][0] == accesses["d"][1] > 0
+
+
+def test_several_objectives_give_fronts(config: Path, fake: FakeReplay) -> None:
+    goal = ('objective=["major_faults", "useless_pages"]', 'constraints=["pages_in <= 600"]')
+    found = tuned(config, *goal)
+    means = {name: values.mean(axis=0) for name, values in found.train.measured().items()}
+    pages = found.train.measured()["pages_in"]
+    keeps = (pages <= 600).all(axis=0)
+    assert 2 < keeps.sum() < len(keeps)
+    points = np.stack([means["major_faults"], means["useless_pages"]], axis=1)
+
+    def less(one: int, other: int) -> bool:
+        return bool((points[one] <= points[other]).all() and (points[one] < points[other]).any())
+
+    winner = found.train.candidates.index(found.held_out.candidates[found.finalists[0]])
+    tried = range(2, len(points))
+    assert keeps[winner] and not any(less(i, winner) for i in tried if keeps[i])
+    assert (np.diff(keeps[2:].astype(int)) <= 0).all()
+    assert [bool(one) for one in found.ranking().beats] == [
+        bool(keeps[i]) and less(i, 0) for i in range(len(points))
+    ]
 
 
 def test_seeds_draw_others(done: Done, fake: FakeReplay) -> None:
