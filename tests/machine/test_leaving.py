@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxswap.machine import Lane, heuristic, replay_lanes
+from jaxswap.machine import Lane, heuristic
 from jaxswap.machine.heuristic import of_lanes
 from jaxswap.machine.replay import Replay
 from jaxswap.machine.step import step
@@ -129,15 +129,28 @@ def test_what_is_split_by_choice_has_not_failed() -> None:
     ]
     chosen = [("kernel", {}), ("keep_whole_to", {}), ("keep_whole_to", {"order": 1})]
     chosen += [("split_sparse", {"least": 16, "state": 2}), ("split_sparse", {"least": 16, "state": 0})]
-    lanes = [Lane("64", name, given, swap=3000 * 4096) for name, given in chosen]
-    result = replay_lanes(parse_workload("\n".join(lines) + "\n"), lanes)
-    assert result.counter("64kB/swpout").tolist() == [14, 14, 0, 13, 14]
-    assert result.counter("64kB/split").tolist() == [0, 0, 16, 3, 0]
-    assert result.counter("64kB/swpout_fallback").tolist() == [0] * 5
-    assert result.counter("pswpout").tolist() == [224, 224, 220, 220, 224]
-    assert result.counter("swpout_zero").tolist() == [32, 32, 0, 0, 32]
-    assert result.counter("read_pages").tolist() == [0, 0, 0, 256, 0]
-    assert result.counter("read_ptes").tolist() == [0, 0, 0, 0, 256]
+    workload = parse_workload("\n".join(lines) + "\n")
+    found = []
+    for name, given in chosen:
+        machine = reference_of(workload, Lane("64", name, given, swap=3000 * 4096))
+        run_reference(workload, machine)
+        found.append(machine.final_counters())
+    counted = {name: [n[name] for n in found] for name in found[0].keys() | found[2].keys()}
+    assert counted["64kB/swpout"] == [14, 14, 0, 13, 14]
+    assert counted["64kB/split"] == [0, 0, 16, 3, 0]
+    assert "64kB/swpout_fallback" not in counted
+    assert counted["pswpout"] == [224, 224, 220, 220, 224]
+    assert counted["swpout_zero"] == [32, 32, 0, 0, 32]
+    assert [n["read_pages"] for n in found] == [0, 0, 0, 256, 0]
+    assert [n["read_ptes"] for n in found] == [0, 0, 0, 0, 256]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(16))
+def test_what_jaxswap_has_equals_the_reference(seed: int) -> None:
+    lane = random_lane(random.Random(seed), seed % 4 > 0, SPLITTERS)
+    lane = lane if lane.mthp else dataclasses.replace(lane, mthp="16 64 2048")
+    check(parse_workload(random_text(seed, 150, mapped=seed % 3 == 0)), lane)
 
 
 def test_who_is_not_asked_has_no_part_of_it() -> None:
