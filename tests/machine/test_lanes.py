@@ -18,19 +18,20 @@ from tests.machine.workloads import random_text
 
 LANES = 8
 SWAP = 4000 * 4096
-OTHERS = [name for name in POLICIES if name != "clairvoyant"]
+FIRST = ("clairvoyant", "ask", "split_sparse")
+OTHERS = [name for name in POLICIES if name not in FIRST]
 
 
 def random_lanes(seed: int) -> list[Lane]:
     """Lanes that differ in sizes, heuristic and its parameters, and limit.
 
-    All have one program: the first lane knows the accesses to come, and one of the others looks further.
+    All have one program: the first lane knows the accesses to come, the next looks further, the third splits.
     """
     rng = random.Random(seed)
     lanes = []
     for number in range(LANES):
         sizes = [size for size in (16, 32, 64, 128, 256, 1024, 2048) if rng.random() < 0.5]
-        policy = OTHERS[(number + seed) % len(OTHERS)] if number else "clairvoyant"
+        policy = FIRST[number] if number < len(FIRST) else OTHERS[(number + seed) % len(OTHERS)]
         params = {param.name: rng.randint(param.low, min(param.high, 8)) for param in POLICIES[policy].params}
         limit = rng.choice([None, rng.randint(80, 1200) * 4096])
         mthp = " ".join(f"{size}{rng.choice(['', '', 'm'])}" for size in sizes)
