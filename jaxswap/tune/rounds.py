@@ -53,7 +53,7 @@ def run_tune(config: TuneConfig, command: Sequence[str]) -> Tuned:
         for one, job in jobs
     }
     labelled = {
-        place: _labelled(config, place, jobs)
+        place: _labelled(config, step, jobs)
         for place, step in enumerate(config.steps)
         if step.method == "fit"
     }
@@ -76,22 +76,22 @@ def run_tune(config: TuneConfig, command: Sequence[str]) -> Tuned:
     return read_tuned(folder)
 
 
-def _labelled(config: TuneConfig, place: int, jobs: Sequence[Placed]) -> list[Placed]:
-    """The training workloads that a step's fit learns from."""
-    where, several = f"{config.path}: search {place + 1}", "several processes, CPUs or cgroups"
+def _labelled(config: TuneConfig, step: Step, jobs: Sequence[Placed]) -> list[Placed]:
+    """The training workloads that a fit learns from."""
+    where, several = f"{config.path}: search: fit", "several processes, CPUs or cgroups"
     if not config.reference:
-        raise InputError(f"{where}: method: fit needs an order to learn of; give the reference a size")
-    asked, found = config.steps[place].labels, []
+        raise InputError(f"{where} needs an order to learn of; give the reference a size")
+    asked, found = step.labels, []
     for one, job in jobs:
         if one.held_out or (asked is not None and one.choice.name not in asked):
             continue
         if not goes_by_page(job.workload, one.setting.lane, config.kernel):
             found.append((one, job))
         elif asked is not None:
-            raise InputError(f"{where}: labels: {one.choice.name} has {several}; leave it out")
+            raise InputError(f"{where}: labels: {one.choice.name} has {several}; leave it out there")
     if not found:
         raise InputError(
-            f"{where}: method: fit has nothing to learn from: every training workload has {several}; "
+            f"{where} has nothing to learn from: every training workload has {several}; "
             "add one with one of each, or leave the step out"
         )
     return found

@@ -262,11 +262,22 @@ CASES: dict[str, tuple[Case, str]] = {
             p.write("forks.t", "REGION 1024 plain\nFORK 1\nFILL 0 1024\n"),
             p.tune("--set=policies.linear={}", "--set=train.a.trace=forks.t", search='method = "fit"'),
         ),
-        "t.toml: search 1: method: fit has nothing to learn from: every training workload has several",
+        "t.toml: search: fit has nothing to learn from: every training workload has several processes",
     ),
     "tune fit without a size": (
         lambda p: p.tune("--set=policies.linear={}", "--set=reference=''", search='method = "fit"'),
-        "t.toml: search 1: method: fit needs an order to learn of; give the reference a size",
+        "t.toml: search: fit needs an order to learn of; give the reference a size",
+    ),
+    "tune labels of several processes": (
+        lambda p: then(
+            p.write("forks.t", "REGION 1024 plain\nFORK 1\nFILL 0 1024\n"),
+            p.tune(
+                "--set=policies.linear={}",
+                "--set=train.a.trace=forks.t",
+                search='method = "fit"\nlabels = ["a"]',
+            ),
+        ),
+        "t.toml: search: fit: labels: a has several processes, CPUs or cgroups; leave it out there",
     ),
     "tune neighbours of nothing": (
         lambda p: p.tune("--set", "policies.cap={}", search='method = "neighbours"'),
