@@ -52,12 +52,12 @@ def total(machine: Machine, *patterns: str) -> int:
 @pytest.mark.parametrize(
     ("name", "some", "none"),
     [
-        ("t-prefork-forked", ("refused/swapin/cached/*", "*/charge_refused"), ("*/frame_refused",)),
-        ("t-records-cgroups", ("*/charge_refused", "*/swpout_fallback"), ("*/frame_refused",)),
-        ("t-records-cached", ("refused/swapin/cached/*", "*/charge_refused"), ("*/frame_refused",)),
-        ("t-records-fragmented", ("64kB/frame_refused", "*/charge_refused"), ("32kB/frame_refused",)),
-        ("t-records-huge", ("refused/swapin/cached/*",), ("*/charge_refused", "*/frame_refused")),
-        ("t-records-fragmented-huge", ("64kB/frame_refused",), ("*/charge_refused",)),
+        ("h-lineage-forked", ("refused/swapin/cached/*", "*/charge_refused"), ("*/frame_refused",)),
+        ("h-tree-cgroups", ("*/charge_refused", "*/swpout_fallback"), ("*/frame_refused",)),
+        ("h-tree-cached", ("refused/swapin/cached/*", "*/charge_refused"), ("*/frame_refused",)),
+        ("h-tree-fragmented", ("64kB/frame_refused", "*/charge_refused"), ("32kB/frame_refused",)),
+        ("h-tree-huge", ("refused/swapin/cached/*",), ("*/charge_refused", "*/frame_refused")),
+        ("h-tree-fragmented-huge", ("64kB/frame_refused",), ("*/charge_refused",)),
     ],
 )
 def test_a_regime_fails_by_what_it_is_named_after(
@@ -71,7 +71,7 @@ def test_a_regime_fails_by_what_it_is_named_after(
 
 
 def test_two_cgroups_are_at_their_limits_on_one_full_device(search: TuneConfig) -> None:
-    machine = replayed(search, "t-records-cgroups")
+    machine = replayed(search, "h-tree-cgroups")
     assert machine.swap.free_slots < machine.swap.total // 6
     for name, pages in (("web", 512), ("db", 320)):
         cgroup = machine.cgroups[name]
@@ -85,7 +85,7 @@ def test_judged_regimes_have_units_enough_and_patterns_of_their_own(search: Tune
             {one.choice.path for one in search.workloads if (one.regime, one.real, one.held_out) == kind}
             for kind in ((regime, real, False), (regime, real, True))
         ]
-        assert both[0] and len(both[1]) >= LEAST_UNITS and not both[0] & both[1]
+        assert len(both[1]) >= LEAST_UNITS and not both[0] & both[1]
 
 
 def test_a_recorded_program_has_a_device_smaller_than_it_is(search: TuneConfig) -> None:
@@ -111,10 +111,13 @@ def test_every_workload_has_its_file() -> None:
 
 
 def test_the_free_blocks_are_those_of_a_kernel(search: TuneConfig) -> None:
+    """All of 64 kB and more; of the smaller ones, which never run out, one of 32."""
     recording = ROOT / "tests/data/recordings/7.3.4/pressure/fragP-mglru-64-whole0-boot1.txt.gz"
     _, start = next(iter(read_recording(recording).stats()))
+    found = free_blocks(start, 4)
     _, lane = machine_of(search, "h-ring-fragmented", "kernel")
-    assert lane.frames is not None and lane.frames.free == free_blocks(start, 4)
+    assert lane.frames is not None
+    assert lane.frames.free == (*(blocks // 32 for blocks in found[:4]), *found[4:])
 
 
 @pytest.mark.parametrize(("name", "operations"), [("prefork-forked", 90), ("records-cgroups", 400)])
