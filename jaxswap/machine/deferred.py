@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineState
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
@@ -105,26 +104,10 @@ def pass_over(
     return replace(state, nr_deferred=put_off), priority
 
 
-def shrink_slab(
-    state: MachineState,
-    rules: Rules,
-    priority: Lane,
-    split: Callable[[MachineState, Rules, Lane, Flag], MachineState],
-    on: Flag,
-) -> MachineState:
-    """After a pass at a priority, `split` (state, rules, page, on) is applied to the folios whose turn it is.
-    What becomes free does not count as reclaimed.
+def shrink_slab(state: MachineState, priority: Lane, on: Flag) -> tuple[MachineState, Lane]:
+    """After a pass at a priority: (state, how many folios, from the first on, are to be split now). What
+    becomes free by that does not count as reclaimed.
     """
     scanned, after = to_scan(state.deferred, state.nr_deferred, priority)
     due = jnp.where(on, jnp.minimum(scanned, state.deferred), 0)
-    state = replace(state, nr_deferred=jnp.where(on, after, state.nr_deferred))
-
-    def more(carry: tuple[MachineState, Lane]) -> Flag:
-        return carry[1] > 0
-
-    def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-        state, left = carry
-        sure = surely(left > 0)
-        return split(state, rules, jnp.where(sure, state.deferred_first, 0), sure), left - 1
-
-    return repeat(more, turn, (state, due))[0]
+    return replace(state, nr_deferred=jnp.where(on, after, state.nr_deferred)), due

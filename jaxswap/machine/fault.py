@@ -168,6 +168,17 @@ class Ask(NamedTuple):
     gfp: Gfp
 
 
+def nothing(like: Lane) -> tuple[Plan, Ask]:
+    """Of lanes without a fault."""
+    zero, none, off = jnp.zeros_like(like), jnp.zeros(like.shape, jnp.uint32), jnp.zeros(like.shape, bool)
+    plan = Plan(
+        bare=off, needs_table=off, huge=off, block=zero, touch=off, swapin=off, zeropage=off, swapped=off,
+        cached=off, stores=off, read_none=off, allowed=none, edges=none, aligned=none, candidates=none,
+        offered=none, orders=none, slot=zero, shadow=none, table=_Table(none, none, none, off), run=zero,
+    )  # fmt: skip
+    return plan, Ask(off, zero, none, none, Gfp(off, off, off))
+
+
 def begin(
     state: MachineState, params: MachineParams, access: Access, on: Flag, foresee: Foresee | None = None
 ) -> tuple[MachineState, Plan, Ask]:
