@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable.geometry import size_name
-from jaxswap.swaptable.lanes import SPARE, load, load1, store, store1, surely, when
+from jaxswap.swaptable.lanes import SPARE, load, load1, store, store1
 
 Lane = Int32[Array, " L"]
 Mask = UInt32[Array, " L"]
@@ -145,27 +145,23 @@ def count_order(n: Counts, name: str, order: Lane, on: Flag) -> Counts:
 
 def count_orders(n: Counts, **masks: Mask) -> Counts:
     """Add one to counters of sizes for every order of a mask."""
-    sized = n.sized
-    for name, mask in masks.items():
-        sized = _count_mask(sized, jnp.full(mask.shape, SIZED.index(name) * WIDTH, jnp.int32), mask)
-    return replace(n, sized=sized)
+    at = jnp.zeros(next(iter(masks.values())).shape, jnp.int32)
+    return replace(n, sized=_count_masks(n.sized, at, SIZED, masks))
 
 
 def count_refused(n: Counts, swapin: Flag, reasons: dict[str, Mask]) -> Counts:
     """Add one for every order of every reason's mask, on the path's rows."""
-    refused, path = n.refused, swapin.astype(jnp.int32) * (WIDTH * len(REASONS))
-    for name, mask in reasons.items():
-        refused = _count_mask(refused, path + REASONS.index(name) * WIDTH, mask)
-    return replace(n, refused=refused)
+    path = swapin.astype(jnp.int32) * (WIDTH * len(REASONS))
+    return replace(n, refused=_count_masks(n.refused, path, REASONS, reasons))
 
 
-def _count_mask(table: UInt32[Array, "rows L"], at: Lane, mask: Mask) -> UInt32[Array, "rows L"]:
-    """Add one to the rows behind `at` for every order of a mask."""
-    order = np.arange(WIDTH, dtype=np.uint32)[:, None]
-    some = mask != 0
-
-    def add(table: UInt32[Array, "rows L"]) -> UInt32[Array, "rows L"]:
-        rows, table = load(table, at, WIDTH)
-        return store(table, at, rows + ((mask[None] >> order) & jnp.uint32(1)), surely(some))
-
-    return when(some, add, table)
+def _count_masks(
+    table: UInt32[Array, "rows L"], at: Lane, names: tuple[str, ...], masks: dict[str, Mask]
+) -> UInt32[Array, "rows L"]:
+    """Add one to the rows from `at` on, WIDTH for each of the names, for every order of their masks."""
+    none, order = jnp.zeros(at.shape, jnp.uint32), np.arange(WIDTH, dtype=np.uint32)[:, None]
+    # Computed once, not for every order.
+    of_each = lax.optimization_barrier(jnp.stack([masks.get(name, none) for name in names]))
+    added = ((of_each[:, None] >> order) & np.uint32(1)).reshape(-1, *at.shape)
+    rows, table = load(table, at, len(added))
+    return store(table, at, rows + added, jnp.ones(at.shape, bool))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxswap.machine.state import Flag, Lane, MachineState
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
-SHRINK_BATCH = 128
+SHRINK_BATCH = 128  # a power of two
 SEEKS = 2  # DEFAULT_SEEKS
 
 
@@ -43,23 +43,21 @@ def _take_out(state: MachineState, name: Lane, on: Flag) -> tuple[Lane, Lane, Ma
     return before.astype(jnp.int32) - 1, -2 - after, state
 
 
-def add(state: MachineState, name: Lane, on: Flag) -> MachineState:
-    """deferred_split_folio: a folio has lost its first page and goes behind all others."""
-    state = _join(state, state.deferred_last, name, on)
-    state = _join(state, name, jnp.full_like(name, -1), on)
-    return replace(state, deferred=state.deferred + on)
-
-
-def rename(state: MachineState, name: Lane, new: Lane, on: Flag) -> MachineState:
-    """A folio on the list has another lowest mapped page."""
-    before, after, state = _take_out(state, name, on)
-    return _join(_join(state, before, new, on), new, after, on)
-
-
 def remove(state: MachineState, name: Lane, on: Flag) -> MachineState:
     """A folio leaves the list."""
     before, after, state = _take_out(state, name, on)
     return replace(_join(state, before, after, on), deferred=state.deferred - on)
+
+
+def lose(state: MachineState, name: Lane, waits: Flag, kept: Lane, remains: Flag, on: Flag) -> MachineState:
+    """A folio loses pages. If it is on the list (`waits`), it stays in its place, under its lowest page that
+    remains, `kept`; else it goes behind all others (deferred_split_folio). None without pages is on the list.
+    """
+    before, after, state = _take_out(state, name, on & waits)
+    before, after = jnp.where(waits, before, state.deferred_last), jnp.where(waits, after, -1)
+    state = _join(state, before, jnp.where(remains, kept, after), on & (waits | remains))
+    state = _join(state, kept, after, on & remains)
+    return replace(state, deferred=state.deferred + (on & remains & ~waits) - (on & waits & ~remains))
 
 
 def waits(state: MachineState, name: Lane) -> tuple[Flag, MachineState]:
@@ -72,11 +70,11 @@ def to_scan(freeable: Lane, put_off: Lane, priority: Lane) -> tuple[Lane, Lane]:
     """do_shrink_slab with so many folios on the list: how many to look at after a pass at a priority, and
     what is then put off.
     """
-    delta = (freeable >> priority) * 4 // SEEKS
+    delta = (freeable >> priority) * (4 // SEEKS)
     left = jnp.minimum((put_off >> priority) + delta, 2 * freeable)
     few = jnp.where(left >= freeable, jnp.minimum(left, SHRINK_BATCH), 0)
     # A batch that takes the last of the list is the last.
-    many = jnp.minimum(left // SHRINK_BATCH, (freeable + SHRINK_BATCH - 1) // SHRINK_BATCH) * SHRINK_BATCH
+    many = jnp.minimum(left, freeable + SHRINK_BATCH - 1) & -SHRINK_BATCH
     scanned = jnp.where(freeable < SHRINK_BATCH, few, many)
     after = jnp.clip(put_off + delta - scanned, 0, 2 * freeable)
     return scanned, jnp.where(freeable > 0, after, put_off)

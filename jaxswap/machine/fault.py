@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -101,11 +102,13 @@ def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Tab
         conflict = bits.once(cached | (zeros ^ flip[None]))
         at = slot & 511
         suitable = candidates & _between(at, bits.up_to(conflict, at - 1), bits.from_on(conflict, at + 1))
-        by_cache = none
-        for order in range(2, 9):
-            first = bits.from_on(conflict, at >> order << order)
-            by_cache = by_cache | only(np.uint32(1 << order), bits.has(cached, first))
-        return suitable, by_cache
+
+        def is_cached(order: Array) -> Flag:
+            return bits.has(cached, bits.from_on(conflict, at >> order << order))
+
+        orders = np.arange(2, 9, dtype=np.int32)
+        found = jnp.where(jax.vmap(is_cached)(orders), np.uint32(1) << orders.astype(np.uint32)[:, None], 0)
+        return suitable, jnp.sum(found, axis=0, dtype=jnp.uint32)
 
     wide = (candidates & ~suitable) != 0
     answers = lax.cond(jnp.any(wide), whole_cluster, lambda: (suitable, none))
@@ -720,6 +723,6 @@ def _refault(
     ahead = on & access.willneed
 
     def cache(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.CACHED, slot, pages, surely(ahead), surely(ahead))
+        return clusters.set_plane(c, clusters.CACHED, slot, pages, True, surely(ahead))
 
     return replace(state, clusters=when(ahead, cache, state.clusters)), recent, restored

@@ -115,7 +115,7 @@ def _scan_folios(state: MachineState, most: Lane, on: Flag) -> tuple[MachineStat
         active = active & ~ended
         folio, state = generations.look(state, jnp.where(active, page, 0))
         flags = folio.flags
-        elsewhere = flags.gen != oldest % MAX_NR_GENS
+        elsewhere = flags.gen != generations.gen_of(oldest)
         refs = generations.refs_of(flags)
         protects = active & ~elsewhere & (generations.tier_of(refs, flags.workingset) > unprotected)
         state, folio = when(protects, lambda c: protect(c[0], c[1], surely(protects)), (state, folio))
@@ -148,7 +148,7 @@ def protect(state: MachineState, folio: Found, on: Flag) -> tuple[MachineState, 
     tier = generations.tier_of(refs, flags.workingset)
     state = generations.account(state, generations.PROTECTED, tier, folio.size, on & counts)
     flags = flags._replace(
-        referenced=jnp.zeros_like(on), refs=jnp.zeros_like(refs), gen=(flags.gen + 1) % MAX_NR_GENS
+        referenced=jnp.zeros_like(on), refs=jnp.zeros_like(refs), gen=generations.gen_of(flags.gen + 1)
     )
     state = generations.change(state, folio.page, folio.order, folio.broken, flags, False, on)
     # Another lane's folio is not protected.
@@ -327,7 +327,7 @@ def _push_oldest(state: MachineState, oldest: Lane, on: Flag) -> MachineState:
         page, state = generations.tail(state, head)
         left = left & (page != head)
         folio, state = generations.look(state, jnp.where(left, page, 0))
-        stays = left & (folio.flags.gen == oldest % MAX_NR_GENS)
+        stays = left & (folio.flags.gen == generations.gen_of(oldest))
         state, folio = when(stays, lambda c: protect(c[0], c[1], surely(stays)), (state, folio))
         to = generations.head(state, folio.flags.gen)
         return generations.move(state, folio.page, to, left, to_tail=True), left
@@ -481,7 +481,7 @@ def _promote(state: MachineState, folio: Found, on: Flag) -> MachineState:
     chosen = [jnp.where(lists.walking, a, b) for a, b in zip(walked, seen, strict=True)]
     flags = generations.Flags(*chosen)
     state = generations.change(state, folio.page, folio.order, folio.broken, flags, False, on)
-    young = folio.flags.gen == lists.max_seq % MAX_NR_GENS
+    young = folio.flags.gen == generations.gen_of(lists.max_seq)
     activates = on & ~lists.walking & promoted & ~young & ~generations.is_waiting(state, folio.page)
     return when(activates, lambda s: generations.activate(s, folio, surely(activates)), state)
 

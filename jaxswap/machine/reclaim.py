@@ -178,7 +178,7 @@ def _give_up(work: Work, on: Flag) -> Work:
 def note_cost(state: MachineState, params: MachineParams, cost: Lane, on: Flag) -> MachineState:
     """lru_note_cost of the anonymous lists; in 7.3 pgrotate, pgreclaim_pageout and workingset_restore."""
     counts, total = params.rules.samples_cost, state.anon_cost + cost
-    total = jnp.where(total > state.flushed_total // 4, total >> 1, total)
+    total = jnp.where(total > state.flushed_total >> 2, total >> 1, total)
     return replace(
         state,
         anon_cost=jnp.where(on & ~counts, total, state.anon_cost),
@@ -191,7 +191,7 @@ def _sample_cost(state: MachineState, params: MachineParams, on: Flag) -> Machin
     to at most a quarter of the lists' sizes of the last flush.
     """
     on = on & params.rules.samples_cost
-    total, most = state.anon_cost + state.flushed_cost, state.flushed_total // 4
+    total, most = state.anon_cost + state.flushed_cost, state.flushed_total >> 2
     halvings = jnp.maximum(lax.clz(most) - lax.clz(total), 0)
     total = total >> jnp.where(total >> halvings > most, halvings + 1, halvings)
     return replace(
@@ -218,13 +218,13 @@ def _begin_pass(
     (inactive, active), cost = lru.sizes(state), state.anon_cost
     low = state.flushed_total - state.flushed_active < state.flushed_active
     deactivate = (work.attempt == 2) | low | (state.flushed_activations != state.refaults_seen)
-    anon = params.swappiness * (3 * cost + 1) // (2 * cost + 1)
-    file = (MAX_SWAPPINESS - params.swappiness) * (3 * cost + 1) // (cost + 1)
+    anon = lax.div(params.swappiness * (3 * cost + 1), 2 * cost + 1)
+    file = lax.div((MAX_SWAPPINESS - params.swappiness) * (3 * cost + 1), cost + 1)
     scans = (swap_left(state, params) > 0) & (params.swappiness > 0)
 
     def share(size: Lane, priority: Lane) -> Lane:
         scan = size >> priority
-        scan = jnp.where(priority > 0, scan * anon // jnp.maximum(anon + file, 1), scan)
+        scan = jnp.where(priority > 0, lax.div(scan * anon, jnp.maximum(anon + file, 1)), scan)
         return jnp.where(scans, scan, 0)
 
     def idle(priority: Lane) -> Flag:

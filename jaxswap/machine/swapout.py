@@ -339,7 +339,7 @@ def _swap_out(
     zero, written = once((on & ~nonzero, on & nonzero))
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.ZERO, slot, pages, surely(zero), surely(zero))
+        return clusters.set_plane(c, clusters.ZERO, slot, pages, True, surely(zero))
 
     state = usefulness.leave(_join(state, end, behind), judged, on)
     n = count(state.n, on, pswpout=jnp.where(written, pages, 0), swpout_zero=jnp.where(zero, pages, 0))
@@ -363,12 +363,12 @@ def _drop_cached(state: MachineState, go: Next, on: Flag) -> MachineState:
     kept = only(here, go.workingset)
     zero, one = jnp.zeros_like(slot), jnp.ones_like(slot)
     age, n = state.age, count(state.n, on & ~dirty, useless_swapin=1)
-    c = clusters.set_plane(state.clusters, clusters.CACHED, slot, one, ~on, on)
+    c = clusters.set_plane(state.clusters, clusters.CACHED, slot, one, False, on)
     if state.generations is not None:
         age = generations.shadow_of(state, go.flags).astype(jnp.int32)
         state = generations.evicted(state, go.flags, one, go.workingset.astype(jnp.int32), on)
         emptied = dirty & ~nonzero
-        c = clusters.set_plane(c, clusters.ZERO, slot, one, emptied, emptied)
+        c = clusters.set_plane(c, clusters.ZERO, slot, one, True, emptied)
         n = count(n, dirty, pswpout=nonzero, swpout_zero=~nonzero)
     state = places.write(state, go.page, here, slot, zero, age, zero, kept)
     return replace(state, clusters=c, n=n)
@@ -407,7 +407,7 @@ def keep_in_cache(
         state = replace(
             state,
             slots=store1(state.slots, page, slot, sure),
-            clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, one, sure, sure),
+            clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, one, True, sure),
         )
         return usefulness.leave(_join(state, page + 1, behind), judged, sure)
 

@@ -51,7 +51,8 @@ def only(bits: Bits, on: Bool[Array, " L"]) -> Bits:
 def word(bits: Bits, at: Scalar) -> UInt32[Array, " L"]:
     """Members 32 at .. 32 at + 31, one bit each."""
     if at.shape[0] == 1:
-        return lax.dynamic_index_in_dim(bits, at[0], 0, keepdims=False)
+        index = lax.squeeze(at, (0,)).astype(jnp.uint32)
+        return lax.squeeze(lax.dynamic_slice(bits, (index, np.uint32(0)), (1, 1)), (0,))
     return jnp.take_along_axis(bits, at[None], axis=0)[0]
 
 
@@ -93,24 +94,12 @@ def last(bits: Bits) -> Scalar:
 
 def from_on(bits: Bits, i: Scalar) -> Scalar:
     """The smallest member that is at least i (0 to 512), or 512."""
-    bits = once(bits)
-    at = jnp.minimum(i >> 5, WORDS - 1)
-    here = word(bits, at) & (_ALL << (i & 31).astype(jnp.uint32))
-    above = _words_used(bits) & (np.uint32(0xFFFE) << at.astype(jnp.uint32))
-    next = jnp.minimum(ctz(above), WORDS - 1)
-    beyond = jnp.where(above != 0, next * 32 + ctz(word(bits, next)), SIZE)
-    return jnp.where(i >= SIZE, SIZE, jnp.where(here != 0, at * 32 + ctz(here), beyond))
+    return first(bits & ~below(i))
 
 
 def up_to(bits: Bits, i: Scalar) -> Scalar:
     """The largest member that is at most i (-1 to 511), or -1."""
-    bits = once(bits)
-    at = jnp.maximum(i >> 5, 0)
-    here = word(bits, at) & (_ALL >> (31 - (i & 31)).astype(jnp.uint32))
-    under = _words_used(bits) & ((jnp.uint32(1) << at.astype(jnp.uint32)) - jnp.uint32(1))
-    prior = jnp.maximum(highest(under), 0)
-    below = jnp.where(under != 0, prior * 32 + highest(word(bits, prior)), -1)
-    return jnp.where(i < 0, -1, jnp.where(here != 0, at * 32 + highest(here), below))
+    return last(bits & below(i + 1))
 
 
 def size(bits: Bits) -> Scalar:
@@ -126,7 +115,7 @@ def up(bits: Bits) -> Bits:
 
 def ctz(x: UInt32[Array, "..."]) -> Int32[Array, "..."]:
     """Trailing zeros of a word; 32 for 0."""
-    return lax.population_count((x & (~x + jnp.uint32(1))) - jnp.uint32(1)).astype(jnp.int32)
+    return lax.population_count(~x & (x - np.uint32(1))).astype(jnp.int32)
 
 
 def highest(mask: UInt32[Array, "..."]) -> Int32[Array, "..."]:
