@@ -159,9 +159,15 @@ def _count_masks(
     table: UInt32[Array, "rows L"], at: Lane, names: tuple[str, ...], masks: dict[str, Mask]
 ) -> UInt32[Array, "rows L"]:
     """Add one to the rows from `at` on, WIDTH for each of the names, for every order of their masks."""
-    none, order = jnp.zeros(at.shape, jnp.uint32), np.arange(WIDTH, dtype=np.uint32)[:, None]
-    # Computed once, not for every order.
-    of_each = lax.optimization_barrier(jnp.stack([masks.get(name, none) for name in names]))
-    added = ((of_each[:, None] >> order) & np.uint32(1)).reshape(-1, *at.shape)
-    rows, table = load(table, at, len(added))
-    return store(table, at, rows + added, jnp.ones(at.shape, bool))
+    # A loop: compiled once, and of all names at once no vector would be made.
+    places = jnp.array([names.index(name) * WIDTH for name in masks], jnp.int32)
+    words = lax.optimization_barrier(jnp.stack(list(masks.values())))
+    order = np.arange(WIDTH, dtype=np.uint32)[:, None]
+
+    def add(i: Int32[Array, ""], table: UInt32[Array, "rows L"]) -> UInt32[Array, "rows L"]:
+        place, mask = (lax.dynamic_index_in_dim(x, i, keepdims=False) for x in (places, words))
+        rows, table = load(table, at + place, WIDTH)
+        added = (mask[None] >> order) & np.uint32(1)
+        return store(table, at + place, rows + added, jnp.ones(at.shape, bool))
+
+    return lax.fori_loop(0, len(masks), add, table)

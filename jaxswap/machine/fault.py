@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -30,7 +29,7 @@ from jaxswap.policy import Features, Outcome
 from jaxswap.policy.base import near
 from jaxswap.policy.describe import foresees
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.lanes import load1, surely, when
+from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
 ANON_ORDERS = np.uint32(0b1_1111_1100)
@@ -103,12 +102,14 @@ def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Tab
         at = slot & 511
         suitable = candidates & _between(at, bits.up_to(conflict, at - 1), bits.from_on(conflict, at + 1))
 
-        def is_cached(order: Array) -> Flag:
-            return bits.has(cached, bits.from_on(conflict, at >> order << order))
+        def of_order(carry: tuple[Mask, Lane]) -> tuple[Mask, Lane]:
+            by_cache, order = carry
+            first = bits.from_on(conflict, at >> order << order)
+            bit = jnp.uint32(1) << order.astype(jnp.uint32)
+            return by_cache | only(bit, bits.has(cached, first)), order + 1
 
-        orders = np.arange(2, 9, dtype=np.int32)
-        found = jnp.where(jax.vmap(is_cached)(orders), np.uint32(1) << orders.astype(np.uint32)[:, None], 0)
-        return suitable, jnp.sum(found, axis=0, dtype=jnp.uint32)
+        start = (none, jnp.full_like(slot, 2))
+        return suitable, repeat(lambda carry: carry[1] < 9, of_order, start)[0]
 
     wide = (candidates & ~suitable) != 0
     answers = lax.cond(jnp.any(wide), whole_cluster, lambda: (suitable, none))
