@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int32, UInt32
 
 from jaxswap.swaptable.geometry import size_name
-from jaxswap.swaptable.lanes import SPARE, load, load1, store, store1
+from jaxswap.swaptable.lanes import SPARE, load, load1, store, store1, surely, when
 
 Lane = Int32[Array, " L"]
 Mask = UInt32[Array, " L"]
@@ -166,8 +166,12 @@ def _count_masks(
 
     def add(i: Int32[Array, ""], table: UInt32[Array, "rows L"]) -> UInt32[Array, "rows L"]:
         place, mask = (lax.dynamic_index_in_dim(x, i, keepdims=False) for x in (places, words))
-        rows, table = load(table, at + place, WIDTH)
-        added = (mask[None] >> order) & np.uint32(1)
-        return store(table, at + place, rows + added, jnp.ones(at.shape, bool))
+        some = mask != 0
+
+        def change(table: UInt32[Array, "rows L"]) -> UInt32[Array, "rows L"]:
+            rows, table = load(table, at + place, WIDTH)
+            return store(table, at + place, rows + ((mask[None] >> order) & np.uint32(1)), surely(some))
+
+        return when(some, change, table)
 
     return lax.fori_loop(0, len(masks), add, table)

@@ -112,9 +112,23 @@ def _is_choosing(leaving: Leaving) -> Flag:
 
 def _let_go(carry: _Carry, params: MachineParams, layout: Layout) -> _Carry:
     """Find the next folio that is to be split or to go; split one; write one out."""
-    state, work, leaving = carry
-    free = ~_going(leaving)
-    scanning = free & (work.phase == INACTIVE)
+    finding = ~to_write(carry[2])
+    state, work, leaving = when(finding, lambda c: _find(c, params, layout), carry)
+    writing = to_write(leaving)
+
+    def write(carry: tuple[MachineState, Leaving]) -> tuple[MachineState, Leaving]:
+        state, leaving = carry
+        go, state = swapout.next_to_go(state, params.rules, leaving)
+        return swapout.shrink_folio(state, params, leaving, go)
+
+    state, leaving = when(writing, write, (state, leaving))
+    return state, work, leaving
+
+
+def _find(carry: _Carry, params: MachineParams, layout: Layout) -> _Carry:
+    """Of lanes that have nothing to write out: what reclaim or advice chooses, or the pieces of a folio."""
+    free = ~_going(carry[2])
+    scanning = free & (carry[1].phase == INACTIVE)
 
     def scan(carry: _Carry) -> _Carry:
         state, work, leaving = carry
@@ -124,35 +138,30 @@ def _let_go(carry: _Carry, params: MachineParams, layout: Layout) -> _Carry:
         else:
             state, work, victim = mglru._look_at(state, params, work, layout, on)
         chosen = on & (victim >= 0)
-        return (
-            state,
-            work,
-            leaving._replace(
-                victim=jnp.where(chosen, victim, leaving.victim), alike=jnp.where(chosen, 1, leaving.alike)
-            ),
+        victim, alike = jnp.where(chosen, victim, leaving.victim), jnp.where(chosen, 1, leaving.alike)
+        return state, work, leaving._replace(victim=victim, alike=alike)
+
+    state, work, leaving = when(scanning, scan, carry)
+
+    def seek(carry: tuple[MachineState, Leaving]) -> tuple[MachineState, Leaving]:
+        state, leaving = carry
+        cutting = free & _is_cutting(leaving)
+        state, leaving = when(cutting, lambda c: advise.across(*c, surely(cutting)), (state, leaving))
+        choosing = free & ~_is_cutting(leaving) & (leaving.cut < 0) & _is_choosing(leaving)
+        state, leaving = when(
+            choosing, lambda c: swapout.next_in_range(*c, surely(choosing)), (state, leaving)
+        )
+        due = free & (leaving.due > 0)
+        leaving = leaving._replace(
+            cut=jnp.where(due, state.deferred_first, leaving.cut),
+            listed=leaving.listed | due,
+            due=leaving.due - due,
+        )
+        splitting = leaving.cut >= 0
+        return when(
+            splitting, lambda c: advise.split(c[0], params.rules, c[1], surely(splitting)), (state, leaving)
         )
 
-    state, work, leaving = when(scanning, scan, (state, work, leaving))
-    cutting = free & _is_cutting(leaving)
-    state, leaving = when(cutting, lambda c: advise.across(*c, surely(cutting)), (state, leaving))
-    choosing = free & ~_is_cutting(leaving) & (leaving.cut < 0) & _is_choosing(leaving)
-    state, leaving = when(choosing, lambda c: swapout.choose(*c, surely(choosing)), (state, leaving))
-    due = free & (leaving.due > 0)
-    leaving = leaving._replace(
-        cut=jnp.where(due, state.deferred_first, leaving.cut),
-        listed=leaving.listed | due,
-        due=leaving.due - due,
-    )
-    splitting = leaving.cut >= 0
-    state, leaving = when(
-        splitting, lambda c: advise.split(c[0], params.rules, c[1], surely(splitting)), (state, leaving)
-    )
-    writing = to_write(leaving)
-
-    def write(carry: tuple[MachineState, Leaving]) -> tuple[MachineState, Leaving]:
-        state, leaving = carry
-        go, state = swapout.next_to_go(state, params.rules, leaving)
-        return swapout.shrink_folio(state, params, leaving, go)
-
-    state, leaving = when(writing, write, (state, leaving))
+    seeking = (leaving.cut >= 0) | _is_cutting(leaving) | _is_choosing(leaving) | (leaving.due > 0)
+    state, leaving = when(seeking & ~scanning, seek, (state, leaving))
     return state, work, leaving

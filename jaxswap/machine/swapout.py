@@ -153,7 +153,7 @@ def next_to_go(state: MachineState, rules: Rules, leaving: Leaving) -> tuple[Nex
     ), state
 
 
-def choose(state: MachineState, leaving: Leaving, on: Flag) -> tuple[MachineState, Leaving]:
+def next_in_range(state: MachineState, leaving: Leaving, on: Flag) -> tuple[MachineState, Leaving]:
     """The next victims of advice: a folio wholly in [at, stop), or several small ones that are alike."""
     stop = leaving.stop
 

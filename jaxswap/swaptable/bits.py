@@ -94,12 +94,24 @@ def last(bits: Bits) -> Scalar:
 
 def from_on(bits: Bits, i: Scalar) -> Scalar:
     """The smallest member that is at least i (0 to 512), or 512."""
-    return first(bits & ~below(i))
+    bits = once(bits)
+    at = jnp.minimum(i >> 5, WORDS - 1)
+    here = word(bits, at) & (_ALL << (i & 31).astype(jnp.uint32))
+    above = _words_used(bits) & (np.uint32(0xFFFE) << at.astype(jnp.uint32))
+    next = jnp.minimum(ctz(above), WORDS - 1)
+    beyond = jnp.where(above != 0, next * 32 + ctz(word(bits, next)), SIZE)
+    return jnp.where(i >= SIZE, SIZE, jnp.where(here != 0, at * 32 + ctz(here), beyond))
 
 
 def up_to(bits: Bits, i: Scalar) -> Scalar:
     """The largest member that is at most i (-1 to 511), or -1."""
-    return last(bits & below(i + 1))
+    bits = once(bits)
+    at = jnp.maximum(i >> 5, 0)
+    here = word(bits, at) & (_ALL >> (31 - (i & 31)).astype(jnp.uint32))
+    under = _words_used(bits) & ((jnp.uint32(1) << at.astype(jnp.uint32)) - jnp.uint32(1))
+    prior = jnp.maximum(highest(under), 0)
+    below = jnp.where(under != 0, prior * 32 + highest(word(bits, prior)), -1)
+    return jnp.where(i < 0, -1, jnp.where(here != 0, at * 32 + highest(here), below))
 
 
 def size(bits: Bits) -> Scalar:
