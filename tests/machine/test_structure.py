@@ -22,8 +22,8 @@ BYTES_A_LANE = 410_000
 """State of a lane with room for 16,384 pages and 64 clusters: 361,129 measured, and 15 %."""
 OPERATIONS = 15_450
 """In the program of a step before it is compiled, on which compiling hangs: 13,432 measured, and 15 %."""
-FUSIONS = 2_048
-"""Fusions in the program of a step, a stand-in for a GPU's kernels: 1,781 measured, and 15 %."""
+FUSIONS = 1_290
+"""Fusions in the program of a step, a stand-in for a GPU's kernels: 1,123 measured, and 15 %."""
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
