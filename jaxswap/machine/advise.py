@@ -13,95 +13,105 @@ from jaxswap.machine.counters import count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.swapout import next_of_range, shrink_folio, split_folio
-from jaxswap.machine.work import Pieces, no_pieces
+from jaxswap.machine.swapout import split_folio
+from jaxswap.machine.work import Leaving, Pieces
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 
-def isolate(state: MachineState, rules: Rules, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """Split every folio with pages in [start, end) that does not lie wholly in it, or has lost pages."""
-
-    def broken(state: MachineState, at: Lane, on: Flag) -> tuple[Mask, MachineState]:
-        row, state = rows.get(state, at)
-        inside = once(rows.inside(at, start, end))
-
-        def across(page: Lane) -> Mask:
-            order = row.order(page)
-            base = page >> order << order
-            over = row.has(Plane.PRESENT, page) & ((base < start) | (base + (jnp.int32(1) << order) > end))
-            return only(rows.bit(page) & inside, over & (page >> 5 == at >> 5))
-
-        found = (row[Plane.PARTIAL] & row[Plane.PRESENT] & inside) | across(start) | across(end - 1)
-        return once(only(found, on)), state
-
-    def whole(state: MachineState, at: Lane, on: Flag) -> MachineState:
-        left, state = broken(state, at, on)
-
-        def split(carry: tuple[MachineState, Mask]) -> tuple[MachineState, Mask]:
-            state, left = carry
-            page = once((at & -32) + jnp.minimum(bits.ctz(left), 31))
-            left, state = broken(split_on_lru(state, rules, page, surely(left != 0)), at, on)
-            return state, left
-
-        return repeat(lambda carry: carry[1] != 0, split, (state, left))[0]
-
-    return rows.each(start, end, whole, generations.lru_add_drain(state, on), on)
-
-
-def split_on_lru(state: MachineState, rules: Rules, page: Lane, on: Flag) -> MachineState:
-    """Split the folio of a page; its pieces take its place on the list, the first nearest to the tail, then
-    from the last down (6.12: ascending).
-    """
-    row, state = rows.get(tables.split(state, page, on), page)
-    order, active = once((row.order(page), lru.is_active(state, row.has(Plane.ACTIVE, page))))
-    folio, state = blocks.folio(state, page, order)
-    block = page & -512
-    name = once(block + jnp.minimum(bits.first(folio), 511))
-    before, prev = load1(state.prev, name)
-    state = lru.remove(replace(state, prev=prev), name, active, jnp.int32(1) << order, on)
-    state, pieces = split_folio(state, name, order, on)
-
-    def link(inner: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
-        state, pieces = inner
-        first, more = bits.first(pieces), surely(bits.some(pieces))
-        up = rules.ascending_pieces | (block + first == page >> order << order)
-        piece = jnp.where(up, first, bits.last(pieces))
-        state = lru.insert(state, before, block + piece, active, jnp.ones_like(piece), more)
-        return state, pieces & ~bits.one(piece)
-
-    return repeat(lambda inner: bits.some(inner[1]), link, (state, pieces))[0]
-
-
-def page_out(state: MachineState, params: MachineParams, start: Lane, end: Lane, on: Flag) -> MachineState:
-    """Write out the folios wholly in [start, end), unreferenced (reclaim_pages)."""
-
-    def left(carry: tuple[MachineState, Pieces, Lane]) -> Flag:
-        _, split, at = carry
-        return (on & (at < end)) | (split.count > 0)
-
-    def turn(carry: tuple[MachineState, Pieces, Lane]) -> tuple[MachineState, Pieces, Lane]:
-        state, split, at = carry
-        go, at, state = next_of_range(state, params.rules, split, at, end, on)
-        state, split, pages = shrink_folio(state, params, split, go)
-        return state, split, jnp.where(go.on & ~go.piece, go.page + pages, at)
+def prepare(state: MachineState, start: Lane, end: Lane, on: Flag, out: Flag) -> MachineState:
+    """Advice begins: new folios are on the lists; with generations those that are to go are unreferenced."""
+    state = generations.lru_add_drain(state, on)
+    if state.generations is None:
+        return state
 
     def unreference(state: MachineState, at: Lane, on: Flag) -> MachineState:
         row, state = rows.get(state, at)
         pages = rows.inside(at, start, end) & row[Plane.PRESENT]
         return rows.put(state, at, row.clear((pages, (Plane.REFERENCED,))), on)
 
-    if state.generations is not None:
-        state = rows.each(start, end, unreference, state, on)
-    state, *_ = repeat(left, turn, (state, no_pieces(start), start))
-    # Costs and ages are shrink_inactive_list's.
+    return rows.each(start, end, unreference, state, out)
+
+
+def over(state: MachineState, on: Flag) -> MachineState:
+    """MADV_PAGEOUT is over: costs and ages are shrink_inactive_list's only."""
     keep = jnp.where(on, 0, 1)
     return replace(
         state,
         age_at_end=state.age_at_end * keep,
         cost_at_end=state.cost_at_end * keep,
         reclaimed=state.reclaimed * keep,
+    )
+
+
+def across(state: MachineState, leaving: Leaving, on: Flag) -> tuple[MachineState, Leaving]:
+    """The next folio to be split for advice: one with pages in [at, stop) that does not lie wholly in it, or
+    has lost pages."""
+    start, end = leaving.at, leaving.stop
+
+    def going(carry: tuple[MachineState, Lane, Lane]) -> Flag:
+        _, at, cut = carry
+        return on & (cut < 0) & (at < end)
+
+    def look(carry: tuple[MachineState, Lane, Lane]) -> tuple[MachineState, Lane, Lane]:
+        state, at, cut = carry
+        sure = surely(going(carry))
+        row, state = rows.get(state, at)
+        inside = once(only(rows.inside(at, start, end), sure))
+
+        def reaches_out(page: Lane) -> Mask:
+            order = row.order(page)
+            base = page >> order << order
+            over = (base < start) | (base + (jnp.int32(1) << order) > end)
+            return only(rows.bit(page) & inside & row[Plane.PRESENT], over & (page >> 5 == at >> 5))
+
+        broken = row[Plane.PARTIAL] & row[Plane.PRESENT] & inside
+        found = once(broken | reaches_out(start) | reaches_out(end - 1))
+        some, base = found != 0, at & -32
+        cut = jnp.where(some, base + bits.ctz(found), cut)
+        return state, jnp.where(sure & ~some, base + 32, at), cut
+
+    state, cutting, cut = repeat(going, look, (state, leaving.cutting, leaving.cut))
+    return state, leaving._replace(cutting=cutting, cut=cut, listed=leaving.listed | (on & (cut >= 0)))
+
+
+def split(state: MachineState, rules: Rules, leaving: Leaving, on: Flag) -> tuple[MachineState, Leaving]:
+    """Split the folio of the page `cut`. Its pieces take its place on the list, the first nearest to the
+    tail, then from the last down (6.12: ascending); or are to go, where it is on none.
+    """
+    page, listed = jnp.where(on, leaving.cut, 0), on & leaving.listed
+    row, state = rows.get(tables.split(state, page, listed), page)
+    order, active = once((row.order(page), lru.is_active(state, row.has(Plane.ACTIVE, page))))
+    size = jnp.int32(1) << order
+    folio, state = blocks.folio(state, page, order)
+    block = page & -512
+    name = once(block + jnp.minimum(bits.first(folio), 511))
+    before, prev = load1(state.prev, name)
+    state = lru.remove(replace(state, prev=prev), name, active, size, listed)
+    state, pieces = split_folio(state, name, order, on)
+    base = once(page >> order << order)
+
+    def link(inner: tuple[MachineState, Bits]) -> tuple[MachineState, Bits]:
+        state, left = inner
+        first, more = bits.first(left), surely(bits.some(left))
+        up = rules.ascending_pieces | (block + first == base)
+        piece = jnp.where(up, first, bits.last(left))
+        state = lru.insert(state, before, block + piece, active, jnp.ones_like(piece), more)
+        return state, left & ~bits.one(piece)
+
+    state, _ = repeat(lambda inner: bits.some(inner[1]), link, (state, bits.only(pieces, listed)))
+    goes, old = on & ~listed, leaving.pieces
+    at = base & 511
+    return state, leaving._replace(
+        pieces=Pieces(
+            block=jnp.where(goes, page >> 9, old.block),
+            left=jnp.where(goes[None], bits.span(at, at + size), old.left),
+            count=jnp.where(goes, size, old.count),
+            mapped=jnp.where(goes[None], pieces, old.mapped),
+            fresh=goes | old.fresh,
+        ),
+        cut=jnp.where(on, -1, leaving.cut),
     )
 
 

@@ -145,27 +145,33 @@ def count_order(n: Counts, name: str, order: Lane, on: Flag) -> Counts:
 
 def count_orders(n: Counts, **masks: Mask) -> Counts:
     """Add one to counters of sizes for every order of a mask."""
-    sized = n.sized
-    for name, mask in masks.items():
-        sized = _count_mask(sized, jnp.full(mask.shape, SIZED.index(name) * WIDTH, jnp.int32), mask)
-    return replace(n, sized=sized)
+    at = jnp.zeros(next(iter(masks.values())).shape, jnp.int32)
+    return replace(n, sized=_count_masks(n.sized, at, SIZED, masks))
 
 
 def count_refused(n: Counts, swapin: Flag, reasons: dict[str, Mask]) -> Counts:
     """Add one for every order of every reason's mask, on the path's rows."""
-    refused, path = n.refused, swapin.astype(jnp.int32) * (WIDTH * len(REASONS))
-    for name, mask in reasons.items():
-        refused = _count_mask(refused, path + REASONS.index(name) * WIDTH, mask)
-    return replace(n, refused=refused)
+    path = swapin.astype(jnp.int32) * (WIDTH * len(REASONS))
+    return replace(n, refused=_count_masks(n.refused, path, REASONS, reasons))
 
 
-def _count_mask(table: UInt32[Array, "rows L"], at: Lane, mask: Mask) -> UInt32[Array, "rows L"]:
-    """Add one to the rows behind `at` for every order of a mask."""
+def _count_masks(
+    table: UInt32[Array, "rows L"], at: Lane, names: tuple[str, ...], masks: dict[str, Mask]
+) -> UInt32[Array, "rows L"]:
+    """Add one to the rows from `at` on, WIDTH for each of the names, for every order of their masks."""
+    # A loop: compiled once, and of all names at once no vector would be made.
+    places = jnp.array([names.index(name) * WIDTH for name in masks], jnp.int32)
+    words = lax.optimization_barrier(jnp.stack(list(masks.values())))
     order = np.arange(WIDTH, dtype=np.uint32)[:, None]
-    some = mask != 0
 
-    def add(table: UInt32[Array, "rows L"]) -> UInt32[Array, "rows L"]:
-        rows, table = load(table, at, WIDTH)
-        return store(table, at, rows + ((mask[None] >> order) & jnp.uint32(1)), surely(some))
+    def add(i: Int32[Array, ""], table: UInt32[Array, "rows L"]) -> UInt32[Array, "rows L"]:
+        place, mask = (lax.dynamic_index_in_dim(x, i, keepdims=False) for x in (places, words))
+        some = mask != 0
 
-    return when(some, add, table)
+        def change(table: UInt32[Array, "rows L"]) -> UInt32[Array, "rows L"]:
+            rows, table = load(table, at + place, WIDTH)
+            return store(table, at + place, rows + ((mask[None] >> order) & np.uint32(1)), surely(some))
+
+        return when(some, change, table)
+
+    return lax.fori_loop(0, len(masks), add, table)

@@ -14,11 +14,10 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import Flag, Lane, MachineState
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely
 
-SHRINK_BATCH = 128
+SHRINK_BATCH = 128  # a power of two
 SEEKS = 2  # DEFAULT_SEEKS
 
 
@@ -44,23 +43,21 @@ def _take_out(state: MachineState, name: Lane, on: Flag) -> tuple[Lane, Lane, Ma
     return before.astype(jnp.int32) - 1, -2 - after, state
 
 
-def add(state: MachineState, name: Lane, on: Flag) -> MachineState:
-    """deferred_split_folio: a folio has lost its first page and goes behind all others."""
-    state = _join(state, state.deferred_last, name, on)
-    state = _join(state, name, jnp.full_like(name, -1), on)
-    return replace(state, deferred=state.deferred + on)
-
-
-def rename(state: MachineState, name: Lane, new: Lane, on: Flag) -> MachineState:
-    """A folio on the list has another lowest mapped page."""
-    before, after, state = _take_out(state, name, on)
-    return _join(_join(state, before, new, on), new, after, on)
-
-
 def remove(state: MachineState, name: Lane, on: Flag) -> MachineState:
     """A folio leaves the list."""
     before, after, state = _take_out(state, name, on)
     return replace(_join(state, before, after, on), deferred=state.deferred - on)
+
+
+def lose(state: MachineState, name: Lane, waits: Flag, kept: Lane, remains: Flag, on: Flag) -> MachineState:
+    """A folio loses pages. If it is on the list (`waits`), it stays in its place, under its lowest page that
+    remains, `kept`; else it goes behind all others (deferred_split_folio). None without pages is on the list.
+    """
+    before, after, state = _take_out(state, name, on & waits)
+    before, after = jnp.where(waits, before, state.deferred_last), jnp.where(waits, after, -1)
+    state = _join(state, before, jnp.where(remains, kept, after), on & (waits | remains))
+    state = _join(state, kept, after, on & remains)
+    return replace(state, deferred=state.deferred + (on & remains & ~waits) - (on & waits & ~remains))
 
 
 def waits(state: MachineState, name: Lane) -> tuple[Flag, MachineState]:
@@ -73,11 +70,11 @@ def to_scan(freeable: Lane, put_off: Lane, priority: Lane) -> tuple[Lane, Lane]:
     """do_shrink_slab with so many folios on the list: how many to look at after a pass at a priority, and
     what is then put off.
     """
-    delta = (freeable >> priority) * 4 // SEEKS
+    delta = (freeable >> priority) * (4 // SEEKS)
     left = jnp.minimum((put_off >> priority) + delta, 2 * freeable)
     few = jnp.where(left >= freeable, jnp.minimum(left, SHRINK_BATCH), 0)
     # A batch that takes the last of the list is the last.
-    many = jnp.minimum(left // SHRINK_BATCH, (freeable + SHRINK_BATCH - 1) // SHRINK_BATCH) * SHRINK_BATCH
+    many = jnp.minimum(left, freeable + SHRINK_BATCH - 1) & -SHRINK_BATCH
     scanned = jnp.where(freeable < SHRINK_BATCH, few, many)
     after = jnp.clip(put_off + delta - scanned, 0, 2 * freeable)
     return scanned, jnp.where(freeable > 0, after, put_off)
@@ -105,26 +102,10 @@ def pass_over(
     return replace(state, nr_deferred=put_off), priority
 
 
-def shrink_slab(
-    state: MachineState,
-    rules: Rules,
-    priority: Lane,
-    split: Callable[[MachineState, Rules, Lane, Flag], MachineState],
-    on: Flag,
-) -> MachineState:
-    """After a pass at a priority, `split` (state, rules, page, on) is applied to the folios whose turn it is.
-    What becomes free does not count as reclaimed.
+def shrink_slab(state: MachineState, priority: Lane, on: Flag) -> tuple[MachineState, Lane]:
+    """After a pass at a priority: (state, how many folios, from the first on, are to be split now). What
+    becomes free by that does not count as reclaimed.
     """
     scanned, after = to_scan(state.deferred, state.nr_deferred, priority)
     due = jnp.where(on, jnp.minimum(scanned, state.deferred), 0)
-    state = replace(state, nr_deferred=jnp.where(on, after, state.nr_deferred))
-
-    def more(carry: tuple[MachineState, Lane]) -> Flag:
-        return carry[1] > 0
-
-    def turn(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-        state, left = carry
-        sure = surely(left > 0)
-        return split(state, rules, jnp.where(sure, state.deferred_first, 0), sure), left - 1
-
-    return repeat(more, turn, (state, due))[0]
+    return replace(state, nr_deferred=jnp.where(on, after, state.nr_deferred)), due

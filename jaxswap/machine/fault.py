@@ -29,7 +29,7 @@ from jaxswap.policy import Features, Outcome
 from jaxswap.policy.base import near
 from jaxswap.policy.describe import foresees
 from jaxswap.swaptable import bits, clusters
-from jaxswap.swaptable.lanes import load1, surely, when
+from jaxswap.swaptable.lanes import load1, repeat, surely, when
 
 PLAIN, HUGE, NOHUGE = 0, 1, 2  # advice of a VMA
 ANON_ORDERS = np.uint32(0b1_1111_1100)
@@ -101,11 +101,15 @@ def _add_check(c: clusters.Clusters, slot: Lane, candidates: Mask) -> tuple[_Tab
         conflict = bits.once(cached | (zeros ^ flip[None]))
         at = slot & 511
         suitable = candidates & _between(at, bits.up_to(conflict, at - 1), bits.from_on(conflict, at + 1))
-        by_cache = none
-        for order in range(2, 9):
+
+        def of_order(carry: tuple[Mask, Lane]) -> tuple[Mask, Lane]:
+            by_cache, order = carry
             first = bits.from_on(conflict, at >> order << order)
-            by_cache = by_cache | only(np.uint32(1 << order), bits.has(cached, first))
-        return suitable, by_cache
+            bit = jnp.uint32(1) << order.astype(jnp.uint32)
+            return by_cache | only(bit, bits.has(cached, first)), order + 1
+
+        start = (none, jnp.full_like(slot, 2))
+        return suitable, repeat(lambda carry: carry[1] < 9, of_order, start)[0]
 
     wide = (candidates & ~suitable) != 0
     answers = lax.cond(jnp.any(wide), whole_cluster, lambda: (suitable, none))
@@ -166,6 +170,17 @@ class Ask(NamedTuple):
     tried: Mask
     refused: Mask
     gfp: Gfp
+
+
+def nothing(like: Lane) -> tuple[Plan, Ask]:
+    """Of lanes without a fault."""
+    zero, none, off = jnp.zeros_like(like), jnp.zeros(like.shape, jnp.uint32), jnp.zeros(like.shape, bool)
+    plan = Plan(
+        bare=off, needs_table=off, huge=off, block=zero, touch=off, swapin=off, zeropage=off, swapped=off,
+        cached=off, stores=off, read_none=off, allowed=none, edges=none, aligned=none, candidates=none,
+        offered=none, orders=none, slot=zero, shadow=none, table=_Table(none, none, none, off), run=zero,
+    )  # fmt: skip
+    return plan, Ask(off, zero, none, none, Gfp(off, off, off))
 
 
 def begin(
@@ -709,6 +724,6 @@ def _refault(
     ahead = on & access.willneed
 
     def cache(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.CACHED, slot, pages, surely(ahead), surely(ahead))
+        return clusters.set_plane(c, clusters.CACHED, slot, pages, True, surely(ahead))
 
     return replace(state, clusters=when(ahead, cache, state.clusters)), recent, restored

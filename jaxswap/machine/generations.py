@@ -131,11 +131,16 @@ def update_gen(flags: Flags, max_seq: Lane) -> Flags:
         ~again,
         jnp.zeros_like(flags.refs),
         again,
-        jnp.where(again, max_seq % MAX_NR_GENS, flags.gen),
+        jnp.where(again, gen_of(max_seq), flags.gen),
     )
 
 
 # Lists
+
+
+def gen_of[T: (int, Lane)](seq: T) -> T:
+    """lru_gen_from_seq: a sequence number modulo MAX_NR_GENS."""
+    return seq & (MAX_NR_GENS - 1)
 
 
 def place(state: MachineState, active: Flag, flags: Flags, cached: Flag) -> Lane:
@@ -149,7 +154,7 @@ def place(state: MachineState, active: Flag, flags: Flags, cached: Flag) -> Lane
 
 def head(state: MachineState, seq: Lane | int) -> Lane:
     """Link number of the head of a generation's list."""
-    return jnp.broadcast_to(pages_room(state) + seq % MAX_NR_GENS, of(state).max_seq.shape)
+    return jnp.broadcast_to(pages_room(state) + gen_of(seq), of(state).max_seq.shape)
 
 
 def aside(state: MachineState, which: int) -> Lane:
@@ -235,7 +240,7 @@ def look(state: MachineState, page: Lane) -> tuple[Found, MachineState]:
 def add(state: MachineState, folio: Found, active: Flag, on: Flag) -> MachineState:
     """lru_gen_add_folio for a folio that is linked somewhere: to the head of the list it belongs to."""
     seq = place(state, active, folio.flags, folio.cached)
-    flags = folio.flags._replace(gen=seq % MAX_NR_GENS)
+    flags = folio.flags._replace(gen=gen_of(seq))
     state = change(state, folio.page, folio.order, folio.broken, flags, False, on)
     return move(state, folio.page, head(state, seq), on)
 
@@ -310,7 +315,7 @@ def arrive(
     seq = place(state, workingset, first, cached)
     state = lru.link_all(state, head(state, seq), base, folios, on)
     state = replace(state, inactive=state.inactive + jnp.where(on, pages * folios, 0))
-    words = words_of(first._replace(gen=seq % MAX_NR_GENS))
+    words = words_of(first._replace(gen=gen_of(seq)))
     return lru.wait(state, jnp.zeros_like(on), pages > 1, folios, on), words
 
 

@@ -128,7 +128,7 @@ def _room(state: MachineState, params: MachineParams) -> dict[str, Lane]:
 
 def _fill(state: MachineState) -> Lane:
     used, total = state.clusters.total - state.clusters.free, state.clusters.total
-    return used * 64 // jnp.maximum(total, 1)
+    return lax.div(used * 64, jnp.maximum(total, 1))
 
 
 Inside = Callable[[MachineState], tuple[dict[str, Lane], MachineState]]

@@ -92,7 +92,7 @@ def wait(state: MachineState, active: Flag, large: Flag, folios: Lane, on: Flag)
     if state.cgroups is not None:
         return _wait_together(state, active, large, on)
     total = state.waiting + folios
-    rest = jnp.where(large, 0, total % FOLIO_BATCH_SIZE)
+    rest = jnp.where(large, 0, lax.rem(total, FOLIO_BATCH_SIZE))
     of_all = state.waiting_active + jnp.where(active, folios, 0)
     of_rest = jnp.where(active, rest, 0)
     return replace(

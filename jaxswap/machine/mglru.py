@@ -11,16 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, deferred, generations, holding, rows, tables
-from jaxswap.machine.advise import split_on_lru
+from jaxswap.machine import blocks, deferred, generations, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.generations import ISOLATED, KEPT, MAX_NR_GENS, MAX_NR_TIERS, MIN_NR_GENS, Found, of, put
 from jaxswap.machine.layout import Layout
-from jaxswap.machine.reclaim import DEF_PRIORITY, _charge, _end_reclaim, _set, look_at_high
+from jaxswap.machine.reclaim import DEF_PRIORITY, _set
 from jaxswap.machine.rows import once
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.swapout import keep_in_cache, next_victim, shrink_folio, swap_left
-from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, PASS, SETTLE, SLAB, Work, to_write
+from jaxswap.machine.swapout import keep_in_cache, swap_left
+from jaxswap.machine.work import BATCH, END, INACTIVE, PASS, SETTLE, SLAB, Work
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely, when
 
@@ -29,62 +28,14 @@ PTES_A_LINE = 8  # of a cache line, suitable_to_scan
 BLOCK = 512
 
 
-def finish(
-    state: MachineState, params: MachineParams, work: Work, layout: Layout
+def _start(
+    state: MachineState, params: MachineParams, work: Work, layout: Layout, on: Flag
 ) -> tuple[MachineState, Work]:
-    """Get charges through, writing folios out for them. A small charge that fails sets `oom`.
-
-    Of the phases, BATCH ages where it must and isolates folios, INACTIVE looks at those, SETTLE puts back
-    what stays.
-    """
-
-    def left(carry: tuple[MachineState, Work]) -> Flag:
-        return (carry[1].phase != IDLE) | to_write(carry[1])
-
-    def busy(carry: tuple[MachineState, Work]) -> Flag:
-        return to_write(carry[1]) | (carry[1].phase == INACTIVE)
-
-    def evict(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        looking = ~to_write(work) & (work.phase == INACTIVE)
-        state, work = when(
-            looking, lambda c: _look_at(c[0], params, c[1], layout, surely(looking)), (state, work)
-        )
-        return when(to_write(work), write, (state, work))
-
-    def write(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        go, state = next_victim(state, params.rules, work)
-        state, split, _ = shrink_folio(state, params, work.split, go)
-        return state, replace(work, split=split, victim=jnp.where(go.on & ~go.piece, -1, work.victim))
-
-    def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        charging = ~to_write(work) & (work.phase == CHARGE)
-        if state.frames is not None:
-            state, work = holding.follow(state, work, charging)
-            charging = ~to_write(work) & (work.phase == CHARGE)
-        state, work = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), (state, work))
-        state, work = look_at_high(state, work, params)
-        starting = work.phase == PASS
-        state, work = when(
-            starting, lambda c: _begin_pass(c[0], params, c[1], surely(starting)), (state, work)
-        )
-        scanning = work.phase == BATCH
-        state, work = when(scanning, lambda c: _isolate(c[0], c[1], layout, surely(scanning)), (state, work))
-        state, work = repeat(busy, evict, (state, work))
-        settling = work.phase == SETTLE
-        state, work = when(settling, lambda c: _settle(c[0], c[1], surely(settling)), (state, work))
-
-        def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-            state, work = carry
-            state = deferred.shrink_slab(state, params.rules, work.priority, split_on_lru, work.phase == SLAB)
-            work = _end_pass(work, work.phase == SLAB)
-            return _end_reclaim(state, params, work, jnp.int32(1) << work.order, work.phase == END)
-
-        return when(work.phase >= SLAB, stop, (state, work))
-
-    return repeat(left, turn, (state, work))
+    """A pass begins, if it is to; the next batch of it: age where it must be, and isolate folios."""
+    begins = on & (work.phase == PASS)
+    state, work = when(begins, lambda c: _begin_pass(c[0], params, c[1], surely(begins)), (state, work))
+    scans = on & (work.phase == BATCH)
+    return when(scans, lambda c: _isolate(c[0], c[1], layout, surely(scans)), (state, work))
 
 
 def _begin_pass(
@@ -164,7 +115,7 @@ def _scan_folios(state: MachineState, most: Lane, on: Flag) -> tuple[MachineStat
         active = active & ~ended
         folio, state = generations.look(state, jnp.where(active, page, 0))
         flags = folio.flags
-        elsewhere = flags.gen != oldest % MAX_NR_GENS
+        elsewhere = flags.gen != generations.gen_of(oldest)
         refs = generations.refs_of(flags)
         protects = active & ~elsewhere & (generations.tier_of(refs, flags.workingset) > unprotected)
         state, folio = when(protects, lambda c: protect(c[0], c[1], surely(protects)), (state, folio))
@@ -197,7 +148,7 @@ def protect(state: MachineState, folio: Found, on: Flag) -> tuple[MachineState, 
     tier = generations.tier_of(refs, flags.workingset)
     state = generations.account(state, generations.PROTECTED, tier, folio.size, on & counts)
     flags = flags._replace(
-        referenced=jnp.zeros_like(on), refs=jnp.zeros_like(refs), gen=(flags.gen + 1) % MAX_NR_GENS
+        referenced=jnp.zeros_like(on), refs=jnp.zeros_like(refs), gen=generations.gen_of(flags.gen + 1)
     )
     state = generations.change(state, folio.page, folio.order, folio.broken, flags, False, on)
     # Another lane's folio is not protected.
@@ -234,8 +185,9 @@ def _larger_product(left: tuple[Mask, Mask], right: tuple[Mask, Mask]) -> Flag:
 
 def _look_at(
     state: MachineState, params: MachineParams, work: Work, layout: Layout, on: Flag
-) -> tuple[MachineState, Work]:
-    """Isolated folios, first come first: those in use are kept, the next other one is the victim."""
+) -> tuple[MachineState, Work, Lane]:
+    """Isolated folios, first come first: those in use are kept, the next other one is the victim (-1: there
+    is none)."""
     head = generations.aside(state, ISOLATED)
 
     def more(carry: tuple[MachineState, Lane, Flag]) -> Flag:
@@ -280,8 +232,7 @@ def _look_at(
 
     start = (state, jnp.full_like(work.want, -1), jnp.zeros_like(on))
     state, victim, _ = repeat(more, turn, start)
-    work = replace(work, victim=jnp.where(on, victim, work.victim))
-    return state, _set(work, on & (victim < 0), phase=SETTLE)
+    return state, _set(work, on & (victim < 0), phase=SETTLE), victim
 
 
 def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
@@ -376,7 +327,7 @@ def _push_oldest(state: MachineState, oldest: Lane, on: Flag) -> MachineState:
         page, state = generations.tail(state, head)
         left = left & (page != head)
         folio, state = generations.look(state, jnp.where(left, page, 0))
-        stays = left & (folio.flags.gen == oldest % MAX_NR_GENS)
+        stays = left & (folio.flags.gen == generations.gen_of(oldest))
         state, folio = when(stays, lambda c: protect(c[0], c[1], surely(stays)), (state, folio))
         to = generations.head(state, folio.flags.gen)
         return generations.move(state, folio.page, to, left, to_tail=True), left
@@ -530,7 +481,7 @@ def _promote(state: MachineState, folio: Found, on: Flag) -> MachineState:
     chosen = [jnp.where(lists.walking, a, b) for a, b in zip(walked, seen, strict=True)]
     flags = generations.Flags(*chosen)
     state = generations.change(state, folio.page, folio.order, folio.broken, flags, False, on)
-    young = folio.flags.gen == lists.max_seq % MAX_NR_GENS
+    young = folio.flags.gen == generations.gen_of(lists.max_seq)
     activates = on & ~lists.walking & promoted & ~young & ~generations.is_waiting(state, folio.page)
     return when(activates, lambda s: generations.activate(s, folio, surely(activates)), state)
 

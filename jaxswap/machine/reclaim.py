@@ -12,12 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxswap.machine import blocks, cgroups, deferred, holding, lru, rows, tlb
-from jaxswap.machine.advise import split_on_lru
+from jaxswap.machine import blocks, cgroups, deferred, lru, rows, tlb
 from jaxswap.machine.counters import Counts, count
 from jaxswap.machine.rows import once, only
 from jaxswap.machine.state import MEMCG_CHARGE_BATCH, Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, next_victim, shrink_folio, swap_left
+from jaxswap.machine.swapout import SWAP_CLUSTER_MAX, swap_left
 from jaxswap.machine.work import (
     ACTIVE,
     BATCH,
@@ -32,7 +31,6 @@ from jaxswap.machine.work import (
     SLAB,
     Gfp,
     Work,
-    to_write,
 )
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, surely, when
@@ -85,48 +83,6 @@ def at_once(state: MachineState, before: MachineState, order: Lane, gfp: Gfp) ->
     """Whether a charge has just gone through that finds so much beyond memory.high that it works it off."""
     more = state.over_high > jnp.maximum(before.over_high, MEMCG_CHARGE_BATCH)
     return more & (gfp.reclaims | (order == 0))
-
-
-def finish(state: MachineState, params: MachineParams, work: Work) -> tuple[MachineState, Work]:
-    """Get charges through, writing folios out for them. A small charge that fails sets `oom`."""
-
-    def left(carry: tuple[MachineState, Work]) -> Flag:
-        work = carry[1]
-        return (work.phase != IDLE) | to_write(work)
-
-    def busy(carry: tuple[MachineState, Work]) -> Flag:
-        return to_write(carry[1]) | (carry[1].phase == INACTIVE)
-
-    def evict(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        scanning = ~to_write(work) & (work.phase == INACTIVE)
-        state, work = when(
-            scanning, lambda c: _scan_inactive(c[0], params, c[1], surely(scanning)), (state, work)
-        )
-        return when(to_write(work), write, (state, work))
-
-    def write(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        go, state = next_victim(state, params.rules, work)
-        state, split, _ = shrink_folio(state, params, work.split, go)
-        return state, replace(work, split=split, victim=jnp.where(go.on & ~go.piece, -1, work.victim))
-
-    def turn(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        free = ~to_write(work)
-        charging = free & (work.phase == CHARGE)
-        if state.frames is not None:
-            state, work = holding.follow(state, work, charging)
-            charging = free & (work.phase == CHARGE)
-        state, work = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), (state, work))
-        state, work = look_at_high(state, work, params)
-        starting = free & ((work.phase == PASS) | (work.phase == BATCH))
-        state, work = when(starting, lambda c: _start(c[0], params, c[1], surely(starting)), (state, work))
-        state, work = repeat(busy, evict, (state, work))
-        scanned = work.phase >= SETTLE
-        return when(scanned, lambda c: _after_scan(c[0], c[1], params, surely(scanned)), (state, work))
-
-    return repeat(left, turn, (state, work))
 
 
 def _set(work: Work, on: Flag, **values: Lane | Flag | int | bool) -> Work:
@@ -222,7 +178,7 @@ def _give_up(work: Work, on: Flag) -> Work:
 def note_cost(state: MachineState, params: MachineParams, cost: Lane, on: Flag) -> MachineState:
     """lru_note_cost of the anonymous lists; in 7.3 pgrotate, pgreclaim_pageout and workingset_restore."""
     counts, total = params.rules.samples_cost, state.anon_cost + cost
-    total = jnp.where(total > state.flushed_total // 4, total >> 1, total)
+    total = jnp.where(total > state.flushed_total >> 2, total >> 1, total)
     return replace(
         state,
         anon_cost=jnp.where(on & ~counts, total, state.anon_cost),
@@ -235,7 +191,7 @@ def _sample_cost(state: MachineState, params: MachineParams, on: Flag) -> Machin
     to at most a quarter of the lists' sizes of the last flush.
     """
     on = on & params.rules.samples_cost
-    total, most = state.anon_cost + state.flushed_cost, state.flushed_total // 4
+    total, most = state.anon_cost + state.flushed_cost, state.flushed_total >> 2
     halvings = jnp.maximum(lax.clz(most) - lax.clz(total), 0)
     total = total >> jnp.where(total >> halvings > most, halvings + 1, halvings)
     return replace(
@@ -253,24 +209,6 @@ def _start(state: MachineState, params: MachineParams, work: Work, on: Flag) -> 
     return state, _next_batch(work, work.goal, begins)
 
 
-def _after_scan(
-    state: MachineState, work: Work, params: MachineParams, on: Flag
-) -> tuple[MachineState, Work]:
-    """What follows the scan of the inactive list: its accounts, the active list, perhaps the pass's end."""
-    settled = on & (work.phase == SETTLE)
-    state, work = _settle(state, params, work, settled)
-    state, work = _scan_active(state, params, work, on & (work.phase == ACTIVE))
-
-    def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        ending = on & (work.phase == SLAB)
-        state = deferred.shrink_slab(state, params.rules, work.priority, split_on_lru, ending)
-        state, work = _end_pass(state, work, work.goal, ending)
-        return _end_reclaim(state, params, work, jnp.int32(1) << work.order, on & (work.phase == END))
-
-    return when(on & (work.phase >= SLAB), stop, (state, work))
-
-
 def _begin_pass(
     state: MachineState, params: MachineParams, work: Work, on: Flag
 ) -> tuple[MachineState, Work]:
@@ -280,13 +218,13 @@ def _begin_pass(
     (inactive, active), cost = lru.sizes(state), state.anon_cost
     low = state.flushed_total - state.flushed_active < state.flushed_active
     deactivate = (work.attempt == 2) | low | (state.flushed_activations != state.refaults_seen)
-    anon = params.swappiness * (3 * cost + 1) // (2 * cost + 1)
-    file = (MAX_SWAPPINESS - params.swappiness) * (3 * cost + 1) // (cost + 1)
+    anon = lax.div(params.swappiness * (3 * cost + 1), 2 * cost + 1)
+    file = lax.div((MAX_SWAPPINESS - params.swappiness) * (3 * cost + 1), cost + 1)
     scans = (swap_left(state, params) > 0) & (params.swappiness > 0)
 
     def share(size: Lane, priority: Lane) -> Lane:
         scan = size >> priority
-        scan = jnp.where(priority > 0, scan * anon // jnp.maximum(anon + file, 1), scan)
+        scan = jnp.where(priority > 0, lax.div(scan * anon, jnp.maximum(anon + file, 1)), scan)
         return jnp.where(scans, scan, 0)
 
     def idle(priority: Lane) -> Flag:
@@ -336,22 +274,21 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
 
 def _scan_inactive(
     state: MachineState, params: MachineParams, work: Work, on: Flag
-) -> tuple[MachineState, Work]:
-    """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, the victim.
-
-    Without one the scan is over.
+) -> tuple[MachineState, Work, Lane]:
+    """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, the victim (-1:
+    without one the scan is over).
     """
     no = jnp.zeros(on.shape, bool)
     sentinel = lru.sentinel(state, no)
 
-    def tail(state: MachineState, work: Work) -> tuple[Lane, Flag, MachineState]:
+    def tail(state: MachineState, work: Work, victim: Lane) -> tuple[Lane, Flag, MachineState]:
         v, state = lru.tail(state, no)
         more = (work.scanned < work.want) & (v != sentinel) & (v != work.kept)
-        return v, on & more & (work.victim < 0), state
+        return v, on & more & (victim < 0), state
 
-    def visit(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
-        state, work = carry
-        v, more, state = once(tail(state, work))
+    def visit(carry: tuple[MachineState, Work, Lane]) -> tuple[MachineState, Work, Lane]:
+        state, work, victim = carry
+        v, more, state = once(tail(state, work, victim))
         more = surely(more)
         row, state = rows.get(state, v)
         order = once(jnp.where(row.has(Plane.PRESENT, v), row.order(v), 0))
@@ -395,16 +332,16 @@ def _scan_inactive(
             return replace(state, n=when(activate, promote, state.n), age_at_end=state.age_at_end + grown)
 
         state = when(young, rotate, state)
-        evict = more & ~young
-        return state, replace(
+        work = replace(
             work,
-            victim=jnp.where(evict, v, work.victim),
             scanned=work.scanned + jnp.where(more, size, 0),
             kept=jnp.where(young & ~activate & (work.kept < 0), v, work.kept),
         )
+        return state, work, jnp.where(more & ~young, v, victim)
 
-    state, work = repeat(lambda carry: tail(*carry)[1], visit, (state, work))
-    return state, _set(work, on & (work.victim < 0), phase=SETTLE)
+    start = (state, work, jnp.full_like(work.want, -1))
+    state, work, victim = repeat(lambda carry: tail(*carry)[1], visit, start)
+    return state, _set(work, on & (victim < 0), phase=SETTLE), victim
 
 
 def _settle(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:

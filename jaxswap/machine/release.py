@@ -90,12 +90,8 @@ def _unmap(
         state = lru.remove(state, name, active, size, gone)
         state = when(renamed, lambda s: lru.rename(s, name, kept, surely(renamed)), state)
 
-        def lost(state: MachineState) -> MachineState:
-            state = deferred.remove(state, name, gone & broken)
-            state = deferred.rename(state, name, kept, renamed & broken)
-            return deferred.add(state, kept, on & remains & ~broken)
-
-        state = when(on & (broken | remains), lost, state)
+        loses = on & (broken | remains)
+        state = when(loses, lambda s: deferred.lose(s, name, broken, kept, remains, surely(loses)), state)
         state = replace(state, used=state.used - jnp.where(gone, size, 0))
         if state.frames is not None:
             state = when(gone, lambda s: frames.drop(s, name, order, surely(gone)), state)
@@ -128,7 +124,9 @@ def _free_slots(state: MachineState, base: Lane, row: Row, swapped: Mask) -> Mac
         slot, _, state = places.of(state, base + at)
         follow = (left & row[Plane.NEXT]) >> at.astype(jnp.uint32)
         size = bits.ctz(~(follow >> np.uint32(1))) + 1
-        size = once(jnp.minimum(jnp.minimum(size, 32 - at), clusters.CLUSTER - slot % clusters.CLUSTER))
+        size = once(
+            jnp.minimum(jnp.minimum(size, 32 - at), clusters.CLUSTER - (slot & (clusters.CLUSTER - 1)))
+        )
         freed = clusters.put(state.clusters, state.cpu, slot, size, size > 1, on)
         state = replace(state, clusters=freed)
         return state, left & ~rows.below(at + size)
@@ -153,7 +151,7 @@ def _free_runs(state: MachineState, start: Lane, end: Lane, on: Flag) -> Machine
         page = jnp.minimum(page, 511)
         slot, _, state = places.of(state, base + page)
         # One cluster at a time.
-        part = jnp.minimum(stop - page, clusters.CLUSTER - slot % clusters.CLUSTER)
+        part = jnp.minimum(stop - page, clusters.CLUSTER - (slot & (clusters.CLUSTER - 1)))
         begins = ~bits.has(follow, page) | (base + page == start)
         direct = begins & (part == stop - page) & (part > 1)
         freed = clusters.put(state.clusters, state.cpu, slot, part, direct, here)

@@ -19,23 +19,23 @@ from jaxswap.machine import (
     generations,
     holding,
     lru,
-    mglru,
     program,
     rows,
     settings,
     tables,
     tlb,
 )
-from jaxswap.machine.advise import cool, isolate, page_out
+from jaxswap.machine.advise import cool, over, prepare
 from jaxswap.machine.fault import Access, Foresee, touched
-from jaxswap.machine.layout import Layout, layout_of
+from jaxswap.machine.finish import finish
+from jaxswap.machine.layout import layout_of
 from jaxswap.machine.program import WINDOW, Program
-from jaxswap.machine.reclaim import at_once, finish, try_charge, work_off
+from jaxswap.machine.reclaim import at_once, try_charge, work_off
 from jaxswap.machine.release import dont_need
 from jaxswap.machine.rows import once
 from jaxswap.machine.shared import step as shared
 from jaxswap.machine.state import PLANES, Flag, Lane, MachineParams, MachineState, Mask, Plane
-from jaxswap.machine.work import Work, work_of
+from jaxswap.machine.work import leaving_of, work_of
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
 
@@ -113,9 +113,9 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
         begin, behind = spread(op.base) + cursor, spread(op.base) + stop
         acts = on & ~accesses & ~owes
         state = when(acts, lambda s: _act(s, params, op, begin, behind, surely(acts)), state)
+        cools, goes = acts & (op.kind == program.COLD), acts & (op.kind == program.PAGEOUT)
 
-        def serve(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
-            state, cursor = carry
+        def ask(carry: tuple[MachineState, _Fault]) -> tuple[MachineState, _Fault]:
             access = _access_at(ops, op, cursor, stop, zero, ahead)
             foresee = None
             if ops.before is not None:
@@ -123,11 +123,28 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
                 access = access._replace(now=now)
                 if ops.future is not None:
                     foresee = functools.partial(future.ahead, ops.future, now)
-            one = surely(faults) if params.high is None else faults
-            state, done = _serve(state, params, access, layout_of(ops, i), one, on & owes, foresee)
-            return state, cursor + done
+            return _ask(carry[0], params, access, surely(faults), foresee)
 
-        state, cursor = when(faults | (on & owes), serve, (state, cursor))
+        state, found = when(faults, ask, (state, _no_fault(cursor, ops)))
+        asked = found.ask
+        insists = found.insists | (on & owes)
+
+        def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
+            state = carry[0]
+            work = work_of(asked.order, asked.tried, asked.refused, asked.gfp, found.unmet)
+            state, work = work_off(state, work, insists & ~found.unmet)
+            leaving = leaving_of(begin, behind, goes, cools | goes)
+            state, work = finish(state, params, work, leaving, layout_of(ops, i))
+            state = when(cools, lambda s: cool(s, params, begin, behind, surely(cools)), state)
+            return over(state, goes), work.order, work.refused
+
+        state, got, refused = when(insists | cools | goes, insist, (state, asked.order, asked.refused))
+
+        def end(carry: tuple[MachineState, Lane]) -> tuple[MachineState, Lane]:
+            state, done = _end(carry[0], params, found, got, refused, surely(faults))
+            return state, carry[1] + done
+
+        state, cursor = when(faults, end, (state, cursor))
         return state, jnp.where(acts, stop, cursor)
 
     return repeat(going, advance, (state, first))[0]
@@ -136,10 +153,11 @@ def step(state: MachineState, params: MachineParams, ops: Program, i: Int32[Arra
 def _act(
     state: MachineState, params: MachineParams, op: _Operation, begin: Lane, behind: Lane, on: Flag
 ) -> MachineState:
-    """An operation other than accesses, on pages begin .. behind - 1."""
-    unmaps, cools = on & (op.kind == program.UNMAP), on & (op.kind == program.COLD)
-    out = on & (op.kind == program.PAGEOUT)
+    """An operation other than accesses, on pages begin .. behind - 1; of advice what comes before folios are
+    split and go."""
+    unmaps = on & (op.kind == program.UNMAP)
     releases = unmaps | (on & (op.kind == program.DONTNEED))
+    advised = on & ((op.kind == program.COLD) | (op.kind == program.PAGEOUT))
 
     def free(state: MachineState) -> MachineState:
         state = dont_need(state, begin, behind, surely(releases))
@@ -147,10 +165,7 @@ def _act(
 
     state = when(releases, free, state)
     state = tlb.flush_range(state, params, behind - begin, releases)
-    advised = cools | out
-    state = when(advised, lambda s: isolate(s, params.rules, begin, behind, surely(advised)), state)
-    state = when(out, lambda s: page_out(s, params, begin, behind, surely(out)), state)
-    state = when(cools, lambda s: cool(s, params, begin, behind, surely(cools)), state)
+    state = prepare(state, begin, behind, advised, advised & (op.kind == program.PAGEOUT))
 
     def write(state: MachineState) -> MachineState:
         return replace(state, settings=settings.write(state.settings, op.block, op.vma))
@@ -161,38 +176,49 @@ def _act(
     return when(splits, lambda s: tables.split(s, begin, surely(splits)), state)
 
 
-def _serve(
-    state: MachineState,
-    params: MachineParams,
-    access: Access,
-    layout: Layout,
-    on: Flag,
-    owes: Flag,
-    foresee: Foresee | None,
-) -> tuple[MachineState, Lane]:
-    """One fault: (state, how many pages are done with). owes: where there is none, but what was charged
-    beyond memory.high is worked off (resume_user_mode_work). foresee: as fault.begin has it."""
+class _Fault(NamedTuple):
+    """A fault under way. unmet: its charge did not go through at once; insists: there is more to do for it,
+    before its pages are mapped."""
+
+    access: Access
+    plan: fault.Plan
+    ask: fault.Ask
+    unmet: Flag
+    insists: Flag
+
+
+def _no_fault(like: Lane, ops: Program) -> _Fault:
+    """Of lanes without one."""
+    zero, off = jnp.zeros_like(like), jnp.zeros(like.shape, bool)
+    now = None if ops.before is None else zero
+    access = Access(zero, zero, off, off, off, zero, zero, zero, now)
+    return _Fault(access, *fault.nothing(like), off, off)
+
+
+def _ask(
+    state: MachineState, params: MachineParams, access: Access, on: Flag, foresee: Foresee | None
+) -> tuple[MachineState, _Fault]:
+    """A fault up to its charge. foresee: as fault.begin has it."""
     state, plan, ask = fault.begin(state, params, access, on, foresee)
     before, ready = state, ask.on
     if state.frames is not None:
         small = plan.touch | plan.swapin | (plan.zeropage & access.write)
         state, ready = holding.begin(state, ask.order, small, ask.on)
     state, charged = try_charge(state, params, ask.order, ask.on, ask.gfp, ready)
-    unmet = once(ask.on & ~charged)
-    insists = unmet
+    unmet = insists = once(ask.on & ~charged)
     if params.high is not None:
-        insists = unmet | owes | (charged & at_once(state, before, ask.order, ask.gfp))
+        insists = unmet | (charged & at_once(state, before, ask.order, ask.gfp))
+    return state, _Fault(access, plan, ask, unmet, insists)
 
-    def insist(carry: tuple[MachineState, Lane, Mask]) -> tuple[MachineState, Lane, Mask]:
-        state = carry[0]
-        work = work_of(ask.order, ask.tried, ask.refused, ask.gfp, unmet)
-        state, work = work_off(state, work, insists & ~unmet)
-        state, work = _finish(state, params, work, layout)
-        return state, work.order, work.refused
 
-    state, got, refused = when(insists, insist, (state, ask.order, ask.refused))
+def _end(
+    state: MachineState, params: MachineParams, found: _Fault, got: Lane, refused: Mask, on: Flag
+) -> tuple[MachineState, Lane]:
+    """A fault after its charge: (state, how many pages are done with)."""
+    access, plan = found.access, found.plan
     # Pages that fault alike are charged from the stock.
-    more = once(jnp.where(insists | (state.over_high > 0), 0, jnp.minimum(plan.run - 1, state.stock)))
+    alone = found.insists | (state.over_high > 0)
+    more = once(jnp.where(alone, 0, jnp.minimum(plan.run - 1, state.stock)))
     if state.frames is not None:
         more = holding.affordable(state, more)
     state = replace(state, used=state.used + more, stock=state.stock - more)
@@ -202,14 +228,6 @@ def _serve(
     if state.frames is not None:
         state = holding.settle(state, access.page, more + 1, on)
     return state, jnp.where(done & ~works, more + 1, 0)
-
-
-def _finish(
-    state: MachineState, params: MachineParams, work: Work, layout: Layout
-) -> tuple[MachineState, Work]:
-    if state.generations is None:
-        return finish(state, params, work)
-    return mglru.finish(state, params, work, layout)
 
 
 def _place(ops: Program, op: _Operation, cursor: Lane) -> tuple[Lane, UInt32[Array, " L"]]:

@@ -29,11 +29,11 @@ from jaxswap.machine.rows import once, only
 from jaxswap.machine.rules import Rules
 from jaxswap.machine.state import ORDER, PLANES, Flag, Lane, MachineParams, MachineState, Plane
 from jaxswap.machine.usefulness import Judged
-from jaxswap.machine.work import Pieces, Work
+from jaxswap.machine.work import Leaving, Pieces
 from jaxswap.swaptable import bits, clusters
 from jaxswap.swaptable.bits import Bits
 from jaxswap.swaptable.geometry import MAX_ORDER
-from jaxswap.swaptable.lanes import load1, store1, surely, when
+from jaxswap.swaptable.lanes import load1, repeat, store1, surely, when
 
 SWAP_CLUSTER_MAX = 32
 FOLIO_FLAGS = (
@@ -105,10 +105,10 @@ class Next(NamedTuple):
     flags: generations.Flags
 
 
-def _first_piece(rules: Rules, split: Pieces, folio: Lane) -> tuple[Lane, Lane, Flag, Flag]:
+def _first_piece(rules: Rules, leaving: Leaving) -> tuple[Lane, Lane, Flag, Flag]:
     """Where pieces are left: page, how many go with it, whether downwards, whether nobody maps it. Else the
-    folio."""
-    piece, one = split.count > 0, jnp.ones_like(folio)
+    victim."""
+    split, piece = leaving.pieces, leaving.pieces.count > 0
     ascending = once(split.fresh | rules.ascending_pieces)
 
     def nearest() -> tuple[Lane, Lane, Flag]:
@@ -117,25 +117,22 @@ def _first_piece(rules: Rules, split: Pieces, folio: Lane) -> tuple[Lane, Lane, 
         mapped = bits.word(split.mapped & split.left, at >> 5)
         down = lax.clz(~(mapped << (31 - (at & 31)).astype(jnp.uint32))).astype(jnp.int32)
         up = bits.ctz(~(mapped >> (at & 31).astype(jnp.uint32)))
-        run = jnp.where(rules.ascending_pieces, up, jnp.where(split.fresh, 1, down))
-        page = jnp.where(piece, split.block * 512 + at, folio)
-        return page, jnp.maximum(run, 1), piece & ~bits.has(split.mapped, at)
+        run = jnp.maximum(jnp.where(rules.ascending_pieces, up, jnp.where(split.fresh, 1, down)), 1)
+        page = jnp.where(piece, split.block * 512 + at, leaving.victim)
+        return page, jnp.where(piece, run, leaving.alike), piece & ~bits.has(split.mapped, at)
 
-    nearby = (folio, one, jnp.zeros_like(piece))
+    nearby = (leaving.victim, leaving.alike, jnp.zeros_like(piece))
     page, run, nobodys = once(lax.cond(jnp.any(piece), nearest, lambda: nearby))
     return page, run, piece & ~ascending, nobodys
 
 
-def _next(
-    state: MachineState,
-    row: rows.Row,
-    page: Lane,
-    want: Lane,
-    down: Flag,
-    piece: Flag,
-    nobodys: Flag,
-    on: Flag,
-) -> Next:
+def next_to_go(state: MachineState, rules: Rules, leaving: Leaving) -> tuple[Next, MachineState]:
+    """A piece, else the victim."""
+    piece = once(leaving.pieces.count > 0)
+    page, want, down, nobodys = _first_piece(rules, leaving)
+    on = once(piece | (leaving.victim >= 0))
+    page = jnp.where(on, page, 0)
+    row, state = rows.get(state, page)
     cached = on & ~piece & ~row.has(Plane.PRESENT, page)
     active = lru.is_active(state, row.has(Plane.ACTIVE, page))
     return once(
@@ -153,42 +150,38 @@ def _next(
             workingset=row.has(Plane.WORKINGSET, page) | active,
             flags=generations.flags_of(row, page),
         )
-    )
+    ), state
 
 
-def next_victim(state: MachineState, rules: Rules, work: Work) -> tuple[Next, MachineState]:
-    """A piece, else the folio that reclaim chose."""
-    piece = once(work.split.count > 0)
-    page, run, down, nobodys = _first_piece(rules, work.split, work.victim)
-    on = once(piece | (work.victim >= 0))
-    page = jnp.where(on, page, 0)
-    row, state = rows.get(state, page)
-    return _next(state, row, page, run, down, piece, nobodys, on), state
+def next_in_range(state: MachineState, leaving: Leaving, on: Flag) -> tuple[MachineState, Leaving]:
+    """The next victims of advice: a folio wholly in [at, stop), or several small ones that are alike."""
+    stop = leaving.stop
 
-
-def next_of_range(
-    state: MachineState, rules: Rules, split: Pieces, at: Lane, stop: Lane, on: Flag
-) -> tuple[Next, Lane, MachineState]:
-    """A piece, else folios wholly in [at, stop): (what goes, where the range goes on, state). A row without
-    a page to go is passed."""
-    piece = once(split.count > 0)
-    page, run, down, nobodys = _first_piece(rules, split, at)
-    row, state = rows.get(state, page)
-    ranged = once(on & ~piece & (at < stop))
-    inside = once(only(row[Plane.PRESENT] & rows.rest(page, stop), ranged))
-    here = inside != 0
-    page = once(jnp.where(here, (page & -32) + bits.ctz(inside), page))
-    small = row.order(page) == 0
-
-    def alike() -> Lane:
-        alike = inside & row.small()
+    def look(carry: tuple[MachineState, Lane, Lane, Lane]) -> tuple[MachineState, Lane, Lane, Lane]:
+        state, at, victim, alike = carry
+        sure = surely(going(carry))
+        row, state = rows.get(state, at)
+        inside = once(only(row[Plane.PRESENT] & rows.rest(at, stop), sure))
+        here = inside != 0
+        page = once(jnp.where(here, (at & -32) + bits.ctz(inside), at))
+        same = inside & row.small()
         for plane in (Plane.ACTIVE, Plane.NONZERO):
-            alike = alike & (row[plane] ^ only(rows.ALL, ~row.has(plane, page)))
-        return jnp.where(here & small, bits.ctz(~(alike >> (page & 31).astype(jnp.uint32))), run)
+            same = same & (row[plane] ^ only(rows.ALL, ~row.has(plane, page)))
+        run = jnp.where(row.order(page) == 0, bits.ctz(~(same >> (page & 31).astype(jnp.uint32))), 1)
+        return (
+            state,
+            jnp.where(here, page, jnp.where(sure, (at & -32) + 32, at)),
+            jnp.where(here, page, victim),
+            jnp.where(here, run, alike),
+        )
 
-    want = lax.cond(jnp.any(here), alike, lambda: run)
-    at = jnp.where(ranged & ~here, (at & -32) + 32, at)
-    return _next(state, row, page, want, down, piece, nobodys, once(piece | here)), at, state
+    def going(carry: tuple[MachineState, Lane, Lane, Lane]) -> Flag:
+        _, at, victim, _ = carry
+        return on & (victim < 0) & (at < stop)
+
+    start = (state, leaving.at, leaving.victim, leaving.alike)
+    state, at, victim, alike = repeat(going, look, start)
+    return state, leaving._replace(at=at, victim=victim, alike=alike)
 
 
 def _choose(state: MachineState, params: MachineParams, go: Next) -> tuple[MachineState, Next]:
@@ -208,12 +201,12 @@ def _choose(state: MachineState, params: MachineParams, go: Next) -> tuple[Machi
 
 
 def shrink_folio(
-    state: MachineState, params: MachineParams, split: Pieces, go: Next
-) -> tuple[MachineState, Pieces, Lane]:
-    """shrink_folio_list for a folio or several small ones, unreferenced: (state, pieces, pages done with).
+    state: MachineState, params: MachineParams, leaving: Leaving, go: Next
+) -> tuple[MachineState, Leaving]:
+    """shrink_folio_list for a folio or several small ones, unreferenced.
 
-    A large folio that finds no slots, or more than memory.swap.max allows, or has lost pages, is split; its
-    pieces follow at once: the first, then from the last down. One that nobody maps takes a slot too, and
+    A large folio that finds no slots, or more than memory.swap.max allows, or has lost pages, is to be split;
+    its pieces follow at once: the first, then from the last down. One that nobody maps takes a slot too, and
     gives it back unwritten. A small folio that finds no slot is activated. A large one that the heuristic
     does not leave whole is split before slots are looked for: nothing has failed, and `split` counts it.
     """
@@ -255,27 +248,22 @@ def shrink_folio(
     lost = jnp.where(out | go.cached, pages, 0)
     state = replace(state, age=state.age + lost, used=state.used - lost, reclaimed=state.reclaimed + lost)
 
-    def remain(carry: tuple[MachineState, Pieces]) -> tuple[MachineState, Pieces]:
-        state, old = carry
-        state, mapped = _remain(state, go, splits, stay)
-        base = v >> order << order
-        return state, Pieces(
-            block=jnp.where(splits, v >> 9, old.block),
-            left=jnp.where(splits[None], bits.span(base & 511, (base & 511) + size), old.left),
-            count=jnp.where(splits, size, old.count),
-            mapped=jnp.where(splits[None], mapped, old.mapped),
-            fresh=old.fresh,
-        )
-
     def take(split: Pieces) -> Pieces:
         on = surely(go.piece)
         gone = only(rows.rest(low, low + folios), on)
         gone = jnp.where((v >> 5) & 15 == _WORD, gone[None], jnp.uint32(0))
         return split._replace(left=split.left & ~gone, count=split.count - jnp.where(on, folios, 0))
 
-    split = when(go.piece, take, split)
-    state, split = when(splits | stay, remain, (state, split))
-    return state, split._replace(fresh=splits), pages
+    pieces = when(go.piece, take, leaving.pieces)
+    state = when(splits | stay, lambda s: _remain(s, go, splits, stay), state)
+    chosen = on & ~go.piece
+    return state, leaving._replace(
+        pieces=pieces._replace(fresh=pieces.fresh & ~on),
+        victim=jnp.where(chosen, -1, leaving.victim),
+        at=jnp.where(chosen, v + pages, leaving.at),
+        cut=jnp.where(splits, v, leaving.cut),
+        listed=leaving.listed & ~splits,
+    )
 
 
 def _swapped(state: MachineState, page: Lane) -> tuple[Flag, Lane, MachineState]:
@@ -351,7 +339,7 @@ def _swap_out(
     zero, written = once((on & ~nonzero, on & nonzero))
 
     def flag(c: clusters.Clusters) -> clusters.Clusters:
-        return clusters.set_plane(c, clusters.ZERO, slot, pages, surely(zero), surely(zero))
+        return clusters.set_plane(c, clusters.ZERO, slot, pages, True, surely(zero))
 
     state = usefulness.leave(_join(state, end, behind), judged, on)
     n = count(state.n, on, pswpout=jnp.where(written, pages, 0), swpout_zero=jnp.where(zero, pages, 0))
@@ -375,12 +363,12 @@ def _drop_cached(state: MachineState, go: Next, on: Flag) -> MachineState:
     kept = only(here, go.workingset)
     zero, one = jnp.zeros_like(slot), jnp.ones_like(slot)
     age, n = state.age, count(state.n, on & ~dirty, useless_swapin=1)
-    c = clusters.set_plane(state.clusters, clusters.CACHED, slot, one, ~on, on)
+    c = clusters.set_plane(state.clusters, clusters.CACHED, slot, one, False, on)
     if state.generations is not None:
         age = generations.shadow_of(state, go.flags).astype(jnp.int32)
         state = generations.evicted(state, go.flags, one, go.workingset.astype(jnp.int32), on)
         emptied = dirty & ~nonzero
-        c = clusters.set_plane(c, clusters.ZERO, slot, one, emptied, emptied)
+        c = clusters.set_plane(c, clusters.ZERO, slot, one, True, emptied)
         n = count(n, dirty, pswpout=nonzero, swpout_zero=~nonzero)
     state = places.write(state, go.page, here, slot, zero, age, zero, kept)
     return replace(state, clusters=c, n=n)
@@ -419,15 +407,15 @@ def keep_in_cache(
         state = replace(
             state,
             slots=store1(state.slots, page, slot, sure),
-            clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, one, sure, sure),
+            clusters=clusters.set_plane(state.clusters, clusters.CACHED, slot, one, True, sure),
         )
         return usefulness.leave(_join(state, page + 1, behind), judged, sure)
 
     return when(unmaps, unmap, state), on & (cached | unmaps)
 
 
-def _remain(state: MachineState, go: Next, split: Flag, stay: Flag) -> tuple[MachineState, Bits]:
-    """A folio that found no slots: split, or activated if it is small."""
+def _remain(state: MachineState, go: Next, split: Flag, stay: Flag) -> MachineState:
+    """A folio that found no slots: to be split, or activated if it is small."""
     v, order = go.page, go.order
 
     def settle(state: MachineState, at: Lane, on: Flag) -> MachineState:
@@ -439,14 +427,11 @@ def _remain(state: MachineState, go: Next, split: Flag, stay: Flag) -> tuple[Mac
         return rows.put(state, at, row, on)
 
     base = v >> order << order
-    if state.generations is None:
-        state = rows.each(base, base + (jnp.int32(1) << order), settle, state, split | (stay & ~go.nobodys))
-    state = replace(state, n=count_order(state.n, "swpout_fallback", order, split & ~go.partial))
-    state, parts = split_folio(state, v, order, split)
     one, listed = jnp.ones_like(v), stay & ~go.nobodys
     if state.generations is None:
+        state = rows.each(base, base + (jnp.int32(1) << order), settle, state, split | listed)
         state = lru.add(state, v, stay, one, listed)
     else:
         state = generations.add_new(state, v, listed)
-    n = count(state.n, stay, pgactivate=1)
-    return replace(state, n=n, age_at_end=state.age_at_end + stay), parts
+    n = count_order(count(state.n, stay, pgactivate=1), "swpout_fallback", order, split & ~go.partial)
+    return replace(state, n=n, age_at_end=state.age_at_end + stay)

@@ -53,21 +53,40 @@ class Pieces(NamedTuple):
     fresh: Flag
 
 
+class Leaving(NamedTuple):
+    """Folios of one lane that are to be split or to go.
+
+    pieces: what goes first. victim: lowest page of a folio that was chosen to go, or -1; alike: small folios
+    from it on that go together. cut: a page of a folio to be split, or -1; listed: it is on an LRU list, else
+    its pieces are to go. due: folios of the deferred split list that are to be split. at, stop: pages advice
+    was given for: in those from `cutting` on folios that do not lie wholly within are to be split, then, if
+    `out`, all from `at` on are to go.
+    """
+
+    pieces: Pieces
+    victim: Lane
+    alike: Lane
+    cut: Lane
+    listed: Flag
+    due: Lane
+    cutting: Lane
+    at: Lane
+    stop: Lane
+    out: Flag
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Work:
     """One lane's unfinished work.
 
-    split: what goes first. victim: lowest page of the folio that reclaim chose, or -1. phase: as above.
-    order: of the charge under way; tried: orders to fall back to; refused: orders given up; gfp: of large
-    charges; first: no round failed yet; drained, retries: of try_charge, or of the work for memory.high;
-    high: pages beyond it, 0 where that is not what reclaim is for. The rest belongs to the reclaim: goal: how
-    many pages it is to free; priority, attempt, total and skipped to all of it; left, left_active, done,
-    deactivate, low, last to a pass; want, scanned, kept, want_active to a batch.
+    phase: as above. order: of the charge under way; tried: orders to fall back to; refused: orders given up;
+    gfp: of large charges; first: no round failed yet; drained, retries: of try_charge, or of the work for
+    memory.high; high: pages beyond it, 0 where that is not what reclaim is for. The rest belongs to the
+    reclaim: goal: how many pages it is to free; priority, attempt, total and skipped to all of it; left,
+    left_active, done, deactivate, low, last to a pass; want, scanned, kept, want_active to a batch.
     """
 
-    split: Pieces
-    victim: Lane
     phase: Lane
     order: Lane
     tried: Mask
@@ -94,23 +113,24 @@ class Work:
     want_active: Lane
 
 
-def to_write(work: Work) -> Flag:
+def to_write(leaving: Leaving) -> Flag:
     """Whether a lane has a folio to write out."""
-    return (work.victim >= 0) | (work.split.count > 0)
+    return (leaving.victim >= 0) | (leaving.pieces.count > 0)
 
 
-def no_pieces(like: Lane) -> Pieces:
-    """No folio is being split."""
-    zero, none = jnp.zeros_like(like), jnp.zeros((16, *like.shape), jnp.uint32)
-    return Pieces(zero, none, zero, none, jnp.zeros(like.shape, bool))
+def leaving_of(start: Lane, stop: Lane, out: Flag, on: Flag) -> Leaving:
+    """Advice for the pages start .. stop - 1 in the lanes that are on, to write them out if `out`; in the
+    others nothing is to go."""
+    zero, none, off = jnp.zeros_like(start), jnp.zeros((16, *start.shape), jnp.uint32), jnp.zeros_like(on)
+    pieces = Pieces(zero, none, zero, none, off)
+    stop = jnp.where(on, stop, start)
+    return Leaving(pieces, zero - 1, zero + 1, zero - 1, off, zero, start, start, stop, out)
 
 
 def work_of(order: Lane, tried: Mask, refused: Mask, gfp: Gfp, on: Flag) -> Work:
     """The work of charging 2^order pages in the lanes that are on, falling back through `tried`."""
     zero, off = jnp.zeros_like(order), jnp.zeros_like(on)
     return Work(
-        split=no_pieces(order),
-        victim=zero - 1,
         phase=jnp.where(on, CHARGE, IDLE),
         order=order,
         tried=tried,

@@ -51,7 +51,8 @@ def only(bits: Bits, on: Bool[Array, " L"]) -> Bits:
 def word(bits: Bits, at: Scalar) -> UInt32[Array, " L"]:
     """Members 32 at .. 32 at + 31, one bit each."""
     if at.shape[0] == 1:
-        return lax.dynamic_index_in_dim(bits, at[0], 0, keepdims=False)
+        index = lax.squeeze(at, (0,)).astype(jnp.uint32)
+        return lax.squeeze(lax.dynamic_slice(bits, (index, np.uint32(0)), (1, 1)), (0,))
     return jnp.take_along_axis(bits, at[None], axis=0)[0]
 
 
@@ -126,7 +127,7 @@ def up(bits: Bits) -> Bits:
 
 def ctz(x: UInt32[Array, "..."]) -> Int32[Array, "..."]:
     """Trailing zeros of a word; 32 for 0."""
-    return lax.population_count((x & (~x + jnp.uint32(1))) - jnp.uint32(1)).astype(jnp.int32)
+    return lax.population_count(~x & (x - np.uint32(1))).astype(jnp.int32)
 
 
 def highest(mask: UInt32[Array, "..."]) -> Int32[Array, "..."]:

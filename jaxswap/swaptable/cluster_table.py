@@ -248,19 +248,20 @@ def move(c: Clusters, cluster: Lane, flag: Lane, order: Lane, on: Flag) -> Clust
 
 def state(c: Clusters, cluster: Lane) -> tuple[Lane, Lane, Lane, Clusters]:
     """Count, order and flag of a cluster."""
-    found, words = [], c.words
-    for word in (COUNT, ORDER, FLAG):
-        value, words = load1(words, cluster * STRIDE + word)
-        found.append(value.astype(jnp.int32))
-    return (*found, replace(c, words=words))
+    words, table = load(c.words, cluster * STRIDE + COUNT, FLAG + 1 - COUNT)
+    count, order, flag = words.astype(jnp.int32)
+    return count, order, flag, replace(c, words=table)
 
 
 def set_state(c: Clusters, cluster: Lane, count: Lane, order: Lane, flag: Lane, on: Flag) -> Clusters:
     """Write count, order and flag of a cluster."""
-    words = c.words
-    for word, value in ((COUNT, count), (ORDER, order), (FLAG, flag)):
-        words = store1(words, cluster * STRIDE + word, value, on)
-    return replace(c, words=words)
+    words = jnp.stack(jnp.broadcast_arrays(count, order, flag))
+    return replace(c, words=store(c.words, cluster * STRIDE + COUNT, words, on))
+
+
+def _chosen(values: dict[int, Flag | bool], value: bool) -> UInt32[np.ndarray, "sets 1"]:
+    """Words of a row: all slots in those sets whose value is this one, known when the program is made."""
+    return np.array([[_ALL if values.get(which) is value else 0] for which in range(ROW)], np.uint32)
 
 
 def change(
@@ -276,10 +277,11 @@ def change(
         last = jnp.minimum(end - (at & -32), 32)
         below = jnp.where(last >= 32, _ALL, (jnp.uint32(1) << (last & 31).astype(jnp.uint32)) - np.uint32(1))
         members = bits.once(below & (_ALL << (at & 31).astype(jnp.uint32)))
-        new = old
+        new = (old | _chosen(values, True) & members[None]) & ~(_chosen(values, False) & members[None])
         for which, value in values.items():
-            changed = jnp.where(jnp.asarray(value), old | members[None], old & ~members[None])
-            new = jnp.where(np.arange(ROW)[:, None] == which, changed, new)
+            if not isinstance(value, bool):
+                changed = jnp.where(value, old | members[None], old & ~members[None])
+                new = jnp.where(np.arange(ROW)[:, None] == which, changed, new)
         return store(words, row, new, active), (at & -32) + 32
 
     words, _ = repeat(lambda carry: on & (carry[1] < end), turn, (c.words, start))
@@ -324,7 +326,7 @@ def all_flags(c: Clusters, slot: Lane) -> tuple[bits.Bits, bits.Bits]:
     return whole_set(c, cluster, CACHED)[0], whole_set(c, cluster, ZERO)[0]
 
 
-def set_plane(c: Clusters, plane: int, slot: Lane, size: Lane, value: Flag, on: Flag) -> Clusters:
+def set_plane(c: Clusters, plane: int, slot: Lane, size: Lane, value: Flag | bool, on: Flag) -> Clusters:
     """Set or clear CACHED or ZERO for `size` slots from `slot`, all in one cluster."""
     start = slot & (CLUSTER - 1)
     return change(c, slot >> CLUSTER_SHIFT, start, start + size, {plane: value}, on)

@@ -23,7 +23,7 @@ Table = Shaped[Array, "words L"]
 
 def _index(at: Int32[Array, " 1"]) -> UInt32[Array, ""]:
     """The only lane's index, unsigned: a signed one costs a test for a count from the end."""
-    return at[0].astype(jnp.uint32)
+    return lax.squeeze(at, (0,)).astype(jnp.uint32)
 
 
 def load(table: Table, start: Int32[Array, " L"], size: int) -> tuple[Shaped[Array, "size L"], Table]:
@@ -39,7 +39,7 @@ def load(table: Table, start: Int32[Array, " L"], size: int) -> tuple[Shaped[Arr
 def load1(table: Table, at: Int32[Array, " L"]) -> tuple[Shaped[Array, " L"], Table]:
     """One word of each lane, and the table."""
     found, table = load(table, at, 1)
-    return found[0], table
+    return lax.squeeze(found, (0,)), table
 
 
 def store(
@@ -49,9 +49,8 @@ def store(
     size, lanes = values.shape
     values = values.astype(table.dtype)
     if lanes == 1:
-        at = jnp.where(on[0], start[0], table.shape[0] - SPARE)
+        at = _index(jnp.where(on, start, table.shape[0] - SPARE))
         # Without the barrier a later read may be fused with this write, and then wants the table before it.
-        at = at.astype(jnp.uint32)
         return lax.optimization_barrier(lax.dynamic_update_slice(table, values, (at, np.uint32(0))))
     rows = start[None] + jnp.arange(size, dtype=jnp.int32)[:, None]
     rows = jnp.where(on[None], rows, table.shape[0])

@@ -61,13 +61,9 @@ def work(
     state, done = carry
     # The pass ends when the shrinker is done with the deferred split list.
     slab = on & (done.phase == SLAB)
-    scanned, put_off = deferred.to_scan(state.deferred, state.nr_deferred, done.priority)
-    state, done = (
-        replace(state, nr_deferred=jnp.where(slab, put_off, state.nr_deferred)),
-        _set(done, slab, phase=NEXT),
-    )
-    splits = slab & (scanned > 0)
-    regs = assign(regs, splits, deferred=jnp.minimum(scanned, state.deferred), at=At.SPLIT_DEFERRED)
+    state, due = deferred.shrink_slab(state, done.priority, slab)
+    done = _set(done, slab, phase=NEXT)
+    regs = assign(regs, due > 0, deferred=due, at=At.SPLIT_DEFERRED)
     state, done, victim = when(
         scans, lambda c: scan_inactive(c[0], c[1], surely(scans)), (state, done, jnp.full_like(phase, -1))
     )

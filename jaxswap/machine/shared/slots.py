@@ -47,14 +47,14 @@ def add_count(state: MachineState, slot: Lane, change: int, on: Flag) -> Machine
 def insert(state: MachineState, number: Lane, slot: Lane, size: Lane, on: Flag) -> MachineState:
     """A folio is in the swap cache over some slots; the caller sets its `place`."""
     state = sharing.put(state, cache=fill(sharing.of(state).cache, slot, size, number, on))
-    table = clusters.set_plane(state.clusters, clusters.CACHED, slot, size, on, on)
+    table = clusters.set_plane(state.clusters, clusters.CACHED, slot, size, True, on)
     return replace(state, clusters=table)
 
 
 def uncache(state: MachineState, slot: Lane, size: Lane, on: Flag) -> MachineState:
     """No folio is in the swap cache over some slots any more."""
     state = sharing.put(state, cache=fill(sharing.of(state).cache, slot, size, jnp.full_like(slot, -1), on))
-    table = clusters.set_plane(state.clusters, clusters.CACHED, slot, size, ~on, on)
+    table = clusters.set_plane(state.clusters, clusters.CACHED, slot, size, False, on)
     return replace(state, clusters=table)
 
 
