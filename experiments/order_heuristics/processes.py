@@ -52,44 +52,6 @@ def _ends(*children: int) -> Lines:
     return (f"p{child} EXIT" for child in children)
 
 
-def prefork(random: Random) -> Lines:
-    """Workers that read what their parent has set up and write scratch pages; after a while they are
-    replaced."""
-    for _ in range(2):
-        yield from _forks(1, 2, 3)
-
-        def requests(random: Random) -> Lines:
-            for at in (PAGES * 3 // 4 * random.beta(0.5, 1.5, 50)).astype(int).tolist():
-                yield f"READN {at} {int(random.integers(8, 25))}"
-                yield f"FILL {PAGES * 3 // 4 + int(random.integers(0, 240))} {int(random.integers(2, 9))}"
-
-        yield from _in_turn(random, *(_of(child, requests(random)) for child in (1, 2, 3)), most=4)
-        yield from _ends(1, 2, 3)
-
-
-def snapshot(random: Random) -> Lines:
-    """A child writes all of it to a file, while its parent goes on changing it at random."""
-    for _ in range(3):
-        yield from _forks(1)
-        saved = (f"READN {at} 32" for at in range(0, PAGES, 32))
-        changed = (f"TOUCH {at}" for at in random.integers(0, PAGES, 1200).tolist())
-        yield from _in_turn(random, _of(1, saved), changed, most=2)
-        yield from changed
-        yield from _ends(1)
-
-
-def zygote(random: Random) -> Lines:
-    """Applications that live side by side on a heap set up before, each with a part of its own."""
-    yield from _forks(1, 2, 3)
-
-    def application(start: int) -> Lines:
-        for at in random.integers(0, 400, 1800).tolist():
-            yield f"{'TOUCH' if at % 3 == 0 else 'READ'} {(start + at) % PAGES}"
-
-    yield from _in_turn(random, *(_of(child, application(250 * child)) for child in (1, 2, 3)))
-    yield from _ends(1, 2, 3)
-
-
 def fuzzer(random: Random) -> Lines:
     """One short-lived child after another from the same state, each on a walk of its own."""
     for _ in range(12):
@@ -217,11 +179,10 @@ def backends(random: Random) -> Lines:
     yield from _ends(1, 2)
 
 
-TRAIN: tuple[Callable[[Random], Lines], ...] = (prefork, snapshot, zygote)
 HELD_OUT: tuple[Callable[[Random], Lines], ...] = (
     fuzzer, shell, map_reduce, lineage, quicksort, lookups, checkpoint, refcounts, backends,
 )  # fmt: skip
-FORKED = {one.__name__: one for one in (*TRAIN, *HELD_OUT)}
+FORKED = {one.__name__: one for one in HELD_OUT}
 
 
 def forked(name: str, random: Random) -> str:

@@ -183,8 +183,6 @@ TRAIN: tuple[Callable[..., Lines], ...] = (
 HELD_OUT: tuple[Callable[..., Lines], ...] = (
     passes, ring, tree, heap_sort, stencil, collector, walk, log_merge, shifting,
 )  # fmt: skip
-FEW = (stack, records, pool)
-"""Of the training patterns, those of the states `cached` and `cgroups`."""
 
 
 def aged(random: Random) -> Lines:
@@ -232,10 +230,10 @@ def text(name: str) -> str:
 def names() -> list[str]:
     """Of all workloads."""
     every = [one.__name__ for one in (*TRAIN, *HELD_OUT)]
-    few = [one.__name__ for one in (*FEW, *HELD_OUT)]
+    held_out = [one.__name__ for one in HELD_OUT]
     return [
         *(pattern + state for pattern in every for state in ("", "-aged", "-zero")),
-        *(f"{pattern}-{state}" for pattern in few for state in ("cached", "cgroups")),
+        *(f"{pattern}-{state}" for pattern in held_out for state in ("cached", "cgroups")),
         *(f"{pattern}-forked" for pattern in processes.FORKED),
     ]
 

@@ -95,7 +95,7 @@ def test_a_recorded_program_has_a_device_smaller_than_it_is(search: TuneConfig) 
 
 
 @pytest.mark.parametrize(
-    "name", ["tree", "runs-aged", "passes-zero", "records-cached", "records-cgroups", "prefork-forked"]
+    "name", ["tree", "runs-aged", "passes-zero", "ring-cached", "ring-cgroups", "fuzzer-forked"]
 )
 def test_a_workloads_file_is_what_the_module_makes(name: str) -> None:
     made, kept = parse_workload(workloads.text(name)), read_workload(FOLDER / f"{name}.t.gz")
@@ -120,7 +120,7 @@ def test_the_free_blocks_are_those_of_a_kernel(search: TuneConfig) -> None:
     assert lane.frames.free == (*(blocks // 32 for blocks in found[:4]), *found[4:])
 
 
-@pytest.mark.parametrize(("name", "operations"), [("prefork-forked", 90), ("records-cgroups", 400)])
+@pytest.mark.parametrize(("name", "operations"), [("lookups-forked", 90), ("ring-cgroups", 400)])
 def test_processes_under_a_rule_equal_the_reference(name: str, operations: int) -> None:
     """The beginning, replayed by both machines."""
     lines = workloads.text(name).splitlines()[:operations]
