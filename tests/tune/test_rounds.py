@@ -137,6 +137,7 @@ def test_the_files_of_a_search(done: Done) -> None:
     assert {name for name in found if not name.startswith("figures/")} == {
         "manifest.json",
         "report.txt",
+        "results.md",
         "train.parquet",
         "held_out.parquet",
         *of_rounds,
