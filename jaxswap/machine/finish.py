@@ -23,6 +23,7 @@ from jaxswap.machine.work import (
     SLAB,
     Leaving,
     Work,
+    change,
     to_write,
 )
 from jaxswap.swaptable.lanes import repeat, surely, when
@@ -48,7 +49,7 @@ def finish(
             state, work = holding.follow(state, work, charging)
             charging = work.phase == CHARGE
         state, work = when(
-            charging, lambda c: reclaim._charge(c[0], c[1], params, surely(charging)), (state, work)
+            charging, lambda c: reclaim.charge(c[0], c[1], params, surely(charging)), (state, work)
         )
         state, work = reclaim.look_at_high(state, work, params)
         starting = (work.phase == PASS) | (work.phase == BATCH)
@@ -59,33 +60,33 @@ def finish(
 
     def start(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
         if generational:
-            return mglru._start(state, params, work, layout, on)
-        return reclaim._start(state, params, work, on)
+            return mglru.begin(state, params, work, layout, on)
+        return reclaim.begin(state, params, work, on)
 
     def settle(carry: _Carry, on: Flag) -> _Carry:
         """What follows the scan: its accounts, the active list, perhaps the end of the pass."""
         state, work, leaving = carry
         settling = on & (work.phase == SETTLE)
         if generational:
-            state, work = when(settling, lambda c: mglru._settle(*c, surely(settling)), (state, work))
+            state, work = when(settling, lambda c: mglru.settle(*c, surely(settling)), (state, work))
         else:
-            state, work = reclaim._settle(state, params, work, settling)
-            state, work = reclaim._scan_active(state, params, work, on & (work.phase == ACTIVE))
+            state, work = reclaim.settle(state, params, work, settling)
+            state, work = reclaim.scan_active(state, params, work, on & (work.phase == ACTIVE))
         return when(on & (work.phase >= SLAB), stop, (state, work, leaving))
 
     def stop(carry: _Carry) -> _Carry:
         state, work, leaving = carry
         slab = work.phase == SLAB
         state, due = deferred.shrink_slab(state, work.priority, slab)
-        work, leaving = reclaim._set(work, slab, phase=NEXT), leaving._replace(due=leaving.due + due)
+        work, leaving = change(work, slab, phase=NEXT), leaving._replace(due=leaving.due + due)
         # The pass ends when the folios of the deferred split list are split.
         ending = (work.phase == NEXT) & (leaving.due == 0)
         if generational:
-            work = mglru._end_pass(work, ending)
+            work = mglru.end_pass(work, ending)
         else:
-            state, work = reclaim._end_pass(state, work, work.goal, ending)
+            state, work = reclaim.end_pass(state, work, work.goal, ending)
         pages = jnp.int32(1) << work.order
-        state, work = reclaim._end_reclaim(state, params, work, pages, work.phase == END)
+        state, work = reclaim.end_reclaim(state, params, work, pages, work.phase == END)
         return state, work, leaving
 
     def left(carry: _Carry) -> Flag:
@@ -134,9 +135,9 @@ def _find(carry: _Carry, params: MachineParams, layout: Layout) -> _Carry:
         state, work, leaving = carry
         on = surely(scanning)
         if state.generations is None:
-            state, work, victim = reclaim._scan_inactive(state, params, work, on)
+            state, work, victim = reclaim.scan_inactive(state, params, work, on)
         else:
-            state, work, victim = mglru._look_at(state, params, work, layout, on)
+            state, work, victim = mglru.look_at(state, params, work, layout, on)
         chosen = on & (victim >= 0)
         victim, alike = jnp.where(chosen, victim, leaving.victim), jnp.where(chosen, 1, leaving.alike)
         return state, work, leaving._replace(victim=victim, alike=alike)

@@ -15,11 +15,11 @@ from jaxswap.machine import blocks, deferred, generations, rows, tables
 from jaxswap.machine.counters import count
 from jaxswap.machine.generations import ISOLATED, KEPT, MAX_NR_GENS, MAX_NR_TIERS, MIN_NR_GENS, Found, of, put
 from jaxswap.machine.layout import Layout
-from jaxswap.machine.reclaim import DEF_PRIORITY, _set
+from jaxswap.machine.reclaim import DEF_PRIORITY
 from jaxswap.machine.rows import once
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState, Mask, Plane
 from jaxswap.machine.swapout import keep_in_cache, swap_left
-from jaxswap.machine.work import BATCH, END, INACTIVE, PASS, SETTLE, SLAB, Work
+from jaxswap.machine.work import BATCH, END, INACTIVE, PASS, SETTLE, SLAB, Work, change
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import SPARE, load1, repeat, store1, surely, when
 
@@ -28,7 +28,7 @@ PTES_A_LINE = 8  # of a cache line, suitable_to_scan
 BLOCK = 512
 
 
-def _start(
+def begin(
     state: MachineState, params: MachineParams, work: Work, layout: Layout, on: Flag
 ) -> tuple[MachineState, Work]:
     """A pass begins, if it is to; the next batch of it: age where it must be, and isolate folios."""
@@ -55,16 +55,17 @@ def _begin_pass(
 
     state, priority = deferred.pass_over(state, work.priority, idle, on)
     left = jnp.where(enough, state.inactive >> priority, 0)
-    return state, _set(work, on, phase=jnp.where(left > 0, BATCH, SLAB), priority=priority, left=left, done=0)
+    phase = jnp.where(left > 0, BATCH, SLAB)
+    return state, change(work, on, phase=phase, priority=priority, left=left, done=0)
 
 
-def _end_pass(work: Work, on: Flag) -> Work:
+def end_pass(work: Work, on: Flag) -> Work:
     """do_try_to_free_pages: the next priority; after the last, once more if nothing came."""
     total = work.total + work.done
     last = on & ((total >= work.goal) | (work.priority == 0))
     attempt = work.attempt + last
     over = last & ((total > 0) | (attempt == 2))
-    return _set(
+    return change(
         work,
         on,
         phase=jnp.where(over, END, PASS),
@@ -87,7 +88,7 @@ def _isolate(state: MachineState, work: Work, layout: Layout, on: Flag) -> tuple
     state = _inc_min_seq(state, on)
     state, scanned = _scan_folios(state, jnp.minimum(work.left, MIN_LRU_BATCH), on)
     state = _inc_min_seq(state, on & (scanned > 0))
-    return state, _set(work, on, phase=INACTIVE, scanned=scanned)
+    return state, change(work, on, phase=INACTIVE, scanned=scanned)
 
 
 def _scan_folios(state: MachineState, most: Lane, on: Flag) -> tuple[MachineState, Lane]:
@@ -183,7 +184,7 @@ def _larger_product(left: tuple[Mask, Mask], right: tuple[Mask, Mask]) -> Flag:
     return (high > other_high) | ((high == other_high) & (low > other_low))
 
 
-def _look_at(
+def look_at(
     state: MachineState, params: MachineParams, work: Work, layout: Layout, on: Flag
 ) -> tuple[MachineState, Work, Lane]:
     """Isolated folios, first come first: those in use are kept, the next other one is the victim (-1: there
@@ -232,10 +233,10 @@ def _look_at(
 
     start = (state, jnp.full_like(work.want, -1), jnp.zeros_like(on))
     state, victim, _ = repeat(more, turn, start)
-    return state, _set(work, on & (victim < 0), phase=SETTLE), victim
+    return state, change(work, on & (victim < 0), phase=SETTLE), victim
 
 
-def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """Kept folios go back, not to the oldest generation; the accounts of a batch."""
     head = generations.aside(state, KEPT)
 
@@ -261,7 +262,7 @@ def _settle(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Wo
     done = work.done + done
     left = work.left - work.scanned
     over = (work.scanned == 0) | (done >= work.goal - work.total) | (left <= 0)
-    return state, _set(work, on, phase=jnp.where(over, SLAB, BATCH), done=done, left=left)
+    return state, change(work, on, phase=jnp.where(over, SLAB, BATCH), done=done, left=left)
 
 
 # Generations

@@ -31,6 +31,7 @@ from jaxswap.machine.work import (
     SLAB,
     Gfp,
     Work,
+    change,
 )
 from jaxswap.swaptable import bits
 from jaxswap.swaptable.lanes import repeat, surely, when
@@ -85,40 +86,31 @@ def at_once(state: MachineState, before: MachineState, order: Lane, gfp: Gfp) ->
     return more & (gfp.reclaims | (order == 0))
 
 
-def _set(work: Work, on: Flag, **values: Lane | Flag | int | bool) -> Work:
-    """The work with fields set in the lanes that are on."""
-    new = {}
-    for name, value in values.items():
-        old = getattr(work, name)
-        new[name] = jnp.where(on, jnp.asarray(value).astype(old.dtype), old)
-    return replace(work, **new)
-
-
-def _charge(state: MachineState, work: Work, params: MachineParams, on: Flag) -> tuple[MachineState, Work]:
+def charge(state: MachineState, work: Work, params: MachineParams, on: Flag) -> tuple[MachineState, Work]:
     """A round of try_charge_memcg; where it fails, reclaim comes next, or a lower order."""
     before = state
     state, done = try_charge(state, params, work.order, work.first, work.gfp, on)
     failed = on & ~done
     may = work.gfp.reclaims | (work.order == 0)
     state = replace(state, n=count(state.n, failed & (may | params.rules.counts_all_max), memcg_max=1))
-    work = _set(work, done, phase=IDLE)
+    work = change(work, done, phase=IDLE)
     if params.high is not None:
         state, work = work_off(state, work, done & at_once(state, before, work.order, work.gfp))
-    work = _set(work, failed & may, first=False)
+    work = change(work, failed & may, first=False)
     goal = jnp.maximum(jnp.int32(1) << work.order, SWAP_CLUSTER_MAX)
     return state, _give_up(_begin_reclaim(work, goal, failed & may), failed & ~may)
 
 
 def _begin_reclaim(work: Work, goal: Lane, on: Flag) -> Work:
     """try_to_free_mem_cgroup_pages, to free `goal` pages."""
-    return _set(work, on, phase=PASS, goal=goal, priority=DEF_PRIORITY, attempt=0, total=0, skipped=False)
+    return change(work, on, phase=PASS, goal=goal, priority=DEF_PRIORITY, attempt=0, total=0, skipped=False)
 
 
 def work_off(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """mem_cgroup_handle_over_high begins: what was charged beyond memory.high is to be reclaimed."""
     high = state.over_high
     on = on & (high > 0) & ~state.oom
-    work = _set(work, on, phase=HIGH, high=high, goal=high, retries=MAX_RECLAIM_RETRIES)
+    work = change(work, on, phase=HIGH, high=high, goal=high, retries=MAX_RECLAIM_RETRIES)
     return replace(state, over_high=jnp.where(on, 0, high)), work
 
 
@@ -130,7 +122,7 @@ def look_at_high(state: MachineState, work: Work, params: MachineParams) -> tupl
     above = on & (state.used + state.stock > params.high)
     state = replace(state, n=count(state.n, above, memcg_high=1))
     work = _begin_reclaim(work, jnp.maximum(work.goal, SWAP_CLUSTER_MAX), above)
-    return state, _set(work, on & ~above, phase=IDLE, high=0)
+    return state, change(work, on & ~above, phase=IDLE, high=0)
 
 
 def _end_high(state: MachineState, params: MachineParams, work: Work, on: Flag) -> Work:
@@ -143,8 +135,8 @@ def _end_high(state: MachineState, params: MachineParams, work: Work, on: Flag) 
     none = work.total == 0
     stops = on & (~_sleeps_long(excess, params.high, work.high) | (none & (work.retries == 0)))
     work = replace(work, retries=work.retries - (on & none))
-    work = _set(work, on & ~stops, phase=HIGH, goal=SWAP_CLUSTER_MAX)
-    return _set(work, stops, phase=IDLE, high=0)
+    work = change(work, on & ~stops, phase=HIGH, goal=SWAP_CLUSTER_MAX)
+    return change(work, stops, phase=IDLE, high=0)
 
 
 def _sleeps_long(excess: Lane, high: Lane, pages: Lane) -> Flag:
@@ -169,8 +161,8 @@ def _give_up(work: Work, on: Flag) -> Work:
     lower = jnp.maximum(bits.highest(work.tried & (bit - jnp.uint32(1))), 0)
     large = on & (work.order > 0)
     work = replace(work, refused=jnp.where(large, work.refused | bit, work.refused))
-    work = _set(work, on & ~large, phase=IDLE)
-    return _set(
+    work = change(work, on & ~large, phase=IDLE)
+    return change(
         work, large, phase=CHARGE, order=lower, first=True, drained=False, retries=MAX_RECLAIM_RETRIES
     )
 
@@ -201,7 +193,7 @@ def _sample_cost(state: MachineState, params: MachineParams, on: Flag) -> Machin
     )
 
 
-def _start(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def begin(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """The next batch of a pass over the lists, of the next pass if it is to begin."""
     state, work = _begin_pass(state, params, work, on & (work.phase == PASS))
     begins = on & (work.phase == BATCH)
@@ -233,7 +225,7 @@ def _begin_pass(
     low, deactivate, anon, file = once((low, deactivate, anon, file))
     state, priority = deferred.pass_over(state, work.priority, idle, on)
 
-    return state, _set(
+    return state, change(
         work,
         on,
         phase=BATCH,
@@ -257,7 +249,7 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
     batch = jnp.where(last, 0, jnp.minimum(work.left, SWAP_CLUSTER_MAX))
     active = jnp.where(last, 0, jnp.minimum(work.left_active, SWAP_CLUSTER_MAX))
     rebalance = jnp.where(work.low, SWAP_CLUSTER_MAX, 0)
-    return _set(
+    return change(
         work,
         on,
         phase=INACTIVE,
@@ -272,7 +264,7 @@ def _next_batch(work: Work, target: Lane, on: Flag) -> Work:
     )
 
 
-def _scan_inactive(
+def scan_inactive(
     state: MachineState, params: MachineParams, work: Work, on: Flag
 ) -> tuple[MachineState, Work, Lane]:
     """shrink_inactive_list: rotate or activate folios at the tail, up to one that is to go, the victim (-1:
@@ -341,10 +333,10 @@ def _scan_inactive(
 
     start = (state, work, jnp.full_like(work.want, -1))
     state, work, victim = repeat(lambda carry: tail(*carry)[1], visit, start)
-    return state, _set(work, on & (victim < 0), phase=SETTLE), victim
+    return state, change(work, on & (victim < 0), phase=SETTLE), victim
 
 
-def _settle(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
+def settle(state: MachineState, params: MachineParams, work: Work, on: Flag) -> tuple[MachineState, Work]:
     """What shrink_inactive_list does after a batch: counts, cost, age."""
     some, done = on & (work.scanned > 0), state.reclaimed
     state = replace(state, n=count(state.n, some, pgscan=work.scanned, pgsteal=done))
@@ -357,10 +349,10 @@ def _settle(state: MachineState, params: MachineParams, work: Work, on: Flag) ->
         cost_at_end=jnp.where(on, 0, state.cost_at_end),
         reclaimed=jnp.where(on, 0, state.reclaimed),
     )
-    return state, _set(work, on, phase=ACTIVE, done=work.done + done)
+    return state, change(work, on, phase=ACTIVE, done=work.done + done)
 
 
-def _scan_active(
+def scan_active(
     state: MachineState, params: MachineParams, work: Work, on: Flag
 ) -> tuple[MachineState, Work]:
     """shrink_active_list: move folios from the tail to the head of the inactive list, to the batch's end."""
@@ -397,17 +389,17 @@ def _scan_active(
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))
     # A last batch that has nothing to rebalance is left out.
     over = work.last | ~(_goes_on(work, work.goal) | work.low)
-    return state, _set(work, on, phase=jnp.where(over, SLAB, BATCH))
+    return state, change(work, on, phase=jnp.where(over, SLAB, BATCH))
 
 
-def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[MachineState, Work]:
+def end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[MachineState, Work]:
     """do_try_to_free_pages: the next priority; after the last, once more if nothing came, then by force."""
     total = work.total + work.done
     last = on & ((total >= target) | (work.priority == 0))
     state = replace(state, refaults_seen=jnp.where(last, state.flushed_activations, state.refaults_seen))
     attempt = work.attempt + last
     over = last & ((total > 0) | (attempt == 3) | ((attempt == 2) & ~work.skipped))
-    return state, _set(
+    return state, change(
         work,
         on,
         phase=jnp.where(over, END, PASS),
@@ -417,7 +409,7 @@ def _end_pass(state: MachineState, work: Work, target: Lane, on: Flag) -> tuple[
     )
 
 
-def _end_reclaim(
+def end_reclaim(
     state: MachineState, params: MachineParams, work: Work, pages: Lane, on: Flag
 ) -> tuple[MachineState, Work]:
     """try_charge_memcg after a reclaim: drain the stock once, retry, or fail; but first the OOM killer is
@@ -439,4 +431,4 @@ def _end_reclaim(
     state = replace(state, oom=state.oom | kills)
     retries = jnp.where(kills, MAX_RECLAIM_RETRIES, work.retries - stuck)
     work = replace(work, retries=retries, drained=work.drained | drain)
-    return state, _give_up(_set(work, on & ~failed, phase=CHARGE), failed)
+    return state, _give_up(change(work, on & ~failed, phase=CHARGE), failed)

@@ -3,7 +3,7 @@
 It is a small machine of its own, so that lanes at different points of a reclaim go through one loop together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -156,3 +156,12 @@ def work_of(order: Lane, tried: Mask, refused: Mask, gfp: Gfp, on: Flag) -> Work
         kept=zero,
         want_active=zero,
     )
+
+
+def change(work: Work, on: Flag, **values: Lane | Flag | int | bool) -> Work:
+    """The work with fields set in the lanes that are on."""
+    new = {}
+    for name, value in values.items():
+        old = getattr(work, name)
+        new[name] = jnp.where(on, jnp.asarray(value).astype(old.dtype), old)
+    return replace(work, **new)

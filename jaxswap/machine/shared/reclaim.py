@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxswap.machine import cgroups, deferred, lru
 from jaxswap.machine.counters import count
-from jaxswap.machine.reclaim import _charge, _end_pass, _end_reclaim, _set, _settle, _start
+from jaxswap.machine.reclaim import begin, charge, end_pass, end_reclaim, settle
 from jaxswap.machine.shared import state as sharing
 from jaxswap.machine.shared import swapout
 from jaxswap.machine.shared.registers import At, Registers, assign
@@ -29,7 +29,7 @@ from jaxswap.machine.shared.state import (
 )
 from jaxswap.machine.state import Flag, Lane, MachineParams, MachineState
 from jaxswap.machine.work import ACTIVE as ACTIVE_PHASE
-from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, SLAB, Work
+from jaxswap.machine.work import BATCH, CHARGE, END, IDLE, INACTIVE, NEXT, PASS, SETTLE, SLAB, Work, change
 from jaxswap.swaptable.lanes import repeat, surely, when
 
 
@@ -42,27 +42,27 @@ def work(
     phase = regs.work.phase
     scans = on & (phase == INACTIVE)
     charging = on & (phase == CHARGE)
-    carry = when(charging, lambda c: _charge(c[0], c[1], params, surely(charging)), carry)
+    carry = when(charging, lambda c: charge(c[0], c[1], params, surely(charging)), carry)
     starting = on & ((phase == PASS) | (phase == BATCH))
-    carry = when(starting, lambda c: _start(c[0], params, c[1], surely(starting)), carry)
+    carry = when(starting, lambda c: begin(c[0], params, c[1], surely(starting)), carry)
     settling = on & (phase == SETTLE)
-    carry = when(settling, lambda c: _settle(c[0], params, c[1], surely(settling)), carry)
+    carry = when(settling, lambda c: settle(c[0], params, c[1], surely(settling)), carry)
     ageing = on & (phase == ACTIVE_PHASE)
     carry = when(ageing, lambda c: scan_active(c[0], c[1], surely(ageing)), carry)
 
     def stop(carry: tuple[MachineState, Work]) -> tuple[MachineState, Work]:
         state, work = carry
         ending = on & (work.phase == NEXT)
-        state, work = _end_pass(state, work, work.goal, ending)
+        state, work = end_pass(state, work, work.goal, ending)
         pages = jnp.int32(1) << work.order
-        return _end_reclaim(state, params, work, pages, on & (work.phase == END))
+        return end_reclaim(state, params, work, pages, on & (work.phase == END))
 
     carry = when(on & (phase >= NEXT), stop, carry)
     state, done = carry
     # The pass ends when the shrinker is done with the deferred split list.
     slab = on & (done.phase == SLAB)
     state, due = deferred.shrink_slab(state, done.priority, slab)
-    done = _set(done, slab, phase=NEXT)
+    done = change(done, slab, phase=NEXT)
     regs = assign(regs, due > 0, deferred=due, at=At.SPLIT_DEFERRED)
     state, done, victim = when(
         scans, lambda c: scan_inactive(c[0], c[1], surely(scans)), (state, done, jnp.full_like(phase, -1))
@@ -147,7 +147,7 @@ def scan_inactive(state: MachineState, work: Work, on: Flag) -> tuple[MachineSta
 
     start = (state, work, jnp.full_like(work.want, -1))
     state, work, victim = repeat(lambda carry: tail(*carry)[1], visit, start)
-    return state, _set(work, on & (victim < 0), phase=SETTLE), victim
+    return state, change(work, on & (victim < 0), phase=SETTLE), victim
 
 
 def scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineState, Work]:
@@ -173,4 +173,4 @@ def scan_active(state: MachineState, work: Work, on: Flag) -> tuple[MachineState
         return state, scanned + jnp.where(more, folio.size, 0)
 
     state, _ = repeat(lambda carry: tail(*carry)[1], visit, (state, jnp.zeros_like(work.want)))
-    return state, _set(work, on, phase=jnp.where(work.last, SLAB, BATCH))
+    return state, change(work, on, phase=jnp.where(work.last, SLAB, BATCH))
