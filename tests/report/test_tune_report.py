@@ -158,7 +158,9 @@ def test_the_winner_comes_with_its_rule_its_cost_and_the_sizes(tmp_path: Path) -
 def test_a_winner_that_splits_comes_with_its_cost_at_swapout(tmp_path: Path) -> None:
     found = search(tmp_path)
     splits = Candidate("16 64", PolicyChoice("split_sparse", (("least", 8), ("state", 2))))
-    held = Evaluated([KERNEL, NEVER, splits], found.held_out.results)
+    others = list(found.held_out.candidates)
+    others[found.winner] = splits
+    held = Evaluated(others, found.held_out.results)
     winner = report_text(dataclasses.replace(found, held_out=held)).partition("The winner")[2]
     assert "asked at swap-out too: reads at most 0 PTEs and 512 pages' content" in winner
     assert "const int least = 8, state = 2;" in winner and "split_folio_to_list" in winner
