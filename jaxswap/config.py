@@ -14,6 +14,7 @@ from jaxswap.frames import Frames, buddyinfo_text, frames_text, parse_buddyinfo,
 from jaxswap.machine import PROFILES, Lane, lane
 from jaxswap.machine.lane import DEFRAG, LRUS, SWAPPINESS
 from jaxswap.policy import POLICIES, Param, Policy
+from jaxswap.policy.describe import foresees
 from jaxswap.policy.own import Own, load_own
 from jaxswap.sweep.objective import Objective, parse_objective
 from jaxswap.toml import Table, read_toml, show, suggest
@@ -86,6 +87,11 @@ class PolicyChoice:
     params: tuple[tuple[str, int], ...] = ()
     rule: Policy | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def heuristic(self) -> Policy:
+        """Its functions."""
+        return self.rule or POLICIES[self.name]
+
     def __str__(self) -> str:
         return " ".join([self.name, *(f"{key}={value}" for key, value in self.params)])
 
@@ -111,6 +117,12 @@ class Config:
     out: Path | None
     lane: Lane
     own: tuple[Own, ...] = ()
+
+    @property
+    def rules(self) -> tuple[Policy, ...]:
+        """The heuristics that every replay's program has: all but those that know the accesses to come."""
+        rules = (choice.heuristic for choice in self.policies)
+        return tuple(dict.fromkeys(rule for rule in rules if not foresees(rule)))
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the results, as plain values, for the manifest and the run's key."""

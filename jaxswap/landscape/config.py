@@ -10,7 +10,6 @@ from typing import Any
 from jaxswap.config import PolicyChoice, format_size, parse_size, read_policies
 from jaxswap.landscape.ageing import Life
 from jaxswap.landscape.faults import SWAPIN_ORDERS, unseen
-from jaxswap.policy import POLICIES
 from jaxswap.policy.own import Own
 from jaxswap.swaptable.geometry import CLUSTER, PAGE_BYTES
 from jaxswap.toml import Table, read_toml, show, suggest
@@ -130,7 +129,7 @@ def load_landscape(path: str | os.PathLike[str], overrides: Iterable[str] = ()) 
     asked = top.table("policies", "a table [policies]")
     policies, own = read_policies(Path(path), asked)
     for choice in policies:
-        lacking = unseen(choice.rule or POLICIES[choice.name])
+        lacking = unseen(choice.heuristic)
         if lacking:
             by = "the faults before" if "memory" in lacking else f"`{lacking[0]}`"
             raise asked.error(

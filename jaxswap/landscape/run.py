@@ -26,7 +26,6 @@ from jaxswap.landscape.faults import (
 )
 from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.rules import slot_rules
-from jaxswap.policy import POLICIES
 from jaxswap.policy.base import MOST_PARAMS
 from jaxswap.swaptable.geometry import ORDERS
 from jaxswap.swaptable.stats import table_stats
@@ -126,7 +125,7 @@ def ask(config: LandscapeConfig, snapshot: Snapshot, seed: int) -> tuple[np.ndar
     for choice in config.policies:
         values = [value for _, value in choice.params]
         params = jnp.array([*values, *[0] * (MOST_PARAMS - len(values))], jnp.int32)
-        rule = choice.rule or POLICIES[choice.name]
+        rule = choice.heuristic
         given = answer(snapshot.levels, faults, jnp.uint32(config.sysfs), params, policy=rule)
         found.append(_tally(given))
     return np.asarray(each_order(snapshot.levels, faults)), jax.device_get(found)

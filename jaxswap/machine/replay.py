@@ -441,9 +441,14 @@ class Replay:
         return ReplayResult(values, self.oom())
 
 
-def lane_bytes(workload: Workload, lane: Lane, profile: str = "7.3") -> int:
-    """Bytes that a lane takes while a call runs; the state of a one-lane replay is built to find it."""
-    replay = Replay(workload, [lane], profile, width=1, devices=1)
+def lane_bytes(
+    workload: Workload, lane: Lane, profile: str = "7.3", heuristics: Sequence[Policy] = ()
+) -> int:
+    """Bytes that a lane takes while a call runs; the state of a one-lane replay is built to find it.
+
+    heuristics: that the program has besides the lane's.
+    """
+    replay = Replay(workload, [lane], profile, width=1, devices=1, heuristics=heuristics)
     return COPIES * bytes_of(replay.states)
 
 

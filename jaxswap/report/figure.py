@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator
 
-from jaxswap.report.image import WIDTH, write_image
+from jaxswap.report.image import COLUMN, WIDTH, write_image
 from jaxswap.report.provenance import provenance
 from jaxswap.report.winners import Winners, winners
 from jaxswap.sweep.finished import Sweep
@@ -38,7 +38,9 @@ def _figure(sweep: Sweep) -> Figure:
     panels = sweep.results
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(WIDTH if columns > 1 else 3.33, 0.75 + 2.2 * lines), layout="constrained")
+    wide = columns > 1  # else one column of a paper, with the legend's entries below one another
+    size = (WIDTH, 0.75 + 2.2 * lines) if wide else (COLUMN, 3.6)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False)
     useless = np.concatenate([result.metrics["useless_pages"][~result.oom] for result in panels])
     colour = Normalize(0, max(float(useless.max()), 1e-9))
@@ -55,7 +57,7 @@ def _figure(sweep: Sweep) -> Figure:
     bar = figure.colorbar(points, ax=grid, fraction=0.03, pad=0.01, aspect=30)
     bar.set_label("useless pages / 1,000 accesses")
     bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=4 if columns > 1 else 2, frameon=False)
+    figure.legend(handles=_legend(), loc="outside lower center", ncols=4 if wide else 1, frameon=False)
     figure.suptitle(_caption(sweep, columns), fontsize=5, color="0.35", x=0.01, ha="left")
     return figure
 

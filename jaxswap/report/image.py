@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from jaxswap.workload.files import write_atomic
 
 WIDTH = 7.0
-"""Inches: two columns of a paper; one column is 3.33."""
+COLUMN = 3.33
+"""Inches: two columns of a paper, and one."""
 STYLE: dict[Any, Any] = {
     "font.size": 7,
     "axes.titlesize": 8,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import moocore
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
@@ -189,17 +190,9 @@ def rank(
 def pareto(points: Float64[np.ndarray, "lanes axes"]) -> Bool[np.ndarray, "lanes"]:
     """Which points no other dominates (no larger on every axis, smaller on one). Equal points stay together.
 
-    A point can only be dominated by one that comes before it in lexicographic order, so one pass against the
-    front found so far is exact. Points with an infinite coordinate are never on the front.
+    Points with an infinite coordinate are never on the front.
     """
-    on_front = np.zeros(len(points), bool)
-    front = np.empty((0, points.shape[1]))
-    for index in np.lexsort(points.T[::-1]):
-        point = points[index]
-        if not np.isfinite(point).all():
-            continue
-        dominated = ((front <= point).all(axis=1) & (front < point).any(axis=1)).any()
-        if not dominated:
-            on_front[index] = True
-            front = np.vstack([front, point])
+    on_front = np.isfinite(points).all(axis=1)
+    if on_front.any():
+        on_front[on_front] = moocore.is_nondominated(points[on_front], keep_weakly=True)
     return on_front

@@ -170,7 +170,9 @@ def _replay(config: Config, job: Job, share: Sequence[Candidate], store: Store, 
             if kept is None:
                 keeper = store.checkpoint(name, chosen, rows)
                 shared = share_of(report, number, len(blocks))
-                part = replay_block(config, job, chosen, len(blocks[0]), shared, keeper)
+                part = replay_block(
+                    config, job, chosen, len(blocks[0]), shared, keeper, heuristics=config.rules
+                )
                 took = keeper.seconds
                 store.write_part(part, chosen, rows, took)
                 keeper.remove()
@@ -185,7 +187,7 @@ def _at_once(config: Config, job: Job, share: Sequence[Candidate], position: str
     """How many candidates are replayed together: as many as fit in memory. Says so on stderr."""
     devices = jax.local_devices()
     with _broken():
-        each = lane_bytes(job.workload, job.lanes(share[:1], config.lane)[0], config.kernel)
+        each = lane_bytes(job.workload, job.lanes(share[:1], config.lane)[0], config.kernel, config.rules)
     free = free_on(devices)
     most = min(BLOCK if devices[0].platform == "cpu" else WIDE_BLOCK, len(share))
     most = lanes_that_fit(each, free, most)
@@ -220,10 +222,10 @@ def replay_block(
     beginning: float = 1.0,
     heuristics: Sequence[Policy] = (),
 ) -> WorkloadResult:
-    """The rows of some candidates, the last repeated up to `length`: one compiled program for all blocks.
+    """The rows of some candidates, the last repeated up to `length`.
 
     beginning: share of the workload's accesses, its first. heuristics: that the program has besides those of
-    the candidates.
+    the candidates, so that blocks of different ones have one.
     """
     lanes = job.lanes(chosen, config.lane)
     lanes += lanes[-1:] * (length - len(lanes))

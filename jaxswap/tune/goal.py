@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import moocore
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from jaxswap.errors import InputError
-from jaxswap.sweep.objective import Expression, Measured, Objective, Ranking, pareto, parse_objective, rank
+from jaxswap.sweep.objective import Expression, Measured, Objective, Ranking, parse_objective, rank
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,13 @@ def fronts(points: Float64[np.ndarray, "lanes axes"]) -> Int64[np.ndarray, " lan
 
     Points with an infinite coordinate are behind all others.
     """
-    number = np.full(len(points), -1, np.int64)
-    finite, now = np.isfinite(points).all(axis=1), 0
-    while (left := np.flatnonzero(finite & (number < 0))).size:
-        number[left[pareto(points[left])]] = now
-        now += 1
-    return np.where(finite, number, now)
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.any():
+        return np.zeros(len(points), np.int64)
+    ranks = moocore.pareto_rank(points[finite])
+    number = np.full(len(points), ranks.max() + 1, np.int64)
+    number[finite] = ranks
+    return number
 
 
 def parse_goal(objectives: Sequence[str], constraints: Sequence[str]) -> Goal:

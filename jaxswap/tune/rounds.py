@@ -329,7 +329,7 @@ class _Search:
             devices = jax.local_devices()
             lane = job.lanes([self.reference], one.setting.lane)[0]
             try:
-                each = run.lane_bytes(job.workload, lane, self.config.kernel)
+                each = run.lane_bytes(job.workload, lane, self.config.kernel, self.config.rules)
             except InputError as error:
                 raise InputError(f"{name}: {error}") from None
             most = min(BLOCK if devices[0].platform == "cpu" else WIDE_BLOCK, self.most)

@@ -15,6 +15,7 @@ from jaxswap.machine import Lane, replay_lanes
 from jaxswap.machine.replay import Replay, advance
 from jaxswap.machine.shared import step as shared_step
 from jaxswap.machine.state import LEAST_CLUSTERS, LEAST_PAGES
+from jaxswap.policy import POLICIES
 from jaxswap.workload import Workload, parse_workload
 from tests.machine.workloads import random_text
 
@@ -124,22 +125,26 @@ def compilations() -> Iterator[list[str]]:
 
 
 def test_workloads_lanes_and_kernels_of_one_shape_compile_once(compilations: list[str]) -> None:
-    """Contents of any kind are values: three workloads, sets of lanes and both profiles make one program."""
+    """Contents of any kind are values: three workloads, sets of lanes, of heuristics, and both profiles make
+    one program.
+    """
     jitted: Any = advance
     before = jitted._cache_size()
-    for seed, profile in ((11, "7.3"), (12, "7.2"), (13, "7.3")):
+    further = (POLICIES["lookahead"], POLICIES["linear"])
+    for seed, profile, asked in ((11, "7.3", "backoff"), (12, "7.2", "lookahead"), (13, "7.3", "linear")):
         rng = random.Random(seed)
         lanes = [
             Lane(
                 rng.choice(["16 64", "32m", ""]),
-                rng.choice(["kernel", "backoff", "never"]),
+                rng.choice(["kernel", asked, "never"]),
                 {},
                 limit,
                 swap=5000 * 4096,
             )
             for limit in (None, rng.randint(100, 900) * 4096, *[1 << 30] * 9)
         ]
-        replay_lanes(parse_workload(random_text(seed, 60 + seed)), lanes, profile=profile)
+        workload = parse_workload(random_text(seed, 60 + seed))
+        replay_lanes(workload, lanes, profile=profile, heuristics=further)
     # No other test has eleven lanes, so exactly one program is made here.
     assert jitted._cache_size() - before == 1
     assert sum("advance" in name for name in compilations) == 1

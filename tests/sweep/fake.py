@@ -67,6 +67,6 @@ class FakeReplay:
         return drawn
 
 
-def fake_lane_bytes(workload: Workload, lane: "Lane", profile: str = "7.3") -> int:
+def fake_lane_bytes(workload: Workload, lane: "Lane", profile: str, heuristics: Sequence["Policy"]) -> int:
     """Stands for lane_bytes, without a state."""
     return 1 << 20

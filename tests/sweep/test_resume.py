@@ -101,6 +101,14 @@ def test_only_what_is_missing_is_replayed(
     assert times.keys() == {"one", "two"} and all(one["seconds"] >= 0 for one in times.values())
 
 
+def test_blocks_of_different_heuristics_have_one_program(
+    config_file: Path, fake: FakeReplay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "BLOCK", 5)
+    assert main(["sweep", str(config_file), "--out", str(config_file.parent / "out")]) == 0
+    assert len(fake.shapes) == 6 and set(fake.shapes) == {(5, ("kernel", "never", "cap"))}
+
+
 def test_damaged_times_decide_nothing(config_file: Path, fake: FakeReplay) -> None:
     folder = through(config_file)
     (folder / "times.json").write_text("{")
