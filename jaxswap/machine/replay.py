@@ -252,7 +252,7 @@ class Replay:
         self.workload, self.count = workload, len(lanes)
         _check_devices(lanes, workload, profile)
         rules = PROFILES[profile]
-        by_page = any(goes_by_page(workload, lane, profile) for lane in lanes)
+        by_page = any(lane.special for lane in lanes) or goes_by_page(workload, lanes[0], profile)
         devices_of_all = swaps.pop()
         discards = any(device.discard for device in devices_of_all)
         flushes = any(lane.flush != 0 for lane in lanes)
