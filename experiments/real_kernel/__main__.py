@@ -5,6 +5,7 @@ validate prints "skipped: ..." and exits 0 where this machine lacks a program it
 """
 
 import argparse
+import random
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -129,9 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     many = commands.add_parser("validate", help="random workloads: is jaxswap's replay what the kernel does?")
     many.add_argument("--kernels", metavar="RELEASES", default="7.3.4", help="7.3.4,7.2.12 (default 7.3.4)")
     many.add_argument("--seeds", metavar="N", type=_checked(_number(1, 10**6)), default=5)
-    many.add_argument("--first-seed", metavar="N", type=_checked(_number(0, 2**31)), default=1)
     many.add_argument(
-        "--kinds", metavar="KINDS", type=_checked(_kinds), default="basic,flags", help=",".join(KINDS)
+        "--first-seed", metavar="N", type=_checked(_number(0, 2**31)), help="to repeat a run (default: drawn)"
+    )
+    many.add_argument(
+        "--kinds",
+        metavar="KINDS",
+        type=_checked(_kinds),
+        default="basic,flags,fork",
+        help=f"of {','.join(KINDS)} (default basic,flags,fork)",
     )
     many.add_argument("--keep", metavar="DIR", type=Path, help="keep workloads and recordings there")
     many.set_defaults(run=_validate, skips=True)
@@ -240,7 +247,9 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 def _validate(arguments: argparse.Namespace) -> int:
     initrd.check_tools()
-    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    first = random.randrange(1_000_000) if arguments.first_seed is None else arguments.first_seed
+    print(f"seeds from {first}; --first-seed {first} repeats them\n", flush=True)
+    seeds = range(first, first + arguments.seeds)
     return validate(arguments.kernels.split(","), seeds, arguments.kinds, arguments.keep)
 
 
