@@ -16,6 +16,7 @@ from jaxswap.machine.replay import Replay
 from jaxswap.policy import POLICIES
 from jaxswap.policy.describe import looks_further, splits
 from jaxswap.workload import Workload, parse_workload
+from tests.machine.kernels import OLDER
 from tests.machine.states import differences, of_machine, of_reference
 from tests.machine.workloads import TORN_PAGES, random_text, torn_text
 from tests.reference.cgroup import Limits
@@ -117,7 +118,7 @@ def test_equals_the_reference(limited: bool, seed: int, operations: int, mapped:
     check(workload, random_lane(random.Random(seed + 1), limited))
 
 
-@pytest.mark.parametrize("profile", [name for name in PROFILES if name != "7.3"])
+@pytest.mark.parametrize("profile", OLDER)
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 150), limited=st.booleans())
 @settings(max_examples=15)
 def test_equals_the_reference_of_every_kernel(
@@ -137,6 +138,7 @@ def test_equals_the_reference_with_the_multi_gen_lru(seed: int, operations: int,
     check(workload, replace(random_lane(random.Random(seed + 1), True), lru="mglru"))
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 300), mapped=st.booleans())
 @settings(max_examples=60)
 def test_equals_the_reference_with_a_tlb(seed: int, operations: int, mapped: bool) -> None:
@@ -152,6 +154,7 @@ def test_equals_the_reference_with_the_multi_gen_lru_on_long_workloads(seed: int
     check(parse_workload(text), replace(random_lane(random.Random(seed), True), lru="mglru"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lru", ["classic", "mglru"])
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 200), mapped=st.booleans())
 @settings(max_examples=60)

@@ -13,7 +13,6 @@ QUICK = (
     "7.3.4-seqP-classic-64",
     "7.3.4-seqP-mglru-64",
     "7.3.4-uniP-classic-64",
-    "7.3.4-uniP-mglru-64",
     "7.3.4-seqS-classic-64-swapmax16640K",
     "7.2.12-seqP-classic-64",
 )

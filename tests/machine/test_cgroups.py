@@ -49,6 +49,7 @@ def test_equals_the_reference_on_long_workloads(seed: int) -> None:
     check(text, limited(seed, NAMES), "7.3")
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=6)
 def test_equals_the_reference_where_the_deferred_split_lists_are_scanned(seed: int) -> None:
@@ -63,6 +64,7 @@ def test_equals_the_reference_where_the_deferred_split_lists_are_scanned(seed: i
     check("\n".join(lines) + "\n", lane, "7.3")
 
 
+@pytest.mark.slow
 def test_slots_of_two_cgroups_do_not_come_back_together() -> None:
     """The second check refuses the range once the folio is there."""
     workload = parse_workload(MIXED)

@@ -64,13 +64,14 @@ def random_case(
     return with_settings(text, rng), device_lane(seed, pages, limited)
 
 
-@pytest.mark.parametrize("profile", ["6.18", "7.0", "7.3"])
+@pytest.mark.parametrize("profile", ["6.18", pytest.param("7.0", marks=pytest.mark.slow), "7.3"])
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 120), limited=st.booleans())
 @settings(max_examples=25)
 def test_equals_the_reference(profile: str, seed: int, operations: int, limited: bool) -> None:
     check(*random_case(seed, operations, limited), profile)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), limited=st.booleans())
 @settings(max_examples=10)
 def test_equals_the_reference_with_2_mib(seed: int, limited: bool) -> None:
@@ -84,6 +85,7 @@ def test_equals_the_reference_on_long_workloads(seed: int) -> None:
     check(*random_case(seed, 600, seed % 2 == 0), ("6.18", "7.2", "7.3")[seed % 3])
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 120))
 @settings(max_examples=15)
 def test_devices_of_several_kinds(seed: int, operations: int) -> None:
@@ -149,6 +151,7 @@ def test_a_disk_equals_the_kernel_in_order_and_at_random() -> None:
     assert shown[-1]["pswpout"] == 4096
 
 
+@pytest.mark.slow
 def test_lanes_side_by_side_come_out_as_one_by_one() -> None:
     text = random_forks(7, 80)
     workload = parse_workload(text)

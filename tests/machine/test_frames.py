@@ -16,6 +16,7 @@ from jaxswap.machine.frames import available
 from jaxswap.machine.profile import PROFILES
 from jaxswap.machine.replay import Replay
 from jaxswap.workload import Workload, parse_workload
+from tests.machine.kernels import OLDER
 from tests.machine.test_against_reference import check, random_lane, reference_of, run_reference
 from tests.machine.test_lanes import LANES, differing, random_lanes
 from tests.machine.workloads import random_text
@@ -70,7 +71,7 @@ def test_a_large_charge_that_may_not_reclaim_is_an_event_by_version(profile: str
     check(workload, Lane("64", limit=2 << 20, frames=Frames(64 << 20)), profile)
 
 
-@pytest.mark.parametrize("profile", [name for name in PROFILES if name != "7.3"])
+@pytest.mark.parametrize("profile", OLDER)
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 150), limited=st.booleans())
 @settings(max_examples=10)
 def test_equals_the_reference_of_every_kernel(
@@ -97,6 +98,7 @@ def test_compaction_equals_the_reference(seed: int) -> None:
     check(crumbling(seed), Lane(sizes, limit=limit, frames=frames))
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), operations=st.integers(1, 150))
 @settings(max_examples=20)
 def test_equals_the_reference_with_generations(seed: int, operations: int) -> None:
@@ -173,6 +175,7 @@ def test_a_rule_left_out_is_noticed(
     assert noticed >= 3
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**31))
 @settings(max_examples=5)
 def test_lock_step_equals_one_by_one(seed: int) -> None:
@@ -195,6 +198,7 @@ def test_a_heuristic_may_see_which_orders_there_are(free: tuple[int, ...], order
         assert available(state).tolist() == [seen]
 
 
+@pytest.mark.slow
 def test_plenty_of_frames_changes_nothing() -> None:
     """Where there is always a block, a machine with frames counts what one without counts."""
     workload = parse_workload(random_text(5, 150))

@@ -45,6 +45,7 @@ def test_equals_the_reference(lru: str, seed: int) -> None:
     check(parse_workload(random_text(seed, 150, mapped=seed % 3 == 0)), lane)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(24))
 def test_equals_the_reference_of_several_processes(seed: int) -> None:
     rng = random.Random(seed)
@@ -91,6 +92,7 @@ def test_what_is_noted_of_each_block_equals_the_reference(seed: int) -> None:
     assert len(set(ours)) > 2
 
 
+@pytest.mark.slow
 def test_processes_share_what_is_noted_of_an_address() -> None:
     text = "REGION 1024 plain\nFORK 1\nFILL 512 64\np1 FILL 600 8\np1 FILL 0 16\n"
     assert len(places(parse_workload(text))) == 2

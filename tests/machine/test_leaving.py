@@ -85,6 +85,7 @@ def test_equals_the_reference(lru: str, seed: int) -> None:
     check(parse_workload(random_text(seed, 150, mapped=seed % 3 == 0)), lane)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(16))
 def test_equals_the_reference_of_several_processes(seed: int) -> None:
     rng = random.Random(seed)

@@ -57,7 +57,7 @@ def test_the_files_of_a_run(config_file: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("chain", ["one later each time", "anywhere"])
+@pytest.mark.parametrize("chain", ["one later each time", pytest.param("anywhere", marks=pytest.mark.slow)])
 def test_killed_again_and_again(config_file: Path, chain: str) -> None:
     rng = random.Random(0)
     moments = range(1, 40) if chain == "one later each time" else [rng.randint(4, 14) for _ in range(40)]

@@ -120,7 +120,10 @@ def test_the_free_blocks_are_those_of_a_kernel(search: TuneConfig) -> None:
     assert lane.frames.free == (*(blocks // 32 for blocks in found[:4]), *found[4:])
 
 
-@pytest.mark.parametrize(("name", "operations"), [("lookups-forked", 90), ("ring-cgroups", 400)])
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [pytest.param("lookups-forked", 90, marks=pytest.mark.slow), ("ring-cgroups", 400)],
+)
 def test_processes_under_a_rule_equal_the_reference(name: str, operations: int) -> None:
     """The beginning, replayed by both machines."""
     lines = workloads.text(name).splitlines()[:operations]
