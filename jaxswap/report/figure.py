@@ -29,12 +29,13 @@ def draw_front(sweep: Sweep) -> Path:
     """Write figures/front.png, .pdf and .csv into the run directory; returns the path of the PNG."""
     folder = sweep.folder / "figures"
     make_folder(folder, "figure")
-    png = write_image(lambda: _figure(sweep), folder / "front")
+    png = write_image(lambda: front_figure(sweep), folder / "front")
     write_atomic(folder / "front.csv", _csv(sweep).encode(), "figure's data")
     return png
 
 
-def _figure(sweep: Sweep) -> Figure:
+def front_figure(sweep: Sweep) -> Figure:
+    """The figure, to be drawn under STYLE."""
     panels = sweep.results
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)

@@ -8,7 +8,8 @@ import pytest
 from jaxswap.errors import InputError
 from jaxswap.machine import Lane, lane_bytes, memory
 from jaxswap.machine.memory import check_memory, free_on, lanes_that_fit
-from jaxswap.workload import read_workload
+from jaxswap.policy import POLICIES
+from jaxswap.workload import parse_workload, read_workload
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,10 @@ def test_a_lane_takes_more_with_more_pages_and_slots(tmp_path: Path) -> None:
         sizes.append(lane_bytes(read_workload(path), Lane("64", swap=swap)))
     assert sizes == sorted(sizes)
     assert sizes[1] - sizes[0] > 1 << 16 and sizes[2] - sizes[1] > 1 << 17
+
+
+def test_a_lane_takes_more_where_something_is_noted_of_each_block() -> None:
+    workload = parse_workload("REGION 65536 plain\nFILL 0 512\n")
+    lane = Lane("64", swap=4 << 20)
+    noting = lane_bytes(workload, lane, heuristics=[POLICIES["last"]])
+    assert noting - lane_bytes(workload, lane) >= 65536 // 512 * 4

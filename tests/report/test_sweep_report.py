@@ -2,12 +2,17 @@
 
 import csv
 import dataclasses
+import io
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jaxswap.config import PolicyChoice, load_config
+from jaxswap.report.figure import front_figure
+from jaxswap.report.image import STYLE
 from jaxswap.report.sweep import report_text, write_report
 from jaxswap.report.tables import change, number, rows_table, text_table
 from jaxswap.report.winners import winners
@@ -106,6 +111,18 @@ def test_figures_are_whole_and_the_same_twice(sweep: Sweep) -> None:
     assert first["front.pdf"].startswith(b"%PDF") and first["front.pdf"].rstrip().endswith(b"%%EOF")
     write_report(sweep)
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("panels", [1, 2])
+def test_nothing_is_cut_off_a_figure(sweep: Sweep, panels: int) -> None:
+    with matplotlib.rc_context(STYLE):
+        drawn = front_figure(dataclasses.replace(sweep, results=sweep.results[:panels]))
+        drawn.savefig(io.BytesIO(), format="png")
+        renderer = FigureCanvasAgg(drawn).get_renderer()
+        for part in (drawn.legends[0], drawn.axes[0].yaxis.label):
+            inside = part.get_window_extent(renderer)
+            assert inside.x0 >= 0 and inside.x1 <= drawn.bbox.x1 and inside.y0 >= 0
+            assert inside.y1 <= drawn.bbox.y1
 
 
 def test_a_sweep_without_heuristics(config_file: Path, fake: FakeReplay) -> None:

@@ -49,6 +49,11 @@ def test_fronts_are_peeled_off_one_after_another() -> None:
         assert number[i] == (above.max() + 1 if above.size else 0)
 
 
+def test_the_infinite_are_behind_all_fronts() -> None:
+    assert fronts(np.array([[1, np.inf], [1, 2], [2, 3]])).tolist() == [2, 0, 1]
+    assert fronts(np.array([[1, np.inf]])).tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
